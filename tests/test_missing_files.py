@@ -180,6 +180,23 @@ def test_a_checkpoint_that_was_moved_away_is_no_reason_to_train_again(config: Ru
     assert states["not looked at"].missing_files == ()
 
 
+def test_a_stage_that_compares_content_is_stale_where_a_byte_has_changed(
+    config: RunConfig,
+) -> None:
+    table = {stage.name: stage for stage in STAGES if stage.name in DATA_STAGES}
+    careful = table | {"tokenize": dataclasses.replace(table["tokenize"], compares_content=True)}
+    assert artifacts.stage_states(careful, config, careful)["tokenize"].kind == "done"
+    path = sorted(config.paths.data_dir.glob("tokens/web/*.bin"))[0]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert artifacts.stage_states(table, config, table)["tokenize"].kind == "done"
+    state = artifacts.stage_states(careful, config, careful)["tokenize"]
+    assert (state.kind, state.reasons) == ("stale", (f"web/{path.name} has another checksum",))
+    assert artifacts.stage_states(careful, config, {"prepare"})["tokenize"].kind == "done"
+    assert next(stage for stage in STAGES if stage.name == "evaluate").compares_content
+
+
 @pytest.mark.parametrize("name", [stage.name for stage in STAGES if not stage.rebuilds])
 def test_files_that_are_not_made_again_unasked_can_be_made_again_by_the_command_that_is_named(
     name: str, config: RunConfig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.logs import short
-from pipeline.store.counts import ModelScore
+from pipeline.store.counts import ModelScore, scores_with_values
 from pipeline.store.metrics import StepRecord, sampled_records
 from pipeline.store.scores_folder import own_step
 
@@ -97,7 +97,7 @@ class LiveLine:
         """
         rows = [
             row
-            for row in table
+            for row in scores_with_values(table)
             if row["metric"] == "acc" and own_step(row["model"], row["step"]) is not None
         ]
         if not rows:

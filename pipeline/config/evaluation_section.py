@@ -170,9 +170,9 @@ class Evaluation(Section):
     """Seeds of the choice of examples. With several, each task is run once with each, and the
     report shows their spread. lm-eval's own seed is the default."""
     limit: int | None = Field(default=None, ge=1)
-    """Maximum number of questions per task, the first ones; by default all. Built-in tasks make
-    this number of questions, by default 200. Scores of more questions that are there already are
-    kept and shown."""
+    """Maximum number of questions per task, the first ones; by default all, of built-in tasks 200. Of
+    these there are up to 2,000. Scores of more questions that are there already are kept and
+    shown."""
     heldout_bytes: ByteCount = Field(default=50_000, ge=0)
     """Maximum size of the held-out text per source that is scored for bits per byte."""
     task_paths: tuple[Location, ...] = ()
@@ -187,7 +187,8 @@ class Evaluation(Section):
     scorer: Literal["sharing", "harness"] = "sharing"
     """`sharing`: read each context once for all of its answers; equal to `harness` but for rounding.
     `harness`: as lm-eval's own transformers model does, to the last digit, several times slower. An
-    architecture that cannot share is scored by the harness, and the scores say so."""
+    architecture that cannot share is scored by the harness, and the scores say so. Applies to cells
+    that are not there yet: those that the other scorer has made are kept, and a line says so."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes that score. `auto`: one for each GPU that is visible; without GPUs, this process.
     Without GPUs each has one core. In an srun step with `executor.kind` slurm, the step's tasks."""

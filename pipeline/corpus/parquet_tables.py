@@ -7,18 +7,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, one_line
+from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
+from pipeline.store.records import FileRecord
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a file so that readers find the old file, the whole new one or none."""
+def write_parquet(table: pa.Table, path: Path) -> FileRecord:
+    """Write a file so that readers find the old file, the whole new one or none.
+
+    Returns its size and checksum, computed while it is written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        with ChecksummedFile(temporary) as file:
+            pq.write_table(table, file, compression="zstd")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return file.record()
 
 
 def read_parquet(path: Path, schema: pa.Schema, remedy: str) -> pa.Table:

@@ -8,6 +8,7 @@ more task costs only itself. No cell is deleted because something else is asked 
 """
 
 import importlib.metadata
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.errors import ConfigError, TasksFailed, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_check import tasks_with_fewer_questions
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
-from pipeline.evaluation.cells import read_result
+from pipeline.evaluation.cells import read_result, warn_of_damaged_cells
 from pipeline.evaluation.grid.offline import forbid_network
 from pipeline.evaluation.grid.scoring_workers import TaskNames, score_on_workers, scoring_executor
 from pipeline.evaluation.models_to_score import (
@@ -80,7 +81,8 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     contamination = _contamination(config, questions.built, models)
     names += [str(path.relative_to(folder.path)) for path in contamination.files]
     files = {name: file_record(folder.path / name) for name in names}
-    return Result(counts, files, closing=contamination.closing)
+    kept = _kept_of_other_scorer(config, models, questions)
+    return Result(counts, files, closing=[*kept, *contamination.closing])
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,11 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
     executor = scoring_executor(config)
     models = list(models)
     deleted: list[ModelToScore] = []
+
+    # A damaged cell counts as missing.
+    warn_of_damaged_cells(cell.place(folder, model) for model in models for cell in questions.cells)
+
+    # Make what is missing.
     try:
         # On workers, all that can be scored is scored.
         if executor.uses_slurm or executor.workers != 1:
@@ -170,7 +177,7 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
                 continue
             _warn_of_cut_sequences(made, questions)
     finally:
-        write_score_table(folder)
+        write_score_table(folder, {model.name for model in models})
     if deleted:
         raise deleted_models_error(deleted)
 
@@ -248,6 +255,15 @@ def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
 
     identities = {name: task_identity(task) for name, task in built.single.items()}
     return asked_cells(built, identities, asked_tasks(config), config.evaluation)
+
+
+def _kept_of_other_scorer(
+    config: RunConfig, models: Sequence[ModelToScore], questions: Questions
+) -> list[str]:
+    from pipeline.evaluation.grid.asked_cells import kept_of_other_scorer
+
+    folder = ScoresFolder(run_folder(config).evaluation)
+    return kept_of_other_scorer(folder, models, questions.cells, config.evaluation.scorer)
 
 
 def _contamination(
@@ -345,6 +361,8 @@ def _counts(
         if task.startswith(BITS_PER_BYTE):
             value = result["results"][task]["bits_per_byte,none"]
             assert isinstance(value, int | float)
+            if not math.isfinite(value):
+                continue
             bits[task.removeprefix(BITS_PER_BYTE)] = {
                 "value": value,
                 "bytes": result["provenance"]["text_bytes"],

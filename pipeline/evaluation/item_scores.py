@@ -90,6 +90,20 @@ def chance(items: Sequence[Item]) -> float | None:
     return sum(len(_positions(item)) / len(item["answers"]) for item in items) / len(items)
 
 
+def likelihoods_are_numbers(cell: Cell) -> bool:
+    """Tell whether no log-likelihood of a cell is NaN."""
+    return not any(
+        math.isnan(answer["log_likelihood"]) for item in cell.items for answer in item["answers"]
+    )
+
+
+def questions_without_right_answer(cell: Cell) -> int:
+    """Return how many questions have choices of which none is right."""
+    if cell.kind != "multiple_choice":
+        return 0
+    return sum(not _positions(item) for item in cell.items)
+
+
 def _scores_of_choices(items: Sequence[Item]) -> dict[str, np.ndarray]:
     rows = [_scores_of_question(item) for item in items]
     metrics = [metric for metric in rows[0] if all(metric in row for row in rows)]

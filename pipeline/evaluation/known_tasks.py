@@ -24,8 +24,8 @@ from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
-from pipeline.evaluation.task_code import files_of_code
 from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
+from pipeline.evaluation.task_data.definition_code import files_of_code
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,
     QuestionsInFolder,
@@ -214,11 +214,14 @@ def _tasks_within(built: Task | Group) -> Sequence[Task]:
 def task_identity(task: Task) -> str:
     """Return a hash of a task's definition and of all rows that it may ask or show.
 
-    The files with the code that a definition names are hashed whole, with what helps it.
+    The files with the code that a definition names are hashed whole, with the modules beside them
+    that help it.
     """
     # The number of examples is part of the question, not of the task; where its file lies is
     # neither.
-    code = {path.name: path.read_text("utf-8") for path in files_of_code(task)}
+    code: dict[str, str] = {}
+    for path, name in sorted(files_of_code(task).items()):
+        code[name] = code.get(name, "") + path.read_text("utf-8")
     definition = task.config.to_dict()
     definition.pop("num_fewshot", None)
     definition.get("metadata", {}).pop("config_source", None)

@@ -32,7 +32,7 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import ExportCounts
 from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import RunFolder, checkpoint_step
-from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
+from pipeline.store.pretrained_folders import MODEL_CONFIG, tokenizer_files
 from pipeline.store.recorded_run import recorded_config
 from pipeline.store.records import Manifest
 from pipeline.store.scores_folder import MERGE_PREFIX
@@ -138,8 +138,8 @@ def folder_identity(folder: Path) -> dict[str, str]:
 
 
 def folder_tokenizer(folder: Path) -> str:
-    """Return a hash of the tokenizer in a transformers folder."""
-    return _content_of(folder, [TOKENIZER_JSON, TOKENIZER_CONFIG])
+    """Return a hash of the tokenizer in a transformers folder, of all its files."""
+    return _content_of(folder, tokenizer_files(folder))
 
 
 def _content_of(folder: Path, names: list[str]) -> str:

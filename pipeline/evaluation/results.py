@@ -1,6 +1,15 @@
 """The types of result files: what the harness returns, with `provenance` and `chance` added."""
 
-from typing import Literal, NotRequired, TypeAlias, TypedDict
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypeAlias,
+    TypedDict,
+    get_args,
+    get_type_hints,
+    is_typeddict,
+)
 
 from pipeline.store.records import Environment
 
@@ -102,3 +111,24 @@ class CellResult(HarnessResult):
     uniform: dict[str, float]
     """Metric -> score of a model that gives every token the same probability."""
     provenance: Provenance
+
+
+def is_result_of(task: str, content: dict[str, Any]) -> bool:
+    """Tell whether the JSON of a cell has the entries that are read, with values of their types."""
+    try:
+        provenance = content["provenance"]
+        is_typed = all(
+            isinstance(provenance[name], dict if is_typeddict(kind) else kind)
+            for name, kind in get_type_hints(Provenance).items()
+        )
+        return (
+            is_typed
+            and isinstance(content["results"][task], dict)
+            and isinstance(content["n-samples"][task]["effective"], int)
+            and isinstance(content["n-shot"], dict)
+            and content["kind"] in get_args(TaskKind)
+            and isinstance(content["chance"], float | None)
+            and isinstance(content["uniform"], dict)
+        )
+    except (LookupError, TypeError):
+        return False

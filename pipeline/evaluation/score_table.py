@@ -4,17 +4,27 @@ Reads cells; writes the table of all of a run's scores, `scores.jsonl`.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lm_eval.api.group import Group
 
+from pipeline.errors import first_of
 from pipeline.evaluation.cells import Cell, stored_scores
-from pipeline.evaluation.item_scores import item_scores, standard_error
+from pipeline.evaluation.item_scores import (
+    item_scores,
+    likelihoods_are_numbers,
+    questions_without_right_answer,
+    standard_error,
+)
 from pipeline.evaluation.results import CellResult
+from pipeline.logs import counted_noun, warn
 from pipeline.store.counts import ModelScore, TaskScore
 from pipeline.store.files import write_atomic
 from pipeline.store.scores_folder import ScoresFolder
 
+MOST_NAMED = 5
+"""Maximum number of tasks that a message names."""
 ACCURACIES = ("acc", "exact_match")
 """Prefixes of metrics that count right answers: guessing among the choices has a score."""
 
@@ -100,7 +110,10 @@ def metrics_of(values: Mapping[str, object]) -> list[tuple[str, float, float | N
 def scores_of_model(
     results: Mapping[tuple[str, int, int], CellResult], groups: Sequence[Group]
 ) -> list[TaskScore]:
-    """Return the rows of one model's cells and groups; `results`: (task, shots, seed) -> cell."""
+    """Return the rows of one model's cells and groups; `results`: (task, shots, seed) -> cell.
+
+    A metric whose value is NaN has no row.
+    """
     rows: list[TaskScore] = []
     for group in groups:
         for shots, seed in sorted({key[1:] for key in results}):
@@ -112,15 +125,53 @@ def scores_of_model(
             rows += group_scores(group, of_number)
     for (task, _, _), result in results.items():
         rows += task_scores(task, result)
-    return rows
+    return [row for row in rows if math.isfinite(row["value"])]
 
 
-def write_score_table(folder: ScoresFolder) -> None:
-    """Write a line for each metric of each cell: lm-eval's, and those of the log-likelihoods."""
+def write_score_table(folder: ScoresFolder, models: Collection[str]) -> None:
+    """Write a line for each metric of each cell: lm-eval's, and those of the log-likelihoods.
+
+    Warns where log-likelihoods of `models` (names of the folders of their cells) are NaN, or
+    questions that they were asked have no right answer. A NaN is written as null.
+    """
+    # Read every cell, one at a time.
     lines: list[str] = []
+    without_numbers: dict[str, list[str]] = {}
+    without_right_answer: dict[str, int] = {}
     for place, cell in stored_scores(folder):
-        lines += [json.dumps(row) for row in model_scores(place.rows.parent.name, cell)]
+        task = place.rows.parent.name
+        lines += [
+            json.dumps(_without_nan(row), allow_nan=False) for row in model_scores(task, cell)
+        ]
+        provenance = cell.result["provenance"]
+        if provenance["model"] not in models:
+            continue
+        if not likelihoods_are_numbers(cell):
+            without_numbers.setdefault(provenance["title"], []).append(task)
+        without_right_answer[task] = questions_without_right_answer(cell)
     write_atomic(folder.table, "".join(f"{line}\n" for line in lines))
+
+    # Name what has no value.
+    for title, tasks in without_numbers.items():
+        names = first_of(list(dict.fromkeys(tasks)), MOST_NAMED)
+        warn(
+            f"{title}: log-likelihoods are not numbers (NaN) in {names}, so its scores there mean "
+            "nothing. Look for NaN in its weights, or try another precision.dtype."
+        )
+    for task, count in without_right_answer.items():
+        if count:
+            warn(
+                f"{task}: {counted_noun(count, 'question')} without a right answer; they count as "
+                "wrong, and metrics of the right answer have no value. Correct the task's questions."
+            )
+
+
+def _without_nan(row: ModelScore) -> dict[str, object]:
+    """Return a row with None in the place of numbers that JSON cannot hold."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def model_scores(task: str, cell: Cell) -> list[ModelScore]:

@@ -12,7 +12,7 @@ import orjson
 from pipeline.config.suites import Suite, SuiteTask
 from pipeline.evaluation.built_in.built_in_tasks import PATTERN_TASKS
 from pipeline.evaluation.task_data.catalogue import members_of
-from pipeline.store.counts import ModelScore
+from pipeline.store.counts import ModelScore, scores_with_values
 from pipeline.store.files import write_json
 from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder
 
@@ -95,8 +95,9 @@ def write_suite_scores(
 
 
 def stored_table(folder: ScoresFolder) -> list[ModelScore]:
-    """Return the table of all scores of a run."""
-    return [orjson.loads(line) for line in folder.table.read_bytes().splitlines()]
+    """Return the table of all scores of a run, without lines that have no value."""
+    lines = folder.table.read_bytes().splitlines()
+    return scores_with_values(orjson.loads(line) for line in lines)
 
 
 Column = list[tuple[SuiteTask, int]]

@@ -13,7 +13,11 @@ from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, first_of
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
-from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN, PATTERN_TASKS
+from pipeline.evaluation.built_in.built_in_tasks import (
+    BUILT_IN,
+    PATTERN_TASKS,
+    too_many_examples,
+)
 from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
 from pipeline.model.model_facts import model_facts
 from pipeline.store.files import file_record, fingerprint
@@ -52,7 +56,8 @@ def foreign_tasks(config: RunConfig) -> list[str]:
 def check_named_tasks(config: RunConfig) -> None:
     """Raise ConfigError for folders that do not exist, and tasks that would be scored twice.
 
-    Also for public tasks whose questions are not in `evaluation.tasks_dir`.
+    Also for public tasks whose questions are not in `evaluation.tasks_dir`, and built-in tasks that
+    have fewer solved examples than are to be shown.
     """
     problems = [
         f"evaluation.task_paths: {folder} is not a folder; use one with task files of lm-eval, or "
@@ -73,6 +78,7 @@ def check_named_tasks(config: RunConfig) -> None:
         for name in names
         if name in PATTERN_TASKS and "patterns" in names
     ]
+    problems += too_many_examples(names)
     if problems:
         raise ConfigError(problems)
 

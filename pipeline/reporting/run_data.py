@@ -24,6 +24,7 @@ from pipeline.store.counts import (
     TaskScore,
     TokenizeCounts,
     TrainCounts,
+    scores_with_values,
 )
 from pipeline.store.files import read_json, read_json_lines
 from pipeline.store.layout import RunFolder, run_folder
@@ -164,7 +165,7 @@ def read_finished_run(config: RunConfig) -> RunData:
         manifests=manifests,
         metrics=_steps_of(run),
         clean_scores=_clean_scores(run, manifests["evaluate"]),
-        model_scores=list(read_json_lines(scores.table)),
+        model_scores=scores_with_values(read_json_lines(scores.table)),
         suite_scores=read_json(scores.suite) or [],
         account=account_of_run(run.path),
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
-from pipeline.store.files import fingerprint, read_json, write_json
+from pipeline.store.files import changed_files, fingerprint, read_json, write_json
 from pipeline.store.layout import MANIFEST
 from pipeline.store.records import (
     AnyManifest,
@@ -105,6 +105,9 @@ class Stage:
     is_made_unasked: bool = False
     """Whether a stage that the run file does not ask for still writes an empty manifest, for the
     stages that read it."""
+    compares_content: bool = False
+    """Whether the content of the listed files is compared with their checksums too, where their sizes
+    are: for small files, of which a damaged one can be made again."""
     reads_files: bool = True
     """Whether the stage reads the files of its inputs, and not their manifests alone."""
     rebuilds: bool = True
@@ -155,8 +158,8 @@ class StageState:
     """Why the stage is stale."""
     manifest: AnyManifest | None = None
     missing_files: tuple[str, ...] = ()
-    """Listed files that are missing or have another size. They make a stage stale that can make the
-    same files again."""
+    """Listed files that are missing, have another size or were found to be damaged. They make a stage
+    stale that can make the same files again."""
 
 
 def import_function(reference: str) -> Callable[..., Any]:
@@ -213,7 +216,8 @@ def stage_states(
 ) -> dict[str, StageState]:
     """Compare every stage's manifest with what the config asks for now; stages come in their order.
 
-    For the stages in `look_at`, also compare the sizes of the listed files with those on disk.
+    For the stages in `look_at`, also compare the sizes of the listed files with those on disk, and
+    their checksums where the stage `compares_content`.
     Files that are missing there do not make later stages stale.
     """
     states: dict[str, StageState] = {}
@@ -249,7 +253,11 @@ def stage_states(
         # Missing files are a further reason where the stage can make them again.
         lacking: list[str] = []
         if stage.name in look_at:
-            lacking = missing_files(stage.folder(config), manifest["files"])
+            folder = stage.folder(config)
+            lacking = missing_files(folder, manifest["files"])
+            if stage.compares_content and not lacking:
+                changed = changed_files(folder, manifest["files"])
+                lacking = first_items(changed, MOST_NAMED, "files")
         if stage.rebuilds:
             reasons += lacking
         kind = "stale" if reasons else "done"

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NotRequired, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import NotRequired, TypedDict, cast
 
 
 class Counts(TypedDict):
@@ -326,6 +326,14 @@ class ModelScore(TaskScore):
     tokens: int | None
     """Tokens that the checkpoint was trained on; None for a model from elsewhere."""
     parameters: int
+
+
+def scores_with_values(lines: Iterable[ModelScore]) -> list[ModelScore]:
+    """Return the lines of the table of scores that have a value.
+
+    The value is null where a model's log-likelihoods give no number.
+    """
+    return [line for line in lines if cast("float | None", line["value"]) is not None]
 
 
 class BitsPerByte(TypedDict):

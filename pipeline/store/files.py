@@ -3,14 +3,14 @@
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
 from pipeline.errors import DataError, UserError
-from pipeline.store.records import FileRecord, Json
+from pipeline.store.records import FileRecord, Json, ListedFile, SizedFile
 
 FILE_MODE = 0o666
 """Permissions of a new file before the umask is applied; only the umask restricts them."""
@@ -146,6 +146,22 @@ def file_record(path: Path, report: Callable[[int], None] | None = None) -> File
             if report:
                 report(len(block))
     return {"bytes": size, "checksum": digest.hexdigest()}
+
+
+def changed_files(folder: Path, files: Mapping[str, ListedFile | SizedFile]) -> list[str]:
+    """Describe the listed files below a folder whose checksum differs. Reads them."""
+    wrong: list[str] = []
+    for name, record in files.items():
+        if "checksum" not in record:
+            continue
+        try:
+            checksum = file_record(folder / name)["checksum"]
+        except OSError as error:
+            wrong.append(f"{name} cannot be read ({error.strerror})")
+            continue
+        if checksum != record["checksum"]:
+            wrong.append(f"{name} has another checksum")
+    return wrong
 
 
 def fingerprint(value: Any) -> str:

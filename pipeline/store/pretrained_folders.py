@@ -28,6 +28,14 @@ SENTENCEPIECE_MODEL = "tokenizer.model"
 """File of a SentencePiece model, beside the fast tokenizer that was made from it."""
 VOCABULARY_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken")
 """Patterns of the files in which transformers' tokenizers keep their vocabulary."""
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    TOKENIZER_CONFIG,
+    "merges.*",
+    "added_tokens.*",
+    "special_tokens_map.*",
+)
+"""Patterns of all files that decide the ids of a text."""
 MODEL_CONFIG = "config.json"
 """File of a model's architecture."""
 CODE_ENTRY = "auto_map"
@@ -127,6 +135,12 @@ def is_model_folder(folder: Path) -> bool:
 def has_tokenizer(folder: Path) -> bool:
     """Tell whether a folder has the file of a vocabulary, of any of transformers' tokenizers."""
     return any(path.is_file() for pattern in VOCABULARY_FILES for path in folder.glob(pattern))
+
+
+def tokenizer_files(folder: Path) -> list[str]:
+    """Return the names of the files of a folder's tokenizer, sorted."""
+    names = {path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
+    return sorted(names)
 
 
 def open_tokenizer(folder: Path, where: str) -> "PreTrainedTokenizerBase":

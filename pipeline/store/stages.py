@@ -143,6 +143,7 @@ STAGES = (
             "evaluation.suite",
             "evaluation.shots_seeds",
             "evaluation.limit",
+            "evaluation.scorer",  # a line at the end names cells of the other one
             "evaluation.heldout_bytes",
             "evaluation.contamination",
         ),
@@ -158,6 +159,7 @@ STAGES = (
         ),
         version=versions.EVALUATE,
         unlinks_manifest=True,
+        compares_content=True,
         on_workers=True,
     ),
     Stage(

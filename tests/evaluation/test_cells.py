@@ -7,7 +7,16 @@ import pytest
 from cells_by_hand import answer, cell, question
 
 from pipeline.errors import DataError
-from pipeline.evaluation.cells import holds_cell, read_cell, stored_scores, write_cell
+from pipeline.evaluation.cells import (
+    damage_of,
+    holds_cell,
+    read_cell,
+    stored_scores,
+    warn_of_damaged_cells,
+    whole_cells,
+    write_cell,
+)
+from pipeline.store.files import read_json, write_json
 from pipeline.store.scores_folder import CellPlace, ScoresFolder
 
 
@@ -43,12 +52,14 @@ def test_a_damaged_cell_is_not_there_and_its_remedy_is_named(place: CellPlace) -
     for content in (whole[: len(whole) // 2], b"", b"no parquet"):
         place.rows.write_bytes(content)
         assert not holds_cell(place, "key")
-        with pytest.raises(DataError, match=r"is damaged .* run `pipeline evaluate` again"):
+        with pytest.raises(
+            DataError, match=r"is damaged .* `pipeline evaluate` .* scores it again"
+        ):
             read_cell(place)
     write_cell(place, cell(ITEMS))
     place.result.write_text("{")
     assert not holds_cell(place, "key")
-    with pytest.raises(DataError, match="is missing or damaged"):
+    with pytest.raises(DataError, match="is damaged \\(no valid JSON\\)"):
         read_cell(place)
     write_cell(place, cell(ITEMS))
     assert holds_cell(place, "key")
@@ -69,3 +80,82 @@ def test_a_cell_with_fewer_rows_than_its_result_says_is_not_there(place: CellPla
     write_cell(place, cell(ITEMS))
     pq.write_table(pq.read_table(place.rows).slice(0, 1), place.rows)
     assert not holds_cell(place, "key")
+
+
+def test_any_changed_byte_of_either_file_is_damage(place: CellPlace) -> None:
+    write_cell(place, cell(ITEMS))
+    for path in (place.rows, place.result):
+        whole = path.read_bytes()
+        positions = [position for position, byte in enumerate(whole) if byte not in b" \n"]
+        for position in positions:
+            changed = bytearray(whole)
+            changed[position] ^= 1
+            path.write_bytes(changed)
+            assert damage_of(place) is not None, (path, position)
+            assert not holds_cell(place, "key")
+        path.write_bytes(whole)
+    assert holds_cell(place, "key")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"provenance": []}', '{"rows": {}}', "1"])
+def test_json_that_is_no_cell_is_damage(place: CellPlace, content: str) -> None:
+    write_cell(place, cell(ITEMS))
+    place.result.write_text(content)
+    assert not holds_cell(place, "key")
+    with pytest.raises(DataError, match=r"is damaged \((it holds no cell|its checksum differs)\)"):
+        read_cell(place)
+    assert list(stored_scores(ScoresFolder(place.rows.parents[3]))) == []
+
+
+def without_checksums(place: CellPlace) -> None:
+    """Turn a cell into one as they were written before they had checksums."""
+    stored = read_json(place.result)
+    del stored["rows"], stored["checksum"]
+    write_json(place.result, stored)
+
+
+def test_a_cell_without_checksums_is_there_while_it_can_be_read(place: CellPlace) -> None:
+    write_cell(place, cell(ITEMS))
+    without_checksums(place)
+    assert holds_cell(place, "key")
+    assert read_cell(place) == cell(ITEMS)
+    stored = read_json(place.result)
+    for entry in ("step", "items", "title"):
+        provenance = {key: value for key, value in stored["provenance"].items() if key != entry}
+        write_json(place.result, stored | {"provenance": provenance})
+        assert not holds_cell(place, "key")
+    write_json(place.result, stored)
+    place.rows.write_bytes(place.rows.read_bytes()[:-1])
+    assert not holds_cell(place, "key")
+
+
+def test_a_result_without_its_rows_is_damage_and_no_result_is_none(place: CellPlace) -> None:
+    assert damage_of(place) is None
+    write_cell(place, cell(ITEMS))
+    assert damage_of(place) is None
+    place.rows.unlink()
+    assert damage_of(place) == (
+        f"{place.rows}: is missing. `pipeline evaluate` with its model and task scores it again."
+    )
+    write_cell(place, cell(ITEMS))
+    place.result.unlink()
+    assert damage_of(place) is None
+    with pytest.raises(DataError, match=r"k5-7\.json: is missing\. `pipeline evaluate`"):
+        read_cell(place)
+
+
+def test_damaged_cells_are_named_and_passed_over(
+    place: CellPlace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = ScoresFolder(place.rows.parents[3]).cell("step_00000010", "task", 5, 8)
+    write_cell(sound, cell(ITEMS))
+    write_cell(place, cell(ITEMS))
+    place.rows.write_bytes(b"x" + place.rows.read_bytes()[1:])
+    assert whole_cells({"sound": sound, "broken": place}) == {"sound": sound}
+    printed = capsys.readouterr().err
+    assert printed.count("warning: passed over") == 1
+    assert str(place.rows) in printed.replace("\n", "")
+    warn_of_damaged_cells([sound, place])
+    printed = " ".join(capsys.readouterr().err.split())
+    assert printed.endswith("is damaged (its checksum differs). It is scored again now.")
+    assert printed.count("warning: ") == 1

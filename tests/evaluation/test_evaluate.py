@@ -137,6 +137,11 @@ def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
         model_args={"pretrained": str(run_dir / "export" / "step_00000010")},
         tasks=["heldout_cloze", "patterns", "arithmetic", "heldout_bpb_web"],
         num_fewshot=2,
+        samples={
+            "heldout_cloze": list(range(24)),
+            "arithmetic": list(range(24)),
+            **{f"pattern_{kind}": list(range(8)) for kind in ("copy", "alternate", "count")},
+        },
         batch_size=4,
         device="cpu",
         task_manager=TaskManager(include_path=str(moved), include_defaults=False),
@@ -243,6 +248,55 @@ def test_a_smaller_limit_costs_no_scores_and_a_larger_one_adds_questions(
         evaluate(config)
         items.append(cell_result(config, "parity", 0)["provenance"]["items"])
     assert items == [3, 5, 5, 6]
+
+
+def test_a_smaller_limit_or_other_shots_score_no_built_in_task_again(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    small = (
+        "evaluation.tasks=[arithmetic, pattern_copy]",
+        "evaluation.heldout_bytes=0",
+        f"paths.run_dir={tmp_path / 'run'}",
+    )
+    items: list[tuple[int, int]] = []
+    times: list[int] = []
+    for limit, shots in ((12, "[0]"), (6, "[0, 1]"), (15, "[0]")):
+        config = run_config(
+            run_file, made, *small, f"evaluation.limit={limit}", f"evaluation.shots={shots}"
+        )
+        evaluate(config)
+        results = [cell_result(config, task, 0) for task in ("arithmetic", "pattern_copy")]
+        items.append(tuple(result["provenance"]["items"] for result in results))
+        times.append(cell_place(config, "arithmetic", 0).rows.stat().st_mtime_ns)
+    assert items == [(12, 4), (12, 4), (15, 5)]
+    assert times[0] == times[1] != times[2]
+    assert cell_result(config, "arithmetic", 1)["provenance"]["items"] == 6
+
+
+def test_cells_of_the_other_scorer_are_kept_and_named(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    small = ("evaluation.heldout_bytes=0", f"paths.run_dir={tmp_path / 'run'}")
+    one = "evaluation.tasks=[arithmetic]"
+    two = "evaluation.tasks=[arithmetic, pattern_copy]"
+    shared = evaluate(run_config(run_file, made, *small, one, "evaluation.scorer=sharing"))
+    assert shared.closing == []
+    config = run_config(run_file, made, *small, two)
+    name = run_folder(config).name
+    for _ in range(2):
+        (line,) = evaluate(config).closing
+        assert line == (
+            f"scorer: kept 2 cells of {name}@10 that sharing has made, not harness as evaluation.scorer "
+            "asks for now; the scores differ by rounding only. To score them again, delete them "
+            f"below {tmp_path / 'run' / 'evaluation' / 'cells'}"
+        )
+    scorers = [
+        cell_result(config, task, 0)["provenance"]["scorer"]
+        for task in ("arithmetic", "pattern_copy")
+    ]
+    assert scorers == ["sharing", "harness"]
 
 
 def test_one_more_task_costs_only_itself_and_removes_none(

@@ -177,3 +177,42 @@ def test_the_identity_follows_all_code_of_a_task(tmp_path: Path) -> None:
         return task_identity(build_tasks(["parity"], [folder]).single["parity"])
 
     assert identity("even") != identity("odd")
+
+
+PLACES = {
+    "filter": (
+        "filter_list: [{name: own, filter: [{function: custom, filter_fn: !function words.words}]}]"
+    ),
+    "metric": (
+        "metric_list: [{metric: acc, aggregation: !function words.words, higher_is_better: true}]"
+    ),
+    "class": "class: !function words.OwnTask",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_code_anywhere_in_a_definition_and_modules_beside_it_count_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The modules `helper_of_*` lie beside the named one, which imports them."""
+    folder = tmp_path / "own"
+    changes = {"metric_list": None} if place == "metric" else {}
+    write_task_file(folder, "parity", **changes)
+    text = (folder / "parity.yaml").read_text().replace("metric_list: null\n", "")
+    (folder / "parity.yaml").write_text(f"{text}{PLACES[place]}\n")
+    (folder / "words.py").write_text(
+        "from lm_eval.api.task import ConfigurableTask\n"
+        f"import helper_of_{place}\n\n"
+        "def words(*arguments):\n    return 0.0\n\n"
+        "class OwnTask(ConfigurableTask):\n    def __init__(self, config):\n"
+        "        del config['class']\n        super().__init__(config=config)\n"
+    )
+    helper = folder / f"helper_of_{place}.py"
+    helper.write_text("A = 1\n")
+    monkeypatch.syspath_prepend(folder)
+    built = build_tasks(["parity"], [folder])
+    assert own_code(built, []) == [helper, folder / "jsonl_task.py", folder / "words.py"]
+    before = task_identity(built.single["parity"])
+    assert task_identity(built.single["parity"]) == before
+    helper.write_text("A = 2\n")
+    assert task_identity(built.single["parity"]) != before

@@ -32,7 +32,7 @@ def cells_of(config: RunConfig) -> dict[str, object]:
     found: dict[str, object] = {**digests(folder.cells)}
     for place in folder.stored_cells():
         result = read_json(place.result)
-        del result["provenance"]["environment"]["command"]
+        del result["provenance"]["environment"]["command"], result["checksum"]
         found[str(place.result.relative_to(folder.cells))] = result
     return found
 

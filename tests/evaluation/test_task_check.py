@@ -98,6 +98,8 @@ def test_a_group_and_its_member_are_one_too_many(run_file: Path, tasks: Path) ->
         check_tasks(settings(run_file, "parity, all_of_them", "evaluation.shots=[0]"))
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: pattern_copy is a part of patterns"):
         check_named_tasks(settings(run_file, "pattern_copy, patterns"))
+    with pytest.raises(ConfigError, match=r"evaluation\.shots: 129 is more than the 128 solved"):
+        check_named_tasks(settings(run_file, "arithmetic", "evaluation.shots=[129]"))
     with pytest.raises(ConfigError, match=r"evaluation\.task_paths: .*/nowhere is not a folder"):
         check_named_tasks(
             load(run_file, [f"evaluation.task_paths=[{run_file.parent / 'nowhere'}]"])

@@ -17,6 +17,7 @@ from pipeline.store import checksummed_file
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.events import write_event
 from pipeline.store.files import (
+    changed_files,
     file_record,
     fingerprint,
     read_json,
@@ -110,6 +111,18 @@ def test_a_file_record_is_its_size_and_checksum(tmp_path: Path) -> None:
         "bytes": len(big),
         "checksum": xxhash.xxh3_128_hexdigest(big),
     }
+
+
+def test_files_with_another_checksum_are_named(tmp_path: Path) -> None:
+    for name in ("same", "changed", "gone"):
+        (tmp_path / name).write_bytes(b"abc")
+    files = {name: file_record(tmp_path / name) for name in ("same", "changed", "gone")}
+    (tmp_path / "changed").write_bytes(b"abd")
+    (tmp_path / "gone").unlink()
+    assert changed_files(tmp_path, {**files, "of no known content": {"bytes": 1}}) == [
+        "changed has another checksum",
+        "gone cannot be read (No such file or directory)",
+    ]
 
 
 def test_a_checksummed_file_records_what_its_sinks_wrote(tmp_path: Path) -> None:

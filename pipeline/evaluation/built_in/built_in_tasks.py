@@ -15,9 +15,10 @@ import yaml
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import iterate_texts
+from pipeline.errors import ConfigError
 from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
-from pipeline.evaluation.built_in.cloze import heldout_cloze
+from pipeline.evaluation.built_in.cloze import heldout_cloze, refuse_too_few_questions
 from pipeline.evaluation.built_in.patterns import PATTERN_KINDS, pattern_questions
 from pipeline.evaluation.built_in.questions import TaskData
 from pipeline.logs import warn
@@ -32,7 +33,13 @@ PATTERN_TASKS = tuple(f"pattern_{kind}" for kind in PATTERN_KINDS)
 BUILT_IN = ("heldout_cloze", "patterns", *PATTERN_TASKS, "arithmetic")
 """Few-shot tasks that this package makes; their questions have four choices."""
 QUESTIONS = 200
-"""Questions of a built-in task where `evaluation.limit` is not set."""
+"""Questions that a built-in task asks where `evaluation.limit` is not set."""
+MOST_QUESTIONS = 2_000
+"""Questions that are made for each task, or fewer where there are no more. `evaluation.limit` takes
+the first of them, so that it does not decide which they are."""
+EXAMPLES = 128
+"""Solved examples that are made for each task, or fewer where there are no more. lm-eval draws k of
+them for each question."""
 BITS_PER_BYTE = "heldout_bpb_"
 """Prefix of the tasks that measure bits per byte, one for each source."""
 
@@ -49,26 +56,29 @@ def write_tasks(
     """Write the tasks that are made here; return the names of the files.
 
     These are the built-in ones of `asked`, and one for the bits per byte of each source with
-    held-out text. The same documents and settings give the same bytes.
-    Raises DataError where there is too little held-out text for a few-shot task.
+    held-out text. The same documents give the same questions and examples, whatever the limit and
+    the numbers of shots.
+    Raises DataError where there is too little held-out text for a few-shot task; ConfigError where
+    more examples are to be shown than there are.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
-    items = settings.limit or QUESTIONS
+    problems = too_many_examples(asked)
+    if problems:
+        raise ConfigError(problems)
 
-    # Few-shot tasks. For each question lm-eval draws k examples; from a pool of 4(k + 1) the draws
-    # differ.
-    most_shots = max((k for name in BUILT_IN for k in asked.get(name, ())), default=0)
-    examples = 4 * (most_shots + 1)
+    # Few-shot tasks.
     if "heldout_cloze" in asked:
-        data = heldout_cloze(documents_dir, sources, items, examples, SEED)
+        data = heldout_cloze(documents_dir, sources, MOST_QUESTIONS, EXAMPLES, SEED)
+        shots = max(asked["heldout_cloze"], default=0)
+        refuse_too_few_questions(data, documents_dir, settings.limit or QUESTIONS, shots)
         files |= _choice_task("heldout_cloze", data, "\n\n")
     if {"patterns", *PATTERN_TASKS} & asked.keys():
-        items_of_each = math.ceil(items / len(PATTERN_TASKS))
-        for name, data in pattern_questions(items_of_each, examples, SEED).items():
+        of_each = math.ceil(MOST_QUESTIONS / len(PATTERN_TASKS))
+        for name, data in pattern_questions(of_each, EXAMPLES, SEED).items():
             files |= _choice_task(name, data, "\n")
         files["patterns.yaml"] = yaml.safe_dump(_PATTERNS_GROUP, sort_keys=False)
     if "arithmetic" in asked:
-        data = arithmetic_questions(items, examples, SEED)
+        data = arithmetic_questions(MOST_QUESTIONS, EXAMPLES, SEED)
         files |= _choice_task("arithmetic", data, "\n\n")
 
     # Bits per byte of each source.
@@ -82,6 +92,31 @@ def write_tasks(
         write_atomic(folder / name, content)
     remove_unlisted(folder, list(files), ["*"])
     return sorted(files)
+
+
+def too_many_examples(asked: AskedTasks) -> list[str]:
+    """Describe each built-in task that is to show more solved examples than are made."""
+    return [
+        f"evaluation.shots: {max(asked[name])} is more than the {EXAMPLES} solved examples of "
+        f"{name}; ask for {EXAMPLES} or fewer"
+        for name in BUILT_IN
+        if max(asked.get(name, ()), default=0) > EXAMPLES
+    ]
+
+
+def questions_to_ask(task: str, limit: int | None) -> int | None:
+    """Return how many questions of a single task are asked, the first ones; None for all.
+
+    `limit`: `evaluation.limit`. The pattern tasks share it.
+    """
+    if task.startswith(BITS_PER_BYTE):
+        return None
+    if task not in BUILT_IN:
+        return limit
+    questions = limit or QUESTIONS
+    if task in PATTERN_TASKS:
+        return math.ceil(questions / len(PATTERN_TASKS))
+    return questions
 
 
 _METRICS = [

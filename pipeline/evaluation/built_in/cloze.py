@@ -54,20 +54,29 @@ def heldout_cloze(
 ) -> TaskData:
     """Return questions drawn evenly from the sources, and examples from other documents.
 
-    Returns fewer where the held-out text runs out. Raises DataError where it gives fewer than
-    `LEAST_QUESTIONS` (or the number asked for, if smaller), or a quarter of the examples.
+    Returns fewer where the held-out text runs out. A smaller number gives the first ones.
     """
     for_questions: dict[str, list[Passage]] = {}
     for_examples: dict[str, list[Passage]] = {}
     for source in sources:
         for_questions[source], for_examples[source] = _read_passages(documents_dir, source)
-    rng = Random(seed)
-    data = TaskData(
-        place_answers(list(islice(_drafts(for_questions, rng), questions)), rng),
-        place_answers(list(islice(_drafts(for_examples, rng), examples)), rng),
+    of_questions = list(islice(_drafts(for_questions, Random(seed)), questions))
+    of_examples = list(islice(_drafts(for_examples, Random(seed + 1)), examples))
+    return TaskData(
+        place_answers(of_questions, Random(seed + 2)), place_answers(of_examples, Random(seed + 3))
     )
+
+
+def refuse_too_few_questions(
+    data: TaskData, documents_dir: Path, questions: int, shots: int
+) -> None:
+    """Raise DataError where held-out text gives too few questions, or too few examples.
+
+    Required are `LEAST_QUESTIONS` (or `questions`, the number asked for, if smaller), and one
+    example more than the `shots` that are shown.
+    """
     least = min(questions, LEAST_QUESTIONS)
-    least_examples = examples // 4
+    least_examples = shots + 1
     if len(data.questions) < least or len(data.examples) < least_examples:
         raise DataError(
             f"{documents_dir}: the held-out documents give {len(data.questions)} cloze questions "
@@ -77,7 +86,6 @@ def heldout_cloze(
             "document). Raise prepare.validation_fraction, or take heldout_cloze out of "
             "evaluation.tasks."
         )
-    return data
 
 
 def passages(text: str) -> Iterator[tuple[str, str]]:

@@ -43,11 +43,16 @@ class TaskData:
 
 
 def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
-    """Put each right answer at a random position; each position is used equally often."""
-    positions = [i % CHOICES for i in range(len(drafts))]
-    rng.shuffle(positions)
+    """Put each right answer at a random position; fewer drafts give the first of these questions.
+
+    Each position is used once in every `CHOICES` questions.
+    """
     questions: list[Question] = []
-    for draft, position in zip(drafts, positions, strict=True):
+    positions: list[int] = []
+    for draft in drafts:
+        if not positions:
+            positions = rng.sample(range(CHOICES), k=CHOICES)
+        position = positions.pop()
         wrong = rng.sample(draft.wrong, k=len(draft.wrong))
         choices = (*wrong[:position], draft.right, *wrong[position:])
         questions.append(Question(draft.context, choices, position, draft.origin))

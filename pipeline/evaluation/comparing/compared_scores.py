@@ -111,7 +111,7 @@ def compare_models(
 
     `metric`: by which all tasks are compared, or by task; None for each task's own. `last_checkpoints`: of each
     run, from which the noise is estimated. Raises UserError where the models have no task in
-    common, or no task has the metric; DataError where a cell is damaged.
+    common, or no task has the metric; DataError where a cell was damaged since it was found.
     """
     # The scores of all models on the questions that they share.
     left_out: list[str] = []

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation.cells import read_cell
+from pipeline.evaluation.cells import read_cell, whole_cells
 from pipeline.evaluation.comparing.paired_tests import noise_around_trend
 from pipeline.evaluation.comparing.scored_models import ScoredModel, Update
 from pipeline.evaluation.item_scores import item_scores
-from pipeline.store.scores_folder import CellName, cells_of_model
+from pipeline.store.scores_folder import CellName, CellPlace, cells_of_model
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ def noise_of_run(
     """Return the noise over the last scored checkpoints of a model's run, itself included.
 
     `metrics`: task -> metric, of the tasks to look at; `units`: unit -> tasks to average. Empty for
-    a model without a run. Raises DataError where a cell is damaged.
+    a model without a run. A checkpoint whose cell is damaged takes that task out of the estimate.
     """
     # The scores of each checkpoint, for the cells that all of them have.
     folders = model.run[-last_checkpoints:] if last_checkpoints else []
-    cells = [cells_of_model(folder) for folder in folders]
+    cells = [_cells_to_read(folder, model) for folder in folders]
     names = [
         name for name in model.cells if name.task in metrics and all(name in of for of in cells)
     ]
     tokens: list[float] = []
     scores: list[dict[CellName, float]] = []
-    for folder in folders:
-        of_checkpoint, tokens_of_checkpoint = _scores_of(folder, names, metrics, update)
+    for of in cells:
+        of_checkpoint, tokens_of_checkpoint = _scores_of(of, names, metrics, update)
         if tokens_of_checkpoint is not None:
             tokens.append(tokens_of_checkpoint)
             scores.append(of_checkpoint)
@@ -72,11 +72,21 @@ def noise_of_run(
     return RunNoise(by_task, by_unit)
 
 
+def _cells_to_read(folder: Path, model: ScoredModel) -> Mapping[CellName, CellPlace]:
+    """Return the whole cells of a checkpoint; those of the model itself have been looked at."""
+    if folder == model.run[-1]:
+        return model.cells
+    cells = cells_of_model(folder)
+    return whole_cells({name: place for name, place in cells.items() if name in model.cells})
+
+
 def _scores_of(
-    folder: Path, names: Sequence[CellName], metrics: Mapping[str, str], update: Update
+    cells: Mapping[CellName, CellPlace],
+    names: Sequence[CellName],
+    metrics: Mapping[str, str],
+    update: Update,
 ) -> tuple[dict[CellName, float], int | None]:
     """Return the mean score of each cell of a checkpoint, and the checkpoint's tokens."""
-    cells = cells_of_model(folder)
     tokens: int | None = None
     scores: dict[CellName, float] = {}
     for name in names:

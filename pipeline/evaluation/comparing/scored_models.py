@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from pipeline.config.run_file import load
 from pipeline.errors import UserError, first_of
-from pipeline.evaluation.cells import read_result
+from pipeline.evaluation.cells import read_result, whole_cells
 from pipeline.evaluation.models import split_step
 from pipeline.evaluation.models_to_score import folder_identity
 from pipeline.logs import elapsed
@@ -134,11 +134,13 @@ def only_tasks(model: ScoredModel, tasks: Collection[str]) -> ScoredModel:
 
 
 def _scored_model(folder: Path, run: Sequence[Path]) -> ScoredModel:
-    """Return the model of a folder of cells, with the title that its first sound cell gives it."""
-    cells = cells_of_model(folder)
+    """Return the model of a folder of cells, without damaged ones; its first cell names it."""
+    cells = whole_cells(cells_of_model(folder))
     results = (read_result(place) for place in cells.values())
     result = next((result for result in results if result is not None), None)
     if result is None:
-        raise UserError(f"{folder}: its cells are damaged. Delete it and run `pipeline evaluate`.")
+        raise UserError(
+            f"{folder}: its cells are damaged. `pipeline evaluate` with this model scores them again."
+        )
     provenance = result["provenance"]
     return ScoredModel(provenance["title"], provenance["tokens"], cells, run)

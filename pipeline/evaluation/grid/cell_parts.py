@@ -7,7 +7,7 @@ parts of a cell are complete, its task is run again with these likelihoods inste
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from pipeline.errors import DataError
 from pipeline.evaluation.scorer.slices import Likelihood, Part
@@ -101,6 +101,9 @@ def _part_counts(place: CellPlace) -> list[int]:
 def _read_part(place: CellPlace, number: int, count: int) -> StoredPart | None:
     """Return a part; None where it is missing or damaged."""
     try:
-        return read_json(place.part(number, count))
+        content = read_json(place.part(number, count))
     except DataError:
         return None
+    if not isinstance(content, dict) or content.keys() != StoredPart.__annotations__.keys():
+        return None
+    return cast("StoredPart", content)

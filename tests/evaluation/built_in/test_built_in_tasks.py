@@ -8,7 +8,8 @@ from helpers import list_documents
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import Document, ShardWriter
-from pipeline.evaluation.built_in.built_in_tasks import write_tasks
+from pipeline.errors import ConfigError
+from pipeline.evaluation.built_in.built_in_tasks import questions_to_ask, write_tasks
 
 BUILT_IN = {"heldout_cloze": (0, 1), "patterns": (0,), "arithmetic": (0, 5)}
 
@@ -37,16 +38,46 @@ def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
         "arithmetic.yaml",
         "jsonl_task.py",
     ]
-    assert len((tmp_path / "arithmetic.jsonl").read_text().splitlines()) == 3
 
 
-def test_pattern_questions_are_shared_out_over_the_kinds(tmp_path: Path) -> None:
+def test_limit_and_shots_do_not_decide_which_questions_and_examples_there_are(
+    tmp_path: Path,
+) -> None:
+    write_heldout(tmp_path / "documents", {"web": 40})
+    few = dict.fromkeys(BUILT_IN, (0,))
+    more = dict.fromkeys(BUILT_IN, (0, 5))
+    settings = Evaluation(heldout_bytes=0)
+    for name, asked, limit in (("a", few, 20), ("b", more, None)):
+        of_limit = settings.model_copy(update={"limit": limit})
+        write_tasks(tmp_path / name, tmp_path / "documents", ["web"], asked, of_limit)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert "heldout_cloze.examples.jsonl" in names
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_the_first_200_questions_are_asked_and_patterns_share_them() -> None:
+    tasks = ("arithmetic", "heldout_cloze", "pattern_copy", "piqa", "heldout_bpb_web")
+    assert [questions_to_ask(task, None) for task in tasks] == [200, 200, 67, None, None]
+    assert [questions_to_ask(task, 10) for task in tasks] == [10, 10, 4, 10, None]
+
+
+def test_more_examples_than_there_are_are_refused(tmp_path: Path) -> None:
+    asked = {"arithmetic": (0, 128), "pattern_copy": (129,), "piqa": (500,)}
+    with pytest.raises(ConfigError) as refused:
+        write_tasks(tmp_path, tmp_path, [], asked, Evaluation(heldout_bytes=0))
+    assert refused.value.problems == [
+        "evaluation.shots: 129 is more than the 128 solved examples of pattern_copy; ask for 128 or "
+        "fewer"
+    ]
+    asked = {"arithmetic": (128,), "patterns": (128,)}
+    write_tasks(tmp_path, tmp_path, [], asked, Evaluation(heldout_bytes=0))
+    lines = [path.read_text().splitlines() for path in tmp_path.glob("*.examples.jsonl")]
+    assert [len(examples) for examples in lines] == [128] * 4
+
+
+def test_a_group_lists_its_patterns(tmp_path: Path) -> None:
     write_tasks(tmp_path, tmp_path, [], {"patterns": (0,)}, Evaluation(heldout_bytes=0, limit=10))
-    assert [
-        len(p.read_text().splitlines())
-        for p in sorted(tmp_path.glob("pattern_*[a-z].jsonl"))
-        if "ex" not in p.name
-    ] == [4] * 3
     assert yaml.safe_load((tmp_path / "patterns.yaml").read_text())["task"] == [
         "pattern_copy",
         "pattern_alternate",

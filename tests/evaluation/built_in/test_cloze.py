@@ -10,6 +10,7 @@ from pipeline.evaluation.built_in.cloze import (
     CONTINUATION_CHARACTERS,
     heldout_cloze,
     passages,
+    refuse_too_few_questions,
 )
 
 SOURCES = {"code": 20, "web": 40}
@@ -97,13 +98,20 @@ def test_too_few_documents_name_the_remedy(tmp_path: Path) -> None:
         DataError,
         match=r"give \d+ cloze questions .* 20 and 6 are the least .*prepare.validation_fraction",
     ):
-        heldout_cloze(tmp_path, ["web"], 200, 24, 1)
+        refuse_too_few_questions(heldout_cloze(tmp_path, ["web"], 200, 24, 1), tmp_path, 200, 5)
 
 
 def test_one_single_document_gives_no_question(tmp_path: Path) -> None:
     write_heldout(tmp_path, {"web": 1}, words=5000)
     with pytest.raises(DataError, match="give 0 cloze questions"):
-        heldout_cloze(tmp_path, ["web"], 20, 4, 1)
+        refuse_too_few_questions(heldout_cloze(tmp_path, ["web"], 20, 4, 1), tmp_path, 20, 0)
+
+
+def test_fewer_questions_are_the_first_ones(tmp_path: Path, texts: dict[str, str]) -> None:
+    many = heldout_cloze(tmp_path, list(SOURCES), 40, 8, 1)
+    few = heldout_cloze(tmp_path, list(SOURCES), 7, 8, 1)
+    assert few.questions == many.questions[:7]
+    assert few.examples == many.examples
 
 
 def test_passages_skip_layout_and_symbols() -> None:

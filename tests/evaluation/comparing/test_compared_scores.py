@@ -11,7 +11,7 @@ from cells_by_hand import answer, cell, question
 from scored_run import choice_cell, write_scores, written_cell
 
 from pipeline.cli.compare_view import metrics_of_suite, show_comparison
-from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.cells import Cell, write_cell
 from pipeline.evaluation.comparing.compared_scores import Comparison, compare_models
 from pipeline.evaluation.comparing.scored_models import find_scored_model
@@ -273,11 +273,19 @@ def test_a_transformers_folder_is_found_by_what_was_scored(tmp_path: Path) -> No
         find_scored_model(str(folder), [str(run)])
 
 
-def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
-    a, b = pair(tmp_path, [choice_cell([1, 0])], [choice_cell([1, 0])])
-    (rows,) = b.rglob("k0.parquet")
-    rows.write_bytes(rows.read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"k0\.parquet: is damaged.*run `pipeline evaluate` again"):
+def test_a_damaged_cell_is_named_and_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = pair(tmp_path, [choice_cell([1, 0])] * 2, [choice_cell([1, 0])] * 2)
+    damaged = b / "evaluation" / "cells" / "step_00000010" / "task0" / "k0.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    found = compared(a, b)
+    assert [row.task for row in found.tasks] == ["task1"]
+    assert found.left_out == ["task0, k = 0: not scored for b@10"]
+    assert "k0.parquet: is damaged (its checksum differs)" in capsys.readouterr().err
+    damaged.with_name("k0.json").write_text("[]")
+    (b / "evaluation" / "cells" / "step_00000010" / "task1" / "k0.json").write_text("{}")
+    with pytest.raises(UserError, match=r"its cells are damaged\. `pipeline evaluate`"):
         compared(a, b)
 
 
