@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError, TasksFailed, UserError
+from pipeline.errors import TasksFailed, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
-from pipeline.evaluation.built_in.built_in_check import tasks_with_fewer_questions
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
+from pipeline.evaluation.built_in.few_questions import tasks_with_fewer_questions
 from pipeline.evaluation.cells import read_result, warn_of_damaged_cells
 from pipeline.evaluation.grid.offline import forbid_network
 from pipeline.evaluation.grid.scoring_workers import TaskNames, score_on_workers, scoring_executor
@@ -33,7 +33,7 @@ from pipeline.evaluation.models_to_score import (
 )
 from pipeline.evaluation.results import CellResult, Provenance
 from pipeline.evaluation.suite_scores import write_suite_scores
-from pipeline.evaluation.task_facts import describe_task_files
+from pipeline.evaluation.task_facts import describe_task_files, refuse_cloze_without_text
 from pipeline.evaluation.watched_run import wait_for_watch
 from pipeline.logs import counted_noun, human_bytes, note, number_or_blank, warn
 from pipeline.store.artifacts import Result
@@ -203,25 +203,6 @@ def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:
             continue
         content |= {f"model {model.name}": fingerprint(dict(model.identity)) for model in models}
     return content
-
-
-def refuse_cloze_without_text(config: RunConfig) -> None:
-    """Raise ConfigError where `heldout_cloze` is asked for and no source has text.
-
-    Called before hours of training.
-    """
-    if "heldout_cloze" not in config.evaluation.tasks:
-        return
-    if config.sources_with_text:
-        return
-    raise ConfigError(
-        [
-            "evaluation.tasks: heldout_cloze makes its questions from held-out text, and no source "
-            "has text (all are of kind megatron). Remove it, for example "
-            "evaluation.tasks=[patterns,arithmetic]; or add a source with documents, with weight 0 "
-            "in data.mixture if it is not to be trained on"
-        ]
-    )
 
 
 def _build_tasks(config: RunConfig, written: Sequence[str]) -> tuple[TaskNames, "BuiltTasks"]:

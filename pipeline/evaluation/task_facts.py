@@ -53,6 +53,25 @@ def foreign_tasks(config: RunConfig) -> list[str]:
     return [name for name, shots in asked.items() if shots and name not in BUILT_IN]
 
 
+def refuse_cloze_without_text(config: RunConfig) -> None:
+    """Raise ConfigError where `heldout_cloze` is asked for and no source has text.
+
+    Called before hours of training.
+    """
+    if "heldout_cloze" not in config.evaluation.tasks:
+        return
+    if config.sources_with_text:
+        return
+    raise ConfigError(
+        [
+            "evaluation.tasks: heldout_cloze makes its questions from held-out text, and no source "
+            "has text (all are of kind megatron). Remove it, for example "
+            "evaluation.tasks=[patterns,arithmetic]; or add a source with documents, with weight 0 "
+            "in data.mixture if it is not to be trained on"
+        ]
+    )
+
+
 def check_named_tasks(config: RunConfig) -> None:
     """Raise ConfigError for folders that do not exist, and tasks that would be scored twice.
 

@@ -14,12 +14,12 @@ from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import (
     Questions,
     prepare_questions,
-    refuse_cloze_without_text,
     score_models,
     write_suite_of,
 )
 from pipeline.evaluation.models_to_score import chosen_models
 from pipeline.evaluation.suite_scores import stored_table
+from pipeline.evaluation.task_facts import refuse_cloze_without_text
 from pipeline.evaluation.watched_run import WATCH, is_being_trained, is_trained, newest_step
 from pipeline.logs import counted_noun, human_seconds, note, warn
 from pipeline.store.layout import checkpoint_step, run_folder

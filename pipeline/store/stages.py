@@ -150,11 +150,8 @@ STAGES = (
         inputs=("prepare", "export"),
         outside="pipeline.evaluation.evaluate:evaluation_inputs",
         checks=(
-            Check("pipeline.evaluation.evaluate:refuse_cloze_without_text", is_ahead=True),
+            Check("pipeline.evaluation.task_facts:refuse_cloze_without_text", is_ahead=True),
             Check("pipeline.evaluation.task_facts:check_named_tasks", is_ahead=True),
-            Check(
-                "pipeline.evaluation.built_in.built_in_check:check_built_in_tasks", is_ahead=True
-            ),
             Check("pipeline.evaluation.task_facts:check_built_tasks", is_ahead=True, is_heavy=True),
         ),
         version=versions.EVALUATE,

@@ -13,8 +13,6 @@ from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]
 
-pytestmark = pytest.mark.ranks  # the model is looked at by a process of its own
-
 
 def plan(
     run_file: Path,
@@ -28,6 +26,7 @@ def plan(
     show_plan(STAGES, question, as_json=as_json, page=None)
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_every_number_says_what_it_rests_on(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,6 +42,7 @@ def test_every_number_says_what_it_rests_on(
     assert "measured" in text  # the tokens are there
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_json_has_what_follows_too(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     plan(make_run(), "batch.global_batch_tokens=512", as_json=True)
     found = json.loads(capsys.readouterr().out)
@@ -55,6 +55,7 @@ def test_json_has_what_follows_too(make_run: MakeRun, capsys: pytest.CaptureFixt
     assert found["step_seconds"] > 0
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_devices_are_those_of_launch_ranks_or_whole_nodes(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +66,7 @@ def test_devices_are_those_of_launch_ranks_or_whole_nodes(
     assert json.loads(capsys.readouterr().out)["allocation"]["devices"] == 16
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("overrides", "hardware", "message"),
     [
@@ -90,6 +92,7 @@ def test_refusals_that_need_no_data(
         plan(make_run(), *overrides, hardware=hardware)
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +117,7 @@ def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> 
         show_plan(STAGES, question, as_json=False, page=None)
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_the_planned_run_stands_among_published_ones(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,7 +57,7 @@ RUN = {
     "tensorboard_of_scores": "tensorboard/scores",
     "wandb_id_of_scores": "wandb/scores_id",
 }
-TASKS = {"downloads": ".downloads"}
+TASKS = {"downloads": ".downloads", "hub_revisions": "hub_revisions.json"}
 """On-disk format: other names would hide what is there."""
 
 
