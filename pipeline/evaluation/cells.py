@@ -14,7 +14,7 @@ from typing import Any, TypedDict, TypeVar, cast
 import pyarrow as pa
 
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_items
 from pipeline.evaluation.results import CellResult, TaskKind, is_result_of
 from pipeline.logs import warn
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of a cell; `Item` and `Answer` describe them."""
+NAMED_DAMAGES = 5
+"""Damaged cells that are named; the others are counted."""
 
 
 class Answer(TypedDict):
@@ -126,34 +128,43 @@ def read_cell(place: CellPlace) -> Cell:
 
 
 def stored_scores(folder: ScoresFolder) -> Iterator[tuple[CellPlace, Cell]]:
-    """Yield all cells of a run, sorted by path; a damaged one is named and passed over."""
+    """Yield all cells of a run, sorted by path; damaged ones are named at the end, passed over."""
+    damages: list[str] = []
     for place in folder.stored_cells():
         try:
             cell = read_cell(place)
         except DataError as error:
-            warn(f"passed over: {error}")
+            damages.append(str(error))
             continue
         yield place, cell
+    _warn_of_passed_over(damages)
 
 
 def whole_cells(cells: Mapping[NameT, CellPlace]) -> dict[NameT, CellPlace]:
     """Return the cells that are not damaged; the others are named and passed over."""
     whole: dict[NameT, CellPlace] = {}
+    damages: list[str] = []
     for name, place in cells.items():
         damage = damage_of(place)
         if damage is None:
             whole[name] = place
         else:
-            warn(f"passed over: {damage}")
+            damages.append(damage)
+    _warn_of_passed_over(damages)
     return whole
 
 
+def _warn_of_passed_over(damages: Sequence[str]) -> None:
+    for line in first_items(damages, NAMED_DAMAGES, "damaged cells"):
+        warn(f"passed over: {line}")
+
+
 def warn_of_damaged_cells(places: Iterable[CellPlace]) -> None:
-    """Name each damaged cell, before it is scored again."""
-    for place in places:
-        damage = damage_of(place)
-        if damage is not None:
-            warn(f"{damage.removesuffix(REMEDY)}It is scored again now.")
+    """Name damaged cells, before they are scored again."""
+    damages = [damage_of(place) for place in places]
+    named = [damage for damage in damages if damage is not None]
+    for line in first_items(named, NAMED_DAMAGES, "damaged cells"):
+        warn(f"{line.removesuffix(REMEDY).rstrip()} It is scored again now.")
 
 
 def read_result(place: CellPlace) -> CellResult | None:

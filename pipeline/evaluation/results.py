@@ -64,8 +64,8 @@ class Provenance(TypedDict):
     """Step of the checkpoint; None for a model from elsewhere."""
     tokens: int | None
     """Tokens that the checkpoint was trained on; None for a model from elsewhere."""
-    merge: MergeParts
-    """The checkpoints of which the model is the mean, where it is one."""
+    merge: NotRequired[MergeParts]
+    """The checkpoints of which the model is the mean, where it is one; cells of before have none."""
     parameters: int
     vocabulary: int
     """Tokens among which the model predicts."""
@@ -120,6 +120,7 @@ def is_result_of(task: str, content: dict[str, Any]) -> bool:
         is_typed = all(
             isinstance(provenance[name], dict if is_typeddict(kind) else kind)
             for name, kind in get_type_hints(Provenance).items()
+            if name in Provenance.__required_keys__
         )
         return (
             is_typed

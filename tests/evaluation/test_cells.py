@@ -159,3 +159,26 @@ def test_damaged_cells_are_named_and_passed_over(
     printed = " ".join(capsys.readouterr().err.split())
     assert printed.endswith("is damaged (its checksum differs). It is scored again now.")
     assert printed.count("warning: ") == 1
+
+
+def test_cells_of_before_need_not_say_what_was_merged(tmp_path: Path) -> None:
+    folder = ScoresFolder(tmp_path)
+    place = folder.cell("m", "task", 0, 1234)
+    plain = cell(ITEMS)
+    del plain.result["provenance"]["merge"]
+    write_cell(place, plain)
+    assert read_cell(place).result["provenance"] == plain.result["provenance"]
+
+
+def test_a_few_damaged_cells_are_named_and_the_others_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ScoresFolder(tmp_path)
+    for shots in range(8):
+        place = folder.cell("m", "task", shots, 1234)
+        write_cell(place, cell(ITEMS))
+        place.result.write_text("[]")
+    assert list(stored_scores(folder)) == []
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 6
+    assert warnings[-1] == "warning: passed over: and 3 more damaged cells"
