@@ -5,6 +5,9 @@ ADDED_COMMANDS = {
     "generate": "continues a text with any checkpoint; the recorded commit could not",
     "compare": "compares scores question by question, which the recorded commit did not keep",
     "checkpoints merge": "averages checkpoints, which the recorded commit could not",
+    **dict.fromkeys(
+        ("plan", "doctor", "submit"), "come before a run; the recorded commit had none"
+    ),
     "benchmark search": "measures the search for questions that a run has read",
     "benchmark evaluate": "measures the scorer, which the recorded commit did not have",
     **dict.fromkeys(
@@ -12,6 +15,10 @@ ADDED_COMMANDS = {
         "questions of public tasks, of which the recorded commit had none",
     ),
 }
+OTHER_QUESTIONS = ("patterns", "pattern_", "heldout_cloze", "arithmetic")
+"""Beginnings of the names of built-in tasks. Their questions depended on `evaluation.items` and on the
+most solved examples asked for; now neither changes what is asked, so that scores that are there stay
+right when something else is asked for. Bits per byte are compared as before."""
 ADDED_RECORDS = {
     "pack.manifest.json": "what the stage `pack` says of the index; the index's own manifest stays",
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from allowed import ADDED_EVENTS, ADDED_FIELDS, ADDED_RECORDS
+from allowed import ADDED_EVENTS, ADDED_FIELDS, ADDED_RECORDS, OTHER_QUESTIONS
 from safetensors import safe_open
 from scenarios import Program
 
@@ -158,7 +158,8 @@ def observe_run(program: Program, folder: Path, run: str) -> dict[str, Any]:
             form[f"export/{export.name}/{path.name}"] = digest(path.read_bytes())
     evaluation = run_dir / "evaluation"
     for path in sorted(evaluation.glob("tasks/*.*")):
-        form[f"evaluation/tasks/{path.name}"] = digest(path.read_bytes())
+        if not is_of_other_questions(path.name):
+            form[f"evaluation/tasks/{path.name}"] = digest(path.read_bytes())
     numbers |= scores_in(evaluation)
     return {"form": form, "numbers": numbers}
 
@@ -177,14 +178,25 @@ def scores_in(evaluation: Path) -> dict[str, Any]:
             name = "bits_per_byte.json"
         results = json.loads(path.read_text("utf-8"))["results"]
         found.setdefault(f"evaluation/{name}", {}).update(results)
-    return without_means_of_groups(found)
+    return without_other_questions(found)
 
 
-def without_means_of_groups(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return numbers without the means over several tasks, which later commits compute elsewhere."""
-    return {
-        name: {task: values for task, values in content.items() if task != "patterns"}
-        if name.startswith("evaluation/")
-        else content
-        for name, content in numbers.items()
-    }
+def without_other_questions(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what was observed, without built-in tasks whose questions are others now."""
+    kept: dict[str, Any] = {}
+    for name, values in content.items():
+        if name.startswith("evaluation/tasks/") and is_of_other_questions(Path(name).name):
+            continue
+        if name.startswith("evaluation/") and isinstance(values, dict):
+            scores = {task: of for task, of in values.items() if not is_of_other_questions(task)}
+            if not scores:
+                continue
+            kept[name] = scores
+        else:
+            kept[name] = values
+    return kept
+
+
+def is_of_other_questions(name: str) -> bool:
+    """Tell whether a task, or a file of one, is of a built-in task whose questions have changed."""
+    return name.startswith(OTHER_QUESTIONS)
