@@ -172,6 +172,8 @@ def test_lm_evals_own_command_gives_the_same_scores(finished: Path, tmp_path: Pa
         "heldout_cloze",
         "--num_fewshot",
         "1",
+        "--limit",  # that of the run file
+        "20",
         "--batch_size",
         "16",
         "--device",
