@@ -24,7 +24,7 @@ from pipeline.planning.plan import (
 )
 from pipeline.planning.rates import PlanRates, Rate
 from pipeline.planning.run_setting import measured_data, setting_on_devices
-from pipeline.planning.step_time import ring_bandwidth, ring_bytes
+from pipeline.planning.step_time import communication
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.events import FIRST_STEP, FirstStepEvent, SaveEvent, StartEvent, read_events
 from pipeline.store.layout import RunFolder, data_folder
@@ -288,28 +288,20 @@ def _mfu(run: RunFigures, rates: PlanRates, hardware: Hardware) -> float:
     assert peak is not None, "training in this format was possible"
     devices = setting.ranks
     nodes = -(-devices // hardware.devices_per_node)
-    per_rank = setting.global_batch_sequences // devices
-    accumulation = max(1, per_rank // setting.micro_batch_sequences)
-    wire = ring_bytes(
-        run.facts.parameters, WIDTH[setting.dtype], setting.zero_stage, devices, accumulation
+    tokens = run.config.batch.global_batch_tokens
+    sent = communication(
+        run.facts.parameters, setting, tokens, hardware, nodes, rates.overlap.value
     )
-    bandwidth = ring_bandwidth(
-        hardware.link_gb_per_second * 1e9,
-        hardware.network_gb_per_second * 1e9,
-        hardware.devices_per_node,
-        nodes,
-    )
-    overlap = rates.overlap.value
-    if setting.zero_stage <= 1:
-        overlap /= accumulation
 
     # What is left of the step is computing.
     growth = 1 + rates.per_device_share.value * (devices - 1)
-    computing = computing_seconds(run.step_seconds, wire / bandwidth, overlap, growth)
+    computing = computing_seconds(
+        run.step_seconds, sent.wire_bytes / sent.bandwidth, sent.overlap, growth
+    )
     per_token = flops_per_token(run.facts, setting.sequence_length)
     if setting.activation_checkpointing:
         per_token *= 1 + 1 / BACKWARD_AND_FORWARD
-    flops = per_token * run.config.batch.global_batch_tokens / devices
+    flops = per_token * tokens / devices
     return flops / computing / peak
 
 

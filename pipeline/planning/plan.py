@@ -27,7 +27,7 @@ from pipeline.planning.job_chain import JobChain, chain_of_jobs
 from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
 from pipeline.planning.rates import PlanRates, Rate
-from pipeline.planning.step_time import StepTime, ring_bandwidth, ring_bytes, step_time
+from pipeline.planning.step_time import StepTime, communication, step_time
 
 GIB = 2**30
 FLOPS_FORMULA = "6 N + 12 L d T"
@@ -230,23 +230,13 @@ def _step(
     # Recomputing adds a forward pass to the two passes, which are three times as much.
     if setting.activation_checkpointing:
         compute *= 1 + 1 / BACKWARD_AND_FORWARD
-    per_rank = tokens / setting.sequence_length / allocation.devices
-    accumulation = max(1, round(per_rank / setting.micro_batch_sequences))
-    wire = ring_bytes(
-        parameters, WIDTH[setting.dtype], setting.zero_stage, allocation.devices, accumulation
+    sent = communication(
+        parameters, setting, tokens, hardware, allocation.nodes, rates.overlap.value
     )
-    bandwidth = ring_bandwidth(
-        hardware.link_gb_per_second * 1e9,
-        hardware.network_gb_per_second * 1e9,
-        hardware.devices_per_node,
-        allocation.nodes,
-    )
-    overlap = rates.overlap.value
-    # Below stage 2 gradients are reduced once, while the last micro-batch is computed.
-    if setting.zero_stage <= 1:
-        overlap /= accumulation
     per_device = rates.per_device_share.value * compute
-    return step_time(compute, wire, bandwidth, overlap, per_device, allocation.devices)
+    return step_time(
+        compute, sent.wire_bytes, sent.bandwidth, sent.overlap, per_device, allocation.devices
+    )
 
 
 def _memory(

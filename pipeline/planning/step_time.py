@@ -7,6 +7,9 @@ latencies of collectives).
 
 from dataclasses import dataclass
 
+from pipeline.config.hardware import Hardware
+from pipeline.engine.memory import WIDTH, MemorySetting
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -45,6 +48,47 @@ def step_time(
     """
     exposed = max(0.0, wire_bytes / bandwidth - overlap * compute)
     return StepTime(compute, exposed, seconds_per_device * (devices - 1))
+
+
+@dataclass(frozen=True)
+class Communication:
+    """What a device sends in a step, and how much of it computing can hide."""
+
+    wire_bytes: float
+    bandwidth: float
+    """Bytes a second."""
+    overlap: float
+    """Share of computing during which the device can send."""
+
+
+def communication(
+    parameters: int,
+    setting: MemorySetting,
+    tokens: float,
+    hardware: Hardware,
+    nodes: int,
+    overlap: float,
+) -> Communication:
+    """Return the communication of a step of this many tokens over all ranks of a setting.
+
+    `overlap`: share of computing during which a device can send, where it sends after every
+    micro-batch.
+    """
+    per_rank = tokens / setting.sequence_length / setting.ranks
+    accumulation = max(1, round(per_rank / setting.micro_batch_sequences))
+    wire = ring_bytes(
+        parameters, WIDTH[setting.dtype], setting.zero_stage, setting.ranks, accumulation
+    )
+    bandwidth = ring_bandwidth(
+        hardware.link_gb_per_second * 1e9,
+        hardware.network_gb_per_second * 1e9,
+        hardware.devices_per_node,
+        nodes,
+    )
+    # Below stage 2 gradients are reduced once, while the last micro-batch is computed.
+    if setting.zero_stage <= 1:
+        overlap /= accumulation
+    return Communication(wire, bandwidth, overlap)
 
 
 def ring_bytes(
