@@ -16,10 +16,10 @@ from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import DeepSpeedConfig
 from pipeline.engine.groups import gather_from_world_ranks
-from pipeline.engine.memory import FreeMemory, refuse_if_too_big
+from pipeline.engine.memory import FreeMemory, logits_at_once, refuse_if_too_big
 from pipeline.engine.memory_setting import memory_setting
 from pipeline.errors import ConfigError
-from pipeline.model.shape import model_shape, rows_at_once
+from pipeline.model.shape import model_shape
 from pipeline.model.sizes import ModelParameters, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -52,8 +52,7 @@ def device_problems(
     shape = model_shape(architecture, sizes.total)
     setting = memory_setting(config, resolved, groups.sizes.world, on_gpu)
     setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
-    tokens = setting.micro_batch_sequences * setting.sequence_length
-    logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
+    logit_tokens = logits_at_once(shape, setting)
     where = f"into a rank's share of {socket.gethostname()}'s memory"
     if on_gpu:
         where = f"on {torch.cuda.get_device_name()}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from pipeline.errors import ConfigError
-from pipeline.model.shape import ModelShape
+from pipeline.model.shape import ModelShape, rows_at_once
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a weight in the forward pass, by `precision.dtype`."""
@@ -161,6 +161,12 @@ def logits_bytes(shape: ModelShape, setting: MemorySetting, tokens: int) -> floa
     """
     width = WIDTH[setting.dtype]
     return tokens * shape.vocabulary * (width + 8.0)
+
+
+def logits_at_once(shape: ModelShape, setting: MemorySetting) -> int:
+    """Return the tokens of a micro-batch whose logits are computed at once, as the loss does."""
+    tokens = setting.micro_batch_sequences * setting.sequence_length
+    return rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
 
 
 def memory_parts(

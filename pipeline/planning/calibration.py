@@ -11,10 +11,15 @@ from typing import Any
 
 from pipeline.config.hardware import Hardware, hardware_of_device
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.memory import WIDTH, MemorySetting, checkpoint_bytes, memory_parts
+from pipeline.engine.memory import (
+    WIDTH,
+    MemorySetting,
+    checkpoint_bytes,
+    logits_at_once,
+    memory_parts,
+)
 from pipeline.errors import ConfigError, DataError
 from pipeline.model.model_facts import ModelFacts, model_facts
-from pipeline.model.shape import rows_at_once
 from pipeline.planning.disk_use import DataSize
 from pipeline.planning.plan import (
     BACKWARD_AND_FORWARD,
@@ -235,7 +240,9 @@ def calibrated_rates(
         rates = replace(rates, validation_factor=calibrated(factor))
 
     # Memory: a device's own grows with what is predicted; a process on CPUs also holds libraries.
-    parts = memory_parts(last.facts.shape, last.setting, _logit_tokens(last))
+    parts = memory_parts(
+        last.facts.shape, last.setting, logits_at_once(last.facts.shape, last.setting)
+    )
     predicted = sum(part.device + part.host for part in parts)
     if hardware.is_cpu:
         rates = replace(rates, memory_offset_bytes=calibrated(last.peak_bytes - predicted))
@@ -311,12 +318,6 @@ def computing_seconds(step: float, wire: float, overlap: float, growth: float) -
     if wire <= overlap * hidden:
         return hidden
     return (step - wire) / (growth - overlap)
-
-
-def _logit_tokens(run: RunFigures) -> int:
-    shape = run.facts.shape
-    tokens = run.setting.micro_batch_sequences * run.setting.sequence_length
-    return rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
 
 
 def _with_data(

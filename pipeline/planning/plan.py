@@ -18,10 +18,10 @@ from pipeline.engine.memory import (
     MemoryPart,
     MemorySetting,
     checkpoint_bytes,
+    logits_at_once,
     memory_parts,
 )
 from pipeline.model.model_facts import ModelFacts
-from pipeline.model.shape import rows_at_once
 from pipeline.planning.disk_use import DataSize, DiskUse, data_core_hours
 from pipeline.planning.job_chain import JobChain, chain_of_jobs
 from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
@@ -253,10 +253,7 @@ def _memory(
     tokens_of_step = setting.global_batch_sequences * setting.sequence_length
 
     def parts_of(changed: MemorySetting) -> list[MemoryPart]:
-        tokens = changed.micro_batch_sequences * changed.sequence_length
-        shape = facts.shape
-        logits = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
-        parts = memory_parts(shape, changed, logits)
+        parts = memory_parts(facts.shape, changed, logits_at_once(facts.shape, changed))
         predicted = sum(part.device for part in parts)
         beside = predicted * (rates.memory_factor.value - 1) + rates.memory_offset_bytes.value
         if beside:
