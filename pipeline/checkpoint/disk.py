@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.checkpoint.retention import is_save_due, most_kept_at_once
+from pipeline.checkpoint.retention import most_kept_at_once, saves_of_run
 from pipeline.config.run_config import RunConfig
 from pipeline.store.layout import run_folder, unfinished_checkpoints
 
@@ -26,7 +26,9 @@ def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[st
     size = predicted
     if existing:
         size = float(_bytes_of(existing[-1]))
-    most = min(most_kept_at_once(config.total_steps, config.checkpoint), _saves(config))
+    steps = config.total_steps
+    saves = saves_of_run(steps, config.checkpoint)
+    most = min(most_kept_at_once(steps, config.checkpoint), saves)
     # What a killed save left unfinished is removed at the start, so its space is free.
     unfinished = sum(
         path.stat().st_size for path in unfinished_checkpoints(folder).rglob("*") if path.is_file()
@@ -39,21 +41,9 @@ def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[st
     return summary, [
         f"paths.run_dir = {config.paths.run_dir}: its disk has {_gib(free)} free, and {most} "
         f"checkpoints of {_gib(size)} ({len(existing)} of them there) need {_gib(needed)} more; "
-        "set checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, or "
-        "choose another paths.run_dir"
+        "set checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, fewer "
+        "keep_steps, or choose another paths.run_dir"
     ]
-
-
-def _saves(config: RunConfig) -> int:
-    """Return the number of checkpoints that a run saves, the last one included.
-
-    An upper bound where there are so many that the exact number does not matter.
-    """
-    total = config.total_steps
-    every = config.checkpoint.save_every_steps
-    if total > 100_000 or total // every > 100:
-        return total
-    return sum(is_save_due(step, config.checkpoint) for step in range(1, total)) + 1
 
 
 def _bytes_of(checkpoint: Path) -> int:

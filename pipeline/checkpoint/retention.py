@@ -19,10 +19,13 @@ def is_save_due(step: int, settings: Checkpoint) -> bool:
 def is_never_pruned(step: int, settings: Checkpoint) -> bool:
     """Tell whether pruning always keeps a step's checkpoint.
 
-    These are the multiples of `keep_every_steps` and, with `keep_log_spaced`, the powers of two.
+    These are the multiples of `keep_every_steps`, those of `keep_steps` and, with
+    `keep_log_spaced`, the powers of two.
     """
     every = settings.keep_every_steps
     if every is not None and step % every == 0:
+        return True
+    if step in settings.keep_steps:
         return True
     return settings.keep_log_spaced and step & (step - 1) == 0
 
@@ -54,6 +57,15 @@ def most_kept_at_once(total_steps: int, settings: Checkpoint) -> int:
     return len(_never_pruned(total_steps, settings)) + settings.keep_last + 1
 
 
+def saves_of_run(total_steps: int, settings: Checkpoint) -> int:
+    """Return the number of checkpoints that a run saves, that of its last step included."""
+    every = settings.save_every_steps
+    between = {step for step in _never_pruned(total_steps, settings) if step % every}
+    if total_steps % every:
+        between.add(total_steps)
+    return total_steps // every + len(between)
+
+
 def kept_at_the_end(total_steps: int, settings: Checkpoint) -> int:
     """Return the number of checkpoints of a finished run, that of its last step included."""
     newest: list[int] = []
@@ -73,4 +85,5 @@ def _never_pruned(total_steps: int, settings: Checkpoint) -> set[int]:
         steps.update(range(every, total_steps + 1, every))
     if settings.keep_log_spaced:
         steps.update(1 << power for power in range(total_steps.bit_length()))
+    steps.update(step for step in settings.keep_steps if step <= total_steps)
     return steps

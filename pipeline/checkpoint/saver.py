@@ -142,7 +142,7 @@ class Saver:
                 message = (
                     f"the checkpoint before that of step {state.step} was still being written: "
                     f"training waited {waited:.1f} s for it; save less often "
-                    "(checkpoint.save_every_steps, keep_every_steps, keep_log_spaced)"
+                    "(checkpoint.save_every_steps, keep_every_steps, keep_log_spaced, keep_steps)"
                 )
                 write_event(
                     self._run_dir, "slow save", step=state.step, seconds=waited, message=message

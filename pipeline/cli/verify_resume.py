@@ -289,6 +289,7 @@ def _write_run_file(config: RunConfig, steps: int, ranks: int, home: Path) -> Pa
         "keep_last": 2,
         "keep_every_steps": None,
         "keep_log_spaced": False,
+        "keep_steps": [],
     }
     document["logging"]["trackers"] = []
     if launch_kind(config).ranks_are_set_by is None:

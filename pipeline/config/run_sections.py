@@ -45,6 +45,9 @@ class Checkpoint(Section):
     keep_log_spaced: bool = False
     """Also save at steps 1, 2, 4, 8, ... and never prune those checkpoints, to study how a model
     learns. A rollback past them still deletes them."""
+    keep_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Also save at these steps and never prune those checkpoints, for example so that other runs can
+    begin there. A rollback past them still deletes them."""
     asynchronous: bool = True
     """Copy the state to host memory and train on while the copy is written. `false`: training waits
     until the checkpoint is written, without a copy."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.checkpoint.retention import kept_at_the_end, most_kept_at_once
+from pipeline.checkpoint.retention import kept_at_the_end, most_kept_at_once, saves_of_run
 from pipeline.config.hardware import Hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import job_margin_seconds
@@ -283,18 +283,13 @@ def _disk(
     )
     steps = config.total_steps
     kept = kept_at_the_end(steps, config.checkpoint)
-    saves = sum(
-        steps // every
-        for every in (config.checkpoint.save_every_steps, config.checkpoint.keep_every_steps)
-        if every
-    )
-    if config.checkpoint.keep_log_spaced:
-        saves += steps.bit_length()
     return DiskUse(
         data=data,
         checkpoint=checkpoint + rates.checkpoint_extra_bytes.value,
         kept_checkpoints=kept,
-        most_checkpoints=min(most_kept_at_once(steps, config.checkpoint), saves + 1),
+        most_checkpoints=min(
+            most_kept_at_once(steps, config.checkpoint), saves_of_run(steps, config.checkpoint)
+        ),
         export=facts.parameters * WIDTH[setting.dtype] + rates.export_extra_bytes.value,
     )
 

@@ -9,6 +9,7 @@ from pipeline.checkpoint.retention import (
     is_save_due,
     kept_at_the_end,
     most_kept_at_once,
+    saves_of_run,
 )
 from pipeline.config.run_sections import Checkpoint
 from pipeline.store.layout import checkpoint_step
@@ -55,10 +56,17 @@ def test_a_checkpoint_that_another_process_reads_is_kept_until_the_next_save(
 
 
 def test_some_stay_for_ever() -> None:
-    """Every 6 and powers of two are made beside every 5, and stay; the newest two too."""
-    settings = Checkpoint(save_every_steps=5, keep_last=2, keep_every_steps=6, keep_log_spaced=True)
+    """Every 6, powers of two and 7 are made beside every 5, and stay; the newest two too."""
+    settings = Checkpoint(
+        save_every_steps=5,
+        keep_last=2,
+        keep_every_steps=6,
+        keep_log_spaced=True,
+        keep_steps=(7, 30),
+    )
     saved = [step for step in range(1, 21) if is_save_due(step, settings)]
-    assert saved == [1, 2, 4, 5, 6, 8, 10, 12, 15, 16, 18, 20]
+    assert saved == [1, 2, 4, 5, 6, 7, 8, 10, 12, 15, 16, 18, 20]
+    assert saves_of_run(20, settings) == len(saved)
     there: list[Path] = []
     most = 0
     for step in saved:
@@ -66,7 +74,7 @@ def test_some_stay_for_ever() -> None:
         most = max(most, len(there))
         gone = checkpoints_to_prune(there, there[-1], settings)
         there = [path for path in there if path not in gone]
-    assert [checkpoint_step(path) for path in there] == [1, 2, 4, 6, 8, 12, 16, 18, 20]
+    assert [checkpoint_step(path) for path in there] == [1, 2, 4, 6, 7, 8, 12, 16, 18, 20]
     assert most <= most_kept_at_once(20, settings)
     assert len(there) == kept_at_the_end(20, settings)
 
@@ -75,3 +83,5 @@ def test_the_last_step_is_kept_beside_the_newest() -> None:
     settings = Checkpoint(save_every_steps=10, keep_last=2)
     assert kept_at_the_end(25, settings) == 2
     assert kept_at_the_end(5, settings) == 1
+    assert saves_of_run(25, settings) == 3
+    assert saves_of_run(20, settings) == 2
