@@ -122,3 +122,11 @@ LAUNCH_KINDS = KindTable(
     }
 )
 """Ways to start the ranks of a training run (`pipeline/cluster`)."""
+
+STUDY_KINDS = KindTable(
+    {
+        "scaling": "pipeline.planning.study.scaling:ScalingStudy",
+        "few-shot": "pipeline.planning.study.few_shot:FewShotStudy",
+    }
+)
+"""Kinds of studies (`pipeline/planning/study`)."""

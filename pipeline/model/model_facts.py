@@ -4,6 +4,7 @@ A process of its own builds the model (`model_check.py`), so that this module is
 it finds is kept in data_dir.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config.run_config import RunConfig
@@ -12,7 +13,7 @@ from pipeline.model.shape import ModelShape
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.store.pretrained_folders import content_of_model_folder
 from pipeline.store.records import Json
-from pipeline.work.separate_checks import run_separate_check
+from pipeline.work.separate_checks import Subject, run_separate_checks
 
 VERSION = 3
 """Version of `model_check`.
@@ -48,10 +49,16 @@ def model_facts(config: RunConfig) -> ModelFacts:
     Raises ConfigError with every problem of the section `model`, and DataError where a pretrained
     tokenizer, whose size is needed, cannot be read.
     """
-    decides = _what_decides(config)
-    return run_separate_check(
-        "pipeline.model.model_check", ModelFacts, config, decides, "the model's settings"
-    )
+    return facts_of_models([config], "the model's settings")[0]
+
+
+def facts_of_models(configs: Sequence[RunConfig], words: str) -> list[ModelFacts]:
+    """Return the figures of the models of several run files, in their order.
+
+    `words`: what is checked, as it is printed. Raises as `model_facts`.
+    """
+    subjects = [Subject(config, _what_decides(config)) for config in configs]
+    return run_separate_checks("pipeline.model.model_check", ModelFacts, subjects, words)
 
 
 def _what_decides(config: RunConfig) -> dict[str, Json]:

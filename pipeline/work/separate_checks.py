@@ -11,8 +11,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
@@ -51,6 +52,15 @@ class CheckCrashed(UserError):
     exit_code = 1
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A run file that a check looks at."""
+
+    config: RunConfig
+    decides: Mapping[str, Json]
+    """Everything that decides the verdict besides library versions."""
+
+
 def run_separate_check(
     module: str, form: type[Facts], config: RunConfig, decides: Mapping[str, Json], subject: str
 ) -> Facts:
@@ -60,53 +70,81 @@ def run_separate_check(
     verdict besides library versions. `subject` is printed while the check runs. Raises ConfigError
     with every problem that the check found, CheckCrashed where it ended without a verdict.
     """
-    # Facts that are missing, unreadable or damaged are found again.
-    facts = TypeAdapter(form)
-    path = data_folder(config).passed_check(fingerprint([module, decides, _versions()]))
-    with suppress(OSError, ValidationError):
-        return facts.validate_json(path.read_bytes())
+    return run_separate_checks(module, form, [Subject(config, decides)], subject)[0]
 
-    if path not in _answered:
-        note(f"checking {subject}")
-        _answered[path] = _ask(module, config)
-    verdict = _answered[path]
-    if verdict["problems"]:
-        raise ConfigError(verdict["problems"])
+
+def run_separate_checks(
+    module: str, form: type[Facts], subjects: Sequence[Subject], words: str
+) -> list[Facts]:
+    """Return the facts about several run files, in their order, from one process for all.
+
+    As `run_separate_check`; raises ConfigError with the problems of all run files, each once.
+    """
+    # Facts that are missing, unreadable or damaged are found again.
+    adapter = TypeAdapter(form)
+    versions = _versions()
+    paths = [
+        data_folder(subject.config).passed_check(fingerprint([module, subject.decides, versions]))
+        for subject in subjects
+    ]
+    facts: dict[Path, Facts] = {}
+    for path in paths:
+        with suppress(OSError, ValidationError):
+            facts[path] = adapter.validate_json(path.read_bytes())
+
+    # One process answers all questions that are open.
+    configs = {path: subject.config for path, subject in zip(paths, subjects, strict=True)}
+    asked = [path for path in configs if path not in facts and path not in _answered]
+    if asked:
+        note(f"checking {words}")
+        verdicts = _ask(module, [configs[path] for path in asked])
+        _answered.update(zip(asked, verdicts, strict=True))
+    answered = {path: _answered[path] for path in configs if path not in facts}
+    problems = [problem for verdict in answered.values() for problem in verdict["problems"]]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
 
     # data_dir is shared, and may be read-only.
-    with suppress(OSError):
-        write_json(path, verdict["facts"])
-    return facts.validate_python(verdict["facts"])
+    for path, verdict in answered.items():
+        with suppress(OSError):
+            write_json(path, verdict["facts"])
+        facts[path] = adapter.validate_python(verdict["facts"])
+    return [facts[path] for path in paths]
 
 
 def serve_separate_check(find_facts: Callable[[RunConfig], Mapping[str, Json]]) -> None:
-    """Run a check in this process: read settings from standard input, write its verdict to output.
+    """Run a check in this process: read run files from standard input, write verdicts to output.
 
     `find_facts` returns JSON values, or raises UserError for a mistake of the user.
     """
-    # What libraries print goes to standard error, so that it does not mix with the verdict.
+    # What libraries print goes to standard error, so that it does not mix with the verdicts.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    config = RunConfig.model_validate(json.loads(sys.stdin.read()))
-    verdict: Verdict = {"problems": [], "facts": {}}
-    try:
-        verdict["facts"] = find_facts(config)
-    except ConfigError as error:
-        verdict["problems"] = error.problems
-    except UserError as error:
-        verdict["problems"] = [str(error)]
-    output.write(json.dumps(verdict))
+    verdicts = [
+        _verdict(find_facts, RunConfig.model_validate(settings))
+        for settings in json.loads(sys.stdin.read())
+    ]
+    output.write(json.dumps(verdicts))
     output.close()
 
 
-def _ask(module: str, config: RunConfig) -> Verdict:
+def _verdict(find_facts: Callable[[RunConfig], Mapping[str, Json]], config: RunConfig) -> Verdict:
+    try:
+        return {"problems": [], "facts": find_facts(config)}
+    except ConfigError as error:
+        return {"problems": list(error.problems), "facts": {}}
+    except UserError as error:
+        return {"problems": [str(error)], "facts": {}}
+
+
+def _ask(module: str, configs: Sequence[RunConfig]) -> list[Verdict]:
     """Run a check in a new process. Raises CheckCrashed with its last lines of output."""
     package_root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     process = subprocess.run(
         [sys.executable, "-m", module],
-        input=config.model_dump_json(),
+        input=json.dumps([config.model_dump(mode="json") for config in configs]),
         env={**quiet, **os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

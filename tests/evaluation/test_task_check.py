@@ -1,6 +1,7 @@
 """Tasks that cannot be scored are refused before there is a model: misspelt, without data, with too
 many examples."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -111,14 +112,16 @@ def test_what_is_generated_has_to_leave_room_for_the_question(
 ) -> None:
     asked = []
 
-    def ask(module: str, config: RunConfig) -> dict[str, object]:
+    def ask(module: str, configs: Sequence[RunConfig]) -> list[dict[str, object]]:
+        (config,) = configs
         asked.append(module.rpartition(".")[2])
         positions = config.model.config.get("max_position_embeddings")
         facts = facts_of_no_model(positions=positions)
-        return {
+        verdict = {
             "problems": [],
             "facts": facts if "model" in asked[-1] else {"generated_tokens": {"parity": 8}},
         }
+        return [verdict]
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     check_built_tasks(settings(run_file, "arithmetic"))

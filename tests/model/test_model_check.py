@@ -2,6 +2,7 @@
 for once."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from pipeline.model import model_facts as facts_of_model
 from pipeline.model.architecture import model_config
 from pipeline.model.costs import ModelSize
 from pipeline.model.model_check import check_model_settings
-from pipeline.model.model_facts import ModelFacts, model_facts
+from pipeline.model.model_facts import ModelFacts, facts_of_models, model_facts
 from pipeline.model.model_rules import architecture_problems, head_problems, setting_problems
 from pipeline.model.shape import ModelShape
 from pipeline.work import separate_checks
@@ -161,13 +162,13 @@ def test_a_verdict_is_kept_until_something_that_decides_it_changes(
 ) -> None:
     asked = []
 
-    def ask(module: str, config: RunConfig) -> dict[str, object]:
-        asked.append(config.model.config["hidden_size"])
-        problems = ["model.config.hidden_size = 17: is odd"] if asked[-1] == 17 else []
-        return {
-            "problems": problems,
-            "facts": facts_of_no_model(asked[-1]),
-        }
+    def ask(module: str, configs: Sequence[RunConfig]) -> list[dict[str, object]]:
+        verdicts: list[dict[str, object]] = []
+        for config in configs:
+            asked.append(config.model.config["hidden_size"])
+            problems = ["model.config.hidden_size = 17: is odd"] if asked[-1] == 17 else []
+            verdicts.append({"problems": problems, "facts": facts_of_no_model(asked[-1])})
+        return verdicts
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     for _ in range(2):
@@ -194,14 +195,31 @@ def test_a_verdict_is_kept_until_something_that_decides_it_changes(
     assert asked[6:] == [16]
 
 
+def test_one_process_answers_for_several_models(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def ask(module: str, configs: Sequence[RunConfig]) -> list[dict[str, object]]:
+        asked.append([config.model.config["hidden_size"] for config in configs])
+        return [{"problems": [], "facts": facts_of_no_model(width)} for width in asked[-1]]
+
+    monkeypatch.setattr(separate_checks, "_ask", ask)
+    configs = [load(run_file, [f"model.config.hidden_size={width}"]) for width in (16, 18, 16)]
+    assert [facts.parameters for facts in facts_of_models(configs, "models")] == [16, 18, 16]
+    configs.append(load(run_file, ["model.config.hidden_size=20"]))
+    assert [facts.parameters for facts in facts_of_models(configs, "models")] == [16, 18, 16, 20]
+    assert asked == [[16, 18], [20]], "each model once"
+
+
 def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
-    def ask(module: str, config: RunConfig) -> dict[str, object]:
+    def ask(module: str, configs: Sequence[RunConfig]) -> list[dict[str, object]]:
         asked.append(module)
-        return {"problems": [], "facts": facts_of_no_model()}
+        return [{"problems": [], "facts": facts_of_no_model()} for _ in configs]
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     kept = run_file.parent / "data" / ".checked"

@@ -1,0 +1,220 @@
+"""Study files: many runs from one run file, as `pipeline study` reads them. Imports no torch.
+
+Relative paths in a study file start at its folder.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from pipeline.config.kinds import STUDY_KINDS, KindName
+from pipeline.config.run_file import problems_in
+from pipeline.config.run_sections import SLURM_TIME_PATTERN, SlurmTime
+from pipeline.config.shipped_files import PRESETS, shipped_files
+from pipeline.config.values import Location, Section, TokenCount
+from pipeline.config.yaml_files import Document, apply_override, read_yaml
+from pipeline.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Sizes(Section):
+    """The models of a study: widths of the base's architecture, or shipped presets."""
+
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Hidden sizes. The feed-forward width keeps the base's ratio to the hidden size, in multiples
+    of 8."""
+    width_per_layer: Positive = 16
+    """Hidden size / number of layers; layers are rounded, to at least one."""
+    head_dim: Annotated[int, Field(ge=1)] = 16
+    """Width of an attention head; it divides every hidden size. A model has hidden size / head_dim
+    heads, and as many key and value heads in proportion as the base."""
+    presets: tuple[str, ...] = ()
+    """Instead of widths: names of shipped presets. Each gives its section `model`, and without muP
+    its peak learning rate."""
+
+
+class Budgets(Section):
+    """How long each size is trained; exactly one of the three is given."""
+
+    flops: tuple[Positive, ...] = ()
+    """FLOPs of a training, 6 N + 12 L d T a token: one run of each size for each of them (isoFLOP)."""
+    tokens_per_parameter: tuple[Positive, ...] = ()
+    """Tokens of a training for each multiplying parameter of its model."""
+    tokens: tuple[TokenCount, ...] = ()
+    """Tokens of a training, the same ones for each size."""
+
+
+class BatchRule(Section):
+    """Batch over the length of the training: tokens x (D / at_tokens) ^ exponent."""
+
+    tokens: TokenCount = Field(ge=1)
+    """Tokens of a batch in a training of `at_tokens` tokens."""
+    at_tokens: TokenCount = Field(ge=1)
+    """Length of a training, in tokens, at which a batch has `tokens`."""
+    exponent: Annotated[float, Field(ge=0, le=1)] = 0.383
+    """Growth of the batch with the training's length D. Default: critical batch over D of Bergsma et
+    al. 2025 (arXiv:2505.13738), about D^0.383."""
+
+
+class Rules(Section):
+    """What follows from size and budget of a run."""
+
+    mup_base_width: Annotated[int, Field(ge=1)] | None = None
+    """Use muP: the base's learning rate is that of this width. Default: the base's own setting."""
+    batch: BatchRule | None = None
+    """Batch over the length of a training. Default: the base's batch for all runs."""
+    learning_rate: Literal["none", "linear", "square-root"] = "none"
+    """How the peak learning rate changes with the batch (`optimizer.learning_rate_scaling`). Its
+    reference is `batch.tokens`, or the base's batch."""
+    warmup: Share = 0.1
+    """Warm-up as a share of the training's tokens; with `branches`, of the shortest training of a
+    size."""
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of a training's tokens over which `wsd` decays, at its end."""
+    cooldown: Literal["branches", "each"] = "each"
+    """`branches`: the longest training of a size is the trunk of a WSD schedule, and each shorter one
+    branches off it where its own decay begins (Hägele et al. 2024, arXiv:2405.18392); the batch is
+    that of the geometric mean of their lengths. `each`: each run is trained from its beginning."""
+    validations: Annotated[int, Field(ge=1)] = 1
+    """Validations of a run, evenly spaced, the last one at its end."""
+
+
+class StudyExecutor(Section):
+    """Where the runs of a study are trained."""
+
+    kind: Literal["local", "slurm", "none"] = "local"
+    """`local`: on this machine, `jobs` runs at a time. `slurm`: one job array. `none`: print the
+    commands."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Runs at a time: each has its share of this machine's cores or GPUs, or is an element of the
+    array."""
+    ranks: Annotated[int, Field(ge=1)] | None = None
+    """Ranks of each run. Default: on GPUs the share of a run, else one."""
+    site: str | None = None
+    """`slurm` only: a shipped site or a YAML file, as for `pipeline submit`."""
+    time_limit: SlurmTime | None = Field(default=None, pattern=SLURM_TIME_PATTERN)
+    """`slurm` only: time limit of an element; a run that reaches it saves and is requeued. Default:
+    the site's longest."""
+
+
+class FitSettings(Section):
+    """How the law is fitted."""
+
+    resamples: Annotated[int, Field(ge=20)] = 400
+    """Bootstrap resamples behind the intervals."""
+    fewest_steps: Annotated[int, Field(ge=1)] = 200
+    """A run of fewer steps is left out of the fit."""
+    most_epochs: Positive = 4
+    """A run that repeats its data more often is left out of the fit: beyond about 4 epochs repeated
+    data teach less than new ones (Muennighoff et al. 2023, arXiv:2305.16264)."""
+
+
+class StudyFile(Section):
+    """A family of runs from one run file."""
+
+    kind: Annotated[str, KindName(STUDY_KINDS)]
+    """What the runs vary, and what is made of them."""
+    base: Location
+    """Run file that all runs start from. Its data must be there (`pipeline tokenize`); no stage of
+    a study makes or changes them."""
+    folder: Location
+    """Folder of the study: runs, table of points, fits, figures, page."""
+    sizes: Sizes
+    """The models."""
+    budgets: Budgets
+    """The lengths of the trainings."""
+    rules: Rules = Rules()
+    """What follows from size and budget."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
+    """Values of `train.seed`; each size and budget is trained with every one."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the run file that differ from the base in all runs: `section.field: value`."""
+    executor: StudyExecutor = StudyExecutor()
+    """Where the runs are trained."""
+    fit: FitSettings = FitSettings()
+    """How the law is fitted."""
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
+    """Read a study file, apply `section.field=value` overrides and check all settings.
+
+    Raises ConfigError with all problems.
+    """
+    document: Document = read_yaml(path)
+    for override in overrides:
+        apply_override(document, override)
+    try:
+        study = StudyFile.model_validate(document, context={"base": path.absolute().parent})
+    except ValidationError as error:
+        raise ConfigError(problems_in(error, StudyFile), str(path)) from None
+    problems = [*_size_problems(study.sizes), *_budget_problems(study), *_repeated(study)]
+    if problems:
+        raise ConfigError(problems, str(path))
+    return study
+
+
+def _size_problems(sizes: Sizes) -> list[str]:
+    """Return what is wrong about the models."""
+    if bool(sizes.widths) == bool(sizes.presets):
+        return ["sizes: needs either widths or presets; give one of them"]
+    problems = [
+        f"sizes.widths: {width} is no multiple of sizes.head_dim = {sizes.head_dim}; change one of "
+        "them"
+        for width in sizes.widths
+        if width % sizes.head_dim
+    ]
+    known = shipped_files(PRESETS)
+    problems += [
+        f"sizes.presets: {name} is no shipped preset; `pipeline presets` lists them"
+        for name in sizes.presets
+        if name not in known
+    ]
+    return problems
+
+
+def _budget_problems(study: StudyFile) -> list[str]:
+    """Return what is wrong about the lengths of the trainings."""
+    budgets = study.budgets
+    given = [
+        name
+        for name, values in (
+            ("flops", budgets.flops),
+            ("tokens_per_parameter", budgets.tokens_per_parameter),
+            ("tokens", budgets.tokens),
+        )
+        if values
+    ]
+    problems: list[str] = []
+    if len(given) != 1:
+        problems.append(
+            "budgets: needs one of flops, tokens_per_parameter, tokens; "
+            + (f"it has {' and '.join(given)}" if given else "it has none")
+        )
+    rules = study.rules
+    if rules.warmup + rules.decay > 1:
+        problems.append(
+            f"rules.warmup = {rules.warmup:g}, rules.decay = {rules.decay:g}: together they are more "
+            "than the training; lower one of them"
+        )
+    return problems
+
+
+def _repeated(study: StudyFile) -> list[str]:
+    """Return the lists that name a value twice: the second run would be the first."""
+    lists = {
+        "sizes.widths": study.sizes.widths,
+        "sizes.presets": study.sizes.presets,
+        "budgets.flops": study.budgets.flops,
+        "budgets.tokens_per_parameter": study.budgets.tokens_per_parameter,
+        "budgets.tokens": study.budgets.tokens,
+        "seeds": study.seeds,
+    }
+    return [
+        f"{name}: holds a value twice; remove one"
+        for name, values in lists.items()
+        if len(set(values)) < len(values)
+    ]
