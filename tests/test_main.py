@@ -271,7 +271,7 @@ def test_a_name_in_a_data_file_does_not_act_on_the_terminal(
 ) -> None:
     facts = facts_of_no_model()
     monkeypatch.setattr(
-        separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts}
+        separate_checks, "_ask", lambda *_: [{"problems": [], "facts": facts}]
     )  # the model is right
     file = run_file.parent / "a\x1b[31m\x9bb.parquet"
     pq.write_table(pa.table({"\x1b]0;title\x07": ["text"]}), file)

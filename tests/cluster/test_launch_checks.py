@@ -3,6 +3,7 @@ number formats."""
 
 import socket
 from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -103,9 +104,9 @@ def test_number_formats_are_asked_of_the_machine_only_where_it_may_lack_them(
 ) -> None:
     asked = []
 
-    def ask(module: str, config: RunConfig) -> dict[str, object]:
-        asked.append(config.precision.dtype)
-        return {"problems": [], "facts": {}}
+    def ask(module: str, configs: Sequence[RunConfig]) -> list[dict[str, object]]:
+        asked.extend(config.precision.dtype for config in configs)
+        return [{"problems": [], "facts": {}}]
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

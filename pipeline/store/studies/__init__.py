@@ -1,0 +1,1 @@
+"""The folder of a study: its runs, points, fits, figures and page."""
