@@ -56,8 +56,8 @@ class BatchRule(Section):
     at_tokens: TokenCount = Field(ge=1)
     """Length of a training, in tokens, at which a batch has `tokens`."""
     exponent: Annotated[float, Field(ge=0, le=1)] = 0.383
-    """Growth of the batch with the training's length D. Default: critical batch over D of Bergsma et
-    al. 2025 (arXiv:2505.13738), about D^0.383."""
+    """Growth of the batch with the training's length D. Default: that of the batch with the lowest
+    loss (Bergsma et al. 2025, arXiv:2505.13738)."""
 
 
 class Rules(Section):
@@ -132,7 +132,8 @@ class StudyFile(Section):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
     """Values of `train.seed`; each size and budget is trained with every one."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the run file that differ from the base in all runs: `section.field: value`."""
+    """Sections of the run file whose settings differ from the base in all runs. Relative paths start
+    at the base's folder."""
     executor: StudyExecutor = StudyExecutor()
     """Where the runs are trained."""
     fit: FitSettings = FitSettings()

@@ -2,8 +2,7 @@
 number formats."""
 
 import socket
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest

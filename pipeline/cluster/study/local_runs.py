@@ -1,0 +1,268 @@
+"""Trains the runs of a study on this machine, several at a time.
+
+Each run is a `pipeline train` of its own, with supervisor, resume and guards. Whoever holds the
+lease of a run's folder trains it, so two commands share the work. Writes what the commands print
+beside their run.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+from pipeline.cluster.gpus import gpu_count, visible_devices
+from pipeline.cluster.launch import program_environment
+from pipeline.cluster.stop_request import StopRequest
+from pipeline.cluster.study.queue import (
+    QueuedRun,
+    RunState,
+    StudyProgress,
+    progress_of,
+)
+from pipeline.errors import LeaseError
+from pipeline.logs import note
+from pipeline.store.lease import Lease
+from pipeline.work.cores import core_count
+
+LOOK_SECONDS = 0.5
+"""Time between two looks at the running commands."""
+LAST_LINES = 6
+"""Last lines of a failed command's output that are printed."""
+LAST_BYTES = 8192
+INTERRUPTED_CODE = 75
+"""Exit code of a command that was stopped after saving (`Interrupted.exit_code`)."""
+
+
+class RunningCommand(Protocol):
+    """A command that was started, as `subprocess.Popen` has it."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """A run's share of this machine."""
+
+    ranks: int
+    threads: int
+    """Threads of each rank."""
+    devices: str | None
+    """CUDA_VISIBLE_DEVICES; None without GPUs."""
+
+
+Starter = Callable[[QueuedRun, str, Sequence[str], Share, IO[bytes]], RunningCommand]
+"""Starts a stage of a run with overrides, in its share of the machine; output goes to a file."""
+
+
+@dataclass
+class _Started:
+    """A run that this command trains."""
+
+    run: QueuedRun
+    share: int
+    """Number of its share of the machine."""
+    lease: ExitStack
+    stages: list[str]
+    """Stages that are still to be run."""
+    command: RunningCommand
+    output: IO[bytes]
+
+
+@dataclass
+class LocalRuns:
+    """Trains runs, at most `jobs` at a time, until all are done or cannot be."""
+
+    runs: Sequence[QueuedRun]
+    jobs: int
+    ranks: int | None
+    """Ranks of each run; None: the GPUs of its share, or one."""
+    overrides: Sequence[str] = ()
+    """Further overrides of every run."""
+    start: Starter | None = None
+    failed: dict[str, int] = field(default_factory=dict)
+    """Name -> exit code of the runs that this command could not finish."""
+    _active: dict[str, _Started] = field(default_factory=dict)
+
+    def train_all(self, stop: StopRequest, show: Callable[[StudyProgress], None]) -> None:
+        """Train until nothing is left, or until a request to stop has been passed on.
+
+        Runs that other commands train are waited for; where such a command dies, its run is taken
+        over. Raises nothing for a run that fails: see `failed`.
+        """
+        passed_on = 0
+        while True:
+            self._look_after(stop)
+            if stop.count > passed_on:
+                passed_on = stop.count
+                for started in self._active.values():
+                    started.command.send_signal(signal.SIGINT)
+            if stop.count and not self._active:
+                return
+            if not stop.count:
+                self._begin_next()
+            show(progress_of(self.runs, list(self.failed)))
+            if not self._active and not self._is_anything_left():
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def _look_after(self, stop: StopRequest) -> None:
+        """Take note of commands that have ended; go on with the next stage of their runs.
+
+        A run that was interrupted by something else, such as the time limit of its job, stops all.
+        """
+        for name, started in list(self._active.items()):
+            code = started.command.poll()
+            if code is None:
+                continue
+            if code == 0 and started.stages and not stop.count:
+                started.command = self._start(started.run, started.stages.pop(0), started)
+                continue
+            started.output.close()
+            started.lease.close()
+            del self._active[name]
+            if code == INTERRUPTED_CODE:
+                stop.count = max(stop.count, 1)
+            elif code:
+                self.failed[name] = code
+                _report_failure(started.run, code)
+
+    def _begin_next(self) -> None:
+        """Begin runs while there is room: trunks first, then the largest."""
+        order = sorted(self.runs, key=lambda run: (run.trunk is not None, -run.flops))
+        for run in order:
+            if len(self._active) >= self.jobs:
+                return
+            if run.name in self.failed or run.name in self._active:
+                continue
+            state = run.state
+            if state is RunState.READY:
+                self._begin(run)
+            elif state is RunState.BLOCKED and self._has_lost_its_beginning(run):
+                self.failed[run.name] = 2
+
+    def _begin(self, run: QueuedRun) -> None:
+        """Begin a run, unless another command has just taken it."""
+        lease = ExitStack()
+        try:
+            lease.enter_context(Lease(run.home, "pipeline study run"))
+        except LeaseError:
+            return
+        if run.state is RunState.DONE:
+            lease.close()
+            return
+        taken = {started.share for started in self._active.values()}
+        share = min(set(range(self.jobs)) - taken)
+        output = run.output.open("ab")
+        stages = list(run.stages)
+        started = _Started(run, share, lease, stages, _NOTHING, output)
+        started.command = self._start(run, stages.pop(0), started)
+        self._active[run.name] = started
+
+    def _start(self, run: QueuedRun, stage: str, started: _Started) -> RunningCommand:
+        share = share_of_machine(self.jobs, started.share, self.ranks)
+        begin = self.start or start_command
+        overrides = [*self.overrides]
+        if stage == "train":
+            overrides += rank_overrides(run, share.ranks)
+        return begin(run, stage, overrides, share, started.output)
+
+    def _has_lost_its_beginning(self, run: QueuedRun) -> bool:
+        """Tell whether a run's trunk is done without the checkpoint that it needs; report it."""
+        trunk = next((other for other in self.runs if other.name == run.trunk), None)
+        if trunk is None or trunk.state is not RunState.DONE or run.state is RunState.READY:
+            return False
+        note(
+            f"study: {run.name} cannot begin: {run.needs} is gone, though {trunk.name} is done; "
+            f"delete {trunk.home} to train both again"
+        )
+        return True
+
+    def _is_anything_left(self) -> bool:
+        """Tell whether a run may still be trained, by this command or another."""
+        lost = set(self.failed)
+        for run in self.runs:
+            if run.name in lost or run.trunk in lost:
+                continue
+            if run.state is not RunState.DONE:
+                return True
+        return False
+
+
+class _Nothing:
+    """Stands for a command until it is started."""
+
+    def poll(self) -> int | None:
+        return None
+
+    def send_signal(self, sig: int) -> None:
+        return
+
+
+_NOTHING = _Nothing()
+
+
+def share_of_machine(jobs: int, number: int, ranks: int | None) -> Share:
+    """Return the share `number` of this machine, of `jobs` equal ones."""
+    gpus = gpu_count()
+    if not gpus:
+        wanted = ranks or 1
+        return Share(wanted, max(1, core_count() // (jobs * wanted)), None)
+    names = visible_devices(gpus)
+    part = max(1, gpus // jobs)
+    own = names[number * part : (number + 1) * part]
+    return Share(min(ranks or part, part), 1, ",".join(own))
+
+
+def rank_overrides(run: QueuedRun, ranks: int) -> list[str]:
+    """Return the settings that give a run its ranks: as many as divide its batch."""
+    used = max(count for count in range(1, ranks + 1) if run.sequences % count == 0)
+    part = run.sequences // used
+    micro = max(size for size in range(1, run.micro_batch + 1) if part % size == 0)
+    return [f"launch.ranks={used}", f"batch.micro_batch_sequences={micro}"]
+
+
+def start_command(
+    run: QueuedRun, stage: str, overrides: Sequence[str], share: Share, output: IO[bytes]
+) -> RunningCommand:
+    """Start `pipeline STAGE RUN.YAML` in a session of its own, so that Ctrl-C does not reach it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", stage, str(run.run_file), *overrides],
+        env=program_environment() | command_environment(share),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def command_environment(share: Share) -> dict[str, str]:
+    """Return the variables that keep a command in its share of the machine."""
+    variables = {"OMP_NUM_THREADS": str(share.threads)}
+    if share.devices is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = share.devices
+    return variables
+
+
+def _report_failure(run: QueuedRun, code: int) -> None:
+    """Print the end of what a failed command printed."""
+    lines = _last_lines(run.output)
+    note(f"study: {run.name} ended with exit code {code}; the end of {run.output}:")
+    for line in lines:
+        note(f"  {line}")
+
+
+def _last_lines(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        return file.read().decode(errors="replace").splitlines()[-LAST_LINES:]

@@ -1,0 +1,128 @@
+"""The runs of a study that are to be trained, and what their folders tell of each.
+
+Everything is read from disk, so that several commands, machines and jobs share one study. Imports
+no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from pipeline.store.layout import RunFolder, manifest_path
+from pipeline.store.lease import living_holder
+from pipeline.store.metrics import last_step_record
+
+
+class RunState(Enum):
+    """What a run's folders tell."""
+
+    DONE = "done"
+    """Every stage has written its manifest."""
+    RUNNING = "running"
+    """A command holds its lease."""
+    READY = "to come"
+    BLOCKED = "waits for its trunk"
+    """The checkpoint from which it begins is not there yet."""
+
+
+@dataclass(frozen=True)
+class QueuedRun:
+    """One run of a study, as whoever trains it needs to know it."""
+
+    name: str
+    home: Path
+    """Its folder, whose lease its trainer holds."""
+    run_file: Path
+    run_dir: Path
+    output: Path
+    """Text file of what its commands print."""
+    steps: int
+    flops: float
+    """FLOPs that it takes itself."""
+    sequences: int
+    """Sequences of a batch, which the ranks divide."""
+    micro_batch: int
+    """Largest number of sequences of a micro-batch."""
+    trunk: str | None = None
+    """Run that has to be started before it."""
+    needs: Path | None = None
+    """Checkpoint from which it begins, None where it is trained from its beginning."""
+    stages: tuple[str, ...] = ("train",)
+    """Stages of the pipeline that it runs, in order."""
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest of its last stage."""
+        run = RunFolder(self.run_dir)
+        manifests = {
+            "train": run.train_manifest,
+            "export": run.export_manifest,
+            "evaluate": run.evaluation_manifest,
+        }
+        return manifests[self.stages[-1]]
+
+    @property
+    def state(self) -> RunState:
+        """What its folders tell now."""
+        if self.manifest.is_file():
+            return RunState.DONE
+        if living_holder(self.home) is not None or living_holder(self.run_dir) is not None:
+            return RunState.RUNNING
+        if self.needs is None or manifest_path(self.needs).is_file():
+            return RunState.READY
+        if RunFolder(self.run_dir).outcome.is_file():
+            return RunState.READY
+        return RunState.BLOCKED
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run that is trained now has come."""
+
+    name: str
+    step: int
+    steps: int
+    loss: float | None
+    """Training loss of its last step, in nats a token."""
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """How far a study has come."""
+
+    done: int
+    running: Sequence[RunProgress]
+    to_come: int
+    failed: Sequence[str]
+    """Names of runs that this command could not finish."""
+    flops_left: float
+    flops: float
+    """All runs together."""
+
+
+def progress_of(runs: Sequence[QueuedRun], failed: Sequence[str] = ()) -> StudyProgress:
+    """Return how far a study has come, from its folders."""
+    states = {run.name: run.state for run in runs}
+    running = [_progress_of_run(run) for run in runs if states[run.name] is RunState.RUNNING]
+    steps = {each.name: each.step for each in running}
+    left = 0.0
+    for run in runs:
+        if states[run.name] is not RunState.DONE:
+            left += run.flops * max(0.0, 1 - steps.get(run.name, 0) / run.steps)
+    done = sum(state is RunState.DONE for state in states.values())
+    return StudyProgress(
+        done=done,
+        running=running,
+        to_come=len(runs) - done - len(running) - len(failed),
+        failed=failed,
+        flops_left=left,
+        flops=sum(run.flops for run in runs),
+    )
+
+
+def _progress_of_run(run: QueuedRun) -> RunProgress:
+    record = last_step_record(run.run_dir)
+    if record is None:
+        return RunProgress(run.name, 0, run.steps, None)
+    return RunProgress(run.name, record["step"], run.steps, record["loss"])

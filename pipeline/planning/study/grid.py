@@ -1,0 +1,318 @@
+"""The runs of a study: one for each size, budget and seed, each with its whole run file.
+
+Pure but for the figures of the models, which a process of its own finds.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+
+from pipeline.config.mismatches import settings_that_do_not_fit
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import problems_in
+from pipeline.config.study_file import BatchRule, StudyFile
+from pipeline.config.yaml_files import merge
+from pipeline.errors import ConfigError
+from pipeline.model.model_facts import ModelFacts, facts_of_models
+from pipeline.planning.plan import flops_per_token
+from pipeline.planning.study.sizes import SizedModel, sized_models
+from pipeline.store.files import fingerprint
+from pipeline.store.studies.study_folder import StudyFolder
+
+BATCH_PARTS = 4
+"""A batch by rule is rounded to a multiple of the power of two that is at most this part of it, so
+that ranks and micro-batches divide it: a change of at most 1 / 8."""
+
+Settings: TypeAlias = dict[str, Any]
+"""Settings of a run file, by section."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One length of a study's trainings."""
+
+    label: str
+    """Part of the names of its runs: `c1e+12`, `20tpp`, `d3e+08`."""
+    kind: str
+    """flops, tokens_per_parameter or tokens."""
+    value: float
+
+    def tokens(self, facts: ModelFacts, sequence_length: int) -> float:
+        """Return the tokens that a model is trained on."""
+        if self.kind == "flops":
+            return self.value / flops_per_token(facts, sequence_length)
+        if self.kind == "tokens_per_parameter":
+            return self.value * facts.active_parameters
+        return self.value
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study."""
+
+    name: str
+    """Its folder: size, budget, seed, and a digest of all settings that decide its loss."""
+    size: str
+    budget: Budget
+    seed: int
+    config: RunConfig
+    """All settings, with its own run folder."""
+    facts: ModelFacts
+    trunk: str | None = None
+    """Name of the run that it branches off, None where it is trained from its beginning."""
+    first_step: int = 1
+    """Its first own step: those before are the trunk's."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training, those of its trunk included."""
+        return self.config.total_steps
+
+    @property
+    def tokens(self) -> int:
+        """D: tokens of the training, those of its trunk included."""
+        return self.config.step_plan.total_tokens
+
+    @property
+    def flops_per_token(self) -> float:
+        """6 N + 12 L d T."""
+        return flops_per_token(self.facts, self.config.data.sequence_length)
+
+    @property
+    def flops(self) -> float:
+        """C: FLOPs of the training, those of its trunk included."""
+        return self.flops_per_token * self.tokens
+
+    @property
+    def own_flops(self) -> float:
+        """FLOPs that the run itself takes."""
+        before = self.config.step_plan.tokens_after(self.first_step - 1)
+        return self.flops_per_token * (self.tokens - before)
+
+
+def runs_of_study(study: StudyFile, base: RunConfig) -> list[StudyRun]:
+    """Return the runs of a study, sizes in the order of the study file, the longest of each first.
+
+    Raises ConfigError with every problem of every run file, each once.
+    """
+    base = _with_settings(study, base)
+    sizes = sized_models(base, study.sizes)
+    models = [_with_model(study, base, size) for size in sizes]
+    facts = facts_of_models(models, f"the models of {len(models)} sizes")
+    runs: list[StudyRun] = []
+    for size, config, figures in zip(sizes, models, facts, strict=True):
+        for seed in study.seeds:
+            runs += _runs_of_size(study, size, config, figures, seed)
+    return runs
+
+
+def budgets_of_study(study: StudyFile) -> list[Budget]:
+    """Return the lengths of a study's trainings."""
+    budgets = study.budgets
+    flops = [Budget(f"c{value:g}", "flops", value) for value in budgets.flops]
+    per_parameter = [
+        Budget(f"{value:g}tpp", "tokens_per_parameter", value)
+        for value in budgets.tokens_per_parameter
+    ]
+    tokens = [Budget(f"d{value:g}", "tokens", value) for value in budgets.tokens]
+    return [*flops, *per_parameter, *tokens]
+
+
+def batch_sequences(rule: BatchRule, tokens: float, sequence_length: int) -> int:
+    """Return the sequences of a batch by the rule, for a training of `tokens` tokens."""
+    wanted = rule.tokens * (tokens / rule.at_tokens) ** rule.exponent / sequence_length
+    part = 2 ** max(0, math.floor(math.log2(max(1.0, wanted / BATCH_PARTS))))
+    return max(1, round(wanted / part)) * part
+
+
+def _with_settings(study: StudyFile, base: RunConfig) -> RunConfig:
+    """Return the base with the study's own settings."""
+    document = merge(base.model_dump(mode="json"), study.settings)
+    document["preset"] = None
+    return _checked(document, "settings", study.base.parent)
+
+
+def _with_model(study: StudyFile, base: RunConfig, size: SizedModel) -> RunConfig:
+    """Return the base with one size's model and its learning rate."""
+    document: Settings = base.model_dump(mode="json")
+    document["model"] = size.model.model_dump(mode="json")
+    width = study.rules.mup_base_width
+    if width is not None:
+        document["model"] |= {"mup": True, "mup_base_width": width}
+    elif size.peak_learning_rate is not None:
+        document["optimizer"]["peak_learning_rate"] = size.peak_learning_rate
+
+    # The batch by which the learning rate was tuned.
+    if study.rules.learning_rate != "none":
+        reference = base.batch.global_batch_tokens
+        if study.rules.batch is not None:
+            reference = study.rules.batch.tokens
+        document["optimizer"]["learning_rate_scaling"] = {
+            "rule": study.rules.learning_rate,
+            "reference_batch_tokens": reference,
+        }
+    return _checked(document, size.label)
+
+
+@dataclass(frozen=True)
+class _Length:
+    """One training of a size: its budget, and its steps."""
+
+    budget: Budget
+    batch_tokens: int
+    steps: int
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.batch_tokens
+
+
+def _runs_of_size(
+    study: StudyFile, size: SizedModel, config: RunConfig, facts: ModelFacts, seed: int
+) -> list[StudyRun]:
+    """Return the runs of one size and seed, the longest first."""
+    lengths = sorted(_lengths(study, config, facts), key=lambda length: -length.tokens)
+    if study.rules.cooldown == "branches":
+        return _trunk_and_branches(study, size, config, facts, seed, lengths)
+    runs: list[StudyRun] = []
+    for length in lengths:
+        decay = round(study.rules.decay * length.tokens)
+        settings = _run_settings(study, config, length, seed, length.tokens, decay)
+        runs.append(_named(study, size, length, seed, settings, facts))
+    return runs
+
+
+def _lengths(study: StudyFile, config: RunConfig, facts: ModelFacts) -> list[_Length]:
+    """Return the trainings of one size."""
+    sequence_length = config.data.sequence_length
+    budgets = budgets_of_study(study)
+    wanted = [budget.tokens(facts, sequence_length) for budget in budgets]
+
+    # The branches of a trunk share its batch: that of the geometric mean of their lengths.
+    mean = math.exp(sum(map(math.log, wanted)) / len(wanted))
+    lengths: list[_Length] = []
+    for budget, tokens in zip(budgets, wanted, strict=True):
+        batch = config.batch.global_batch_tokens
+        if study.rules.batch is not None:
+            basis = mean if study.rules.cooldown == "branches" else tokens
+            batch = batch_sequences(study.rules.batch, basis, sequence_length) * sequence_length
+        lengths.append(_Length(budget, batch, max(1, round(tokens / batch))))
+    return lengths
+
+
+def _trunk_and_branches(
+    study: StudyFile,
+    size: SizedModel,
+    config: RunConfig,
+    facts: ModelFacts,
+    seed: int,
+    lengths: Sequence[_Length],
+) -> list[StudyRun]:
+    """Return a trunk, the longest training, and a branch off it for every shorter one."""
+    longest, *shorter = lengths
+    shortest = lengths[-1].tokens
+
+    # The trunk keeps its checkpoints at the steps where branches begin.
+    begins = {length: _decay_begin(length, study.rules.decay) for length in lengths}
+    keep = [begins[length] for length in shorter]
+    decay = longest.tokens - begins[longest] * longest.batch_tokens
+    settings = _run_settings(study, config, longest, seed, shortest, decay)
+    settings["schedule"]["kind"] = "wsd"
+    settings["checkpoint"]["keep_steps"] = sorted(set(keep))
+    trunk = _named(study, size, longest, seed, settings, facts)
+
+    runs = [trunk]
+    for length in shorter:
+        begin = begins[length]
+        decay = length.tokens - begin * length.batch_tokens
+        settings = _run_settings(study, config, length, seed, shortest, decay)
+        settings["schedule"]["kind"] = "wsd"
+        settings["train"] |= {
+            "init_from": f"{StudyFolder(study.folder).run_dir(trunk.name)}@{begin}",
+            "init_take": "everything",
+        }
+        branch = _named(study, size, length, seed, settings, facts)
+        runs.append(replace(branch, trunk=trunk.name, first_step=begin + 1))
+    return runs
+
+
+def _decay_begin(length: _Length, decay: float) -> int:
+    """Return the last step before a training's decay: at least one."""
+    return max(1, round((1 - decay) * length.steps))
+
+
+def _run_settings(
+    study: StudyFile,
+    config: RunConfig,
+    length: _Length,
+    seed: int,
+    warmup_of: int,
+    decay_tokens: int,
+) -> Settings:
+    """Return the settings of a run, but for its folder.
+
+    `warmup_of`: tokens of which the warm-up is a share. `decay_tokens`: for `wsd`.
+    """
+    settings: Settings = config.model_dump(mode="json")
+    settings["batch"] |= {"global_batch_tokens": length.batch_tokens, "ramp": []}
+    settings["train"] |= {
+        "train_tokens": length.tokens,
+        "seed": seed,
+        "validate_every_steps": max(1, length.steps // study.rules.validations),
+    }
+    settings["checkpoint"] |= {"keep_last": 1, "keep_every_steps": None}
+    settings["schedule"]["warmup_tokens"] = round(study.rules.warmup * warmup_of)
+    if study.rules.cooldown == "branches" or settings["schedule"]["kind"] == "wsd":
+        settings["schedule"]["decay_tokens"] = decay_tokens
+    return settings
+
+
+def _named(
+    study: StudyFile,
+    size: SizedModel,
+    length: _Length,
+    seed: int,
+    settings: Settings,
+    facts: ModelFacts,
+) -> StudyRun:
+    """Return a run, named after what decides its loss."""
+    micro = _micro_batch(settings, study.executor.ranks or 1)
+    decisive = {
+        name: settings[name]
+        for name in ("model", "data", "optimizer", "schedule", "batch", "precision", "train")
+    }
+    # How the batch is divided changes no result.
+    decisive["batch"] = {**settings["batch"], "micro_batch_sequences": None}
+    digest = fingerprint([decisive, settings["paths"]["data_dir"]])[:8]
+    name = f"{size.label}-{length.budget.label}-s{seed}-{digest}".replace("+", "")
+    settings["batch"]["micro_batch_sequences"] = micro
+    settings["paths"]["run_dir"] = str(StudyFolder(study.folder).run_dir(name))
+    return StudyRun(name, size.label, length.budget, seed, _checked(settings, name), facts)
+
+
+def _micro_batch(settings: Settings, ranks: int) -> int:
+    """Return the largest micro-batch, at most the base's, that divides a rank's part of a batch."""
+    sequences = settings["batch"]["global_batch_tokens"] // settings["data"]["sequence_length"]
+    part = max(1, sequences // ranks)
+    most = settings["batch"]["micro_batch_sequences"]
+    return max(size for size in range(1, most + 1) if part % size == 0)
+
+
+def _checked(settings: Settings, name: str, folder: Path | None = None) -> RunConfig:
+    """Return settings as a config; relative paths start at `folder`.
+
+    Raises ConfigError with every problem.
+    """
+    context = {"base": folder or Path.cwd()}
+    try:
+        config = RunConfig.model_validate(settings, context=context)
+    except ValidationError as error:
+        raise ConfigError([f"{name}: {each}" for each in problems_in(error, RunConfig)]) from None
+    problems = settings_that_do_not_fit(config)
+    if problems:
+        raise ConfigError([f"{name}: {problem}" for problem in problems])
+    return config
