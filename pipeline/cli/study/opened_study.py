@@ -1,0 +1,112 @@
+"""A study file, read with its base and its runs, as the commands of `pipeline study` need it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cli.start_checks import refuse_mistakes
+from pipeline.cluster.study.queue import QueuedRun
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump, load
+from pipeline.config.study_file import StudyFile, read_study
+from pipeline.errors import ConfigError, DataError
+from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.study_epochs import expected_epochs
+from pipeline.planning.study.study_kind import StudyKind, study_kind
+from pipeline.store.artifacts import stage_states
+from pipeline.store.files import write_atomic
+from pipeline.store.layout import RunFolder
+from pipeline.store.stages import STAGES
+from pipeline.store.studies.study_folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class OpenedStudy:
+    """A study and its runs."""
+
+    file: Path
+    study: StudyFile
+    base: RunConfig
+    runs: Sequence[StudyRun]
+
+    @property
+    def folder(self) -> StudyFolder:
+        """The folder of the study."""
+        return StudyFolder(self.study.folder)
+
+    @property
+    def kind(self) -> StudyKind:
+        """What the study asks."""
+        return study_kind(self.study)
+
+    def grid_problems(self) -> list[str]:
+        """Return why the grid cannot answer the study's question; empty for one that can."""
+        return self.kind.grid_problems(self.study, self.runs, expected_epochs(self.runs))
+
+    def queued(self) -> list[QueuedRun]:
+        """Return the runs as those who train them need them."""
+        return [self._queued_run(run) for run in self.runs]
+
+    def _queued_run(self, run: StudyRun) -> QueuedRun:
+        folder = self.folder
+        needs = None
+        if run.trunk is not None:
+            needs = RunFolder(folder.run_dir(run.trunk)).checkpoint(run.first_step - 1)
+        return QueuedRun(
+            name=run.name,
+            home=folder.home(run.name),
+            run_file=folder.run_file(run.name),
+            run_dir=folder.run_dir(run.name),
+            output=folder.output(run.name),
+            steps=run.steps,
+            flops=run.own_flops,
+            sequences=run.config.global_batch_sequences,
+            micro_batch=run.config.batch.micro_batch_sequences,
+            trunk=run.trunk,
+            needs=needs,
+            stages=self.kind.stages,
+        )
+
+    def write_run_files(self) -> None:
+        """Write the run file of every run, where it is not there as it should be."""
+        for run in self.runs:
+            path = self.folder.run_file(run.name)
+            text = dump(run.config)
+            if path.is_file() and path.read_text() == text:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text)
+
+
+def open_study(file: Path, overrides: Sequence[str]) -> OpenedStudy:
+    """Read a study file and its base, and plan its runs. Raises ConfigError with all problems."""
+    study = read_study(file, overrides)
+    if not study.base.is_file():
+        raise ConfigError(
+            [f"base = {study.base}: there is no such file; set it to a run file"], str(file)
+        )
+    base = load(study.base)
+    return OpenedStudy(file, study, base, runs_of_study(study, base))
+
+
+def refuse_missing_data(opened: OpenedStudy) -> None:
+    """Raise DataError where the base's data are not there, or are stale: no run makes them."""
+    config = opened.runs[0].config
+    table = {stage.name: stage for stage in STAGES}
+    needed = [
+        name
+        for name in ("train-tokenizer", "tokenize", "pack")
+        if not table[name].is_left_out(config)
+    ]
+    states = stage_states(table, config, look_at=needed)
+    for name in needed:
+        if states[name].kind != "done":
+            base = opened.study.base
+            raise DataError(
+                f"{config.paths.data_dir}: {name} is {states[name].kind}, and a study makes no data. "
+                f"Make them with `pipeline prepare {base}`, `pipeline train-tokenizer {base}` and "
+                f"`pipeline tokenize {base}`"
+            )
+    train = table["train"]
+    for run in opened.runs:
+        refuse_mistakes([check for check in train.checks if check.is_ahead], run.config)

@@ -1,0 +1,37 @@
+"""How often the runs of a study will repeat their data. Reads the manifest of the tokens."""
+
+from collections.abc import Sequence
+
+from pipeline.planning.study.grid import StudyRun
+from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import TokenizeCounts
+from pipeline.store.layout import data_folder
+from pipeline.store.records import Manifest
+
+
+def expected_epochs(runs: Sequence[StudyRun]) -> dict[str, float]:
+    """Return name of a run -> epochs of its most repeated source; empty without tokens.
+
+    Takes the proportions at the beginning of the run; the run itself counts exactly.
+    """
+    if not runs:
+        return {}
+    manifest: Manifest[TokenizeCounts] | None = read_manifest(
+        data_folder(runs[0].config).tokens_manifest
+    )
+    if manifest is None:
+        return {}
+    sizes = {
+        name: float(splits["train"]["tokens"])
+        for name, splits in manifest["counts"]["sources"].items()
+    }
+    epochs: dict[str, float] = {}
+    for run in runs:
+        weights = run.config.data.weights(sizes)
+        total = sum(weights.values())
+        epochs[run.name] = max(
+            run.tokens * weight / total / sizes[name]
+            for name, weight in weights.items()
+            if weight and sizes[name]
+        )
+    return epochs
