@@ -18,6 +18,7 @@ from pipeline.cli.command_groups import (
     output_folder,
     tasks,
 )
+from pipeline.cli.study.study_group import study
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import make_library_messages_visible, print_plain
 from pipeline.store.artifacts import Stage
@@ -352,6 +353,7 @@ def verify_resume(
 
 app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
 app.add_typer(tasks, name="tasks", rich_help_panel="Around them")
+app.add_typer(study, name="study", rich_help_panel="Around them")
 app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
 
 

@@ -24,7 +24,7 @@ from pipeline.engine.memory import (
 from pipeline.model.model_facts import ModelFacts
 from pipeline.planning.disk_use import DataSize, DiskUse, data_core_hours
 from pipeline.planning.job_chain import JobChain, chain_of_jobs
-from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
+from pipeline.planning.laws.loss_law import LossLaw, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
 from pipeline.planning.rates import PlanRates, Rate
 from pipeline.planning.step_time import StepTime, communication, step_time
@@ -62,7 +62,7 @@ class ModelCost:
     probabilities, as for models far smaller than the fit's."""
     optimal_tokens_per_parameter: float
     """Tokens a parameter of the fit's optimum for the same compute."""
-    fit: LossFit
+    fit: LossLaw
 
     @property
     def total_flops(self) -> float:
@@ -148,7 +148,7 @@ def make_plan(
     rates: PlanRates,
     *,
     data: DataSize,
-    fit: LossFit,
+    fit: LossLaw,
     noise_scale: Rate | None = None,
 ) -> Plan:
     """Return the plan of a run.
@@ -197,7 +197,7 @@ def validation_seconds(flops: float, rate: float) -> float:
     return flops / rate / BACKWARD_AND_FORWARD
 
 
-def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossFit) -> ModelCost:
+def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossLaw) -> ModelCost:
     tokens = config.step_plan.total_tokens
     per_token = flops_per_token(facts, config.data.sequence_length)
     compute = 6.0 * facts.parameters * tokens

@@ -15,7 +15,7 @@ from pipeline.planning.calibration import (
     run_figures,
 )
 from pipeline.planning.disk_use import data_size
-from pipeline.planning.loss_fit import CHINCHILLA_REFIT
+from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
 from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_setting import (

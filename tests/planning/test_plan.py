@@ -11,13 +11,13 @@ from pipeline.config.run_file import load
 from pipeline.engine.memory import MemorySetting, memory_parts, state_parts
 from pipeline.model.shape import rows_at_once
 from pipeline.planning.disk_use import data_size
-from pipeline.planning.loss_fit import LossFit
+from pipeline.planning.laws.loss_law import LossLaw
 from pipeline.planning.memory_grid import fastest_that_fits
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_setting import setting_on_devices
 
-FIT = LossFit("simple", 1.0, 1000.0, 0.5, 1000.0, 0.5)
+FIT = LossLaw("simple", 1.0, 1000.0, 0.5, 1000.0, 0.5)
 SETTINGS = [
     "precision.dtype=bf16",
     "batch.global_batch_tokens=1024",  # 128 sequences of 8 tokens, 32 on each of 4 devices

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.planning.loss_fit import CHINCHILLA_REFIT, LossFit, critical_batch_tokens
+from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT, LossLaw, critical_batch_tokens
 
-SIMPLE = LossFit("simple", 1.0, 16.0, 0.5, 16.0, 0.5)
+SIMPLE = LossLaw("simple", 1.0, 16.0, 0.5, 16.0, 0.5)
 
 
 def test_loss_by_hand() -> None:

@@ -1,0 +1,257 @@
+"""What `pipeline study fit` prints: laws of the loss with intervals, and what is not known.
+
+Reads a table of points, writes `fits.json`. Imports no torch.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError, first_of
+from pipeline.logs import console, counted_noun, note, print_json, print_wide, progress
+from pipeline.planning.laws.fits_file import FILE_NAME, fits_as_json, write_fits
+from pipeline.planning.laws.intervals import Interval, Optimum
+from pipeline.planning.laws.isoflop import Parabola, optimum_exponent
+from pipeline.planning.laws.loss_law import Unit
+from pipeline.planning.laws.points import COUNTS, PointTable, Selection, select_points
+from pipeline.planning.laws.points_file import read_points
+from pipeline.planning.laws.refusals import refusals
+from pipeline.planning.laws.summary import FITS_A_COUNT, FitSummary, summaries_of
+
+LEAST_WIDTH = 96
+NAMES_SHOWN = 5
+"""Names of dropped points that are printed for each reason; the file has all."""
+UNIT_WORDS: dict[Unit, str] = {
+    "nats": "nats a token",
+    "bits": "bits a token",
+    "bits-per-byte": "bits per byte",
+}
+MEANINGS = {
+    "E": "loss that no size and no text removes",
+    "A": "factor of 1 / N^alpha",
+    "alpha": "how fast size helps",
+    "B": "factor of 1 / D^beta",
+    "beta": "how fast text helps",
+    "a": "N_opt grows as C^a: beta / (alpha + beta)",
+}
+"""Symbol -> what a stranger should know of it."""
+
+
+@dataclass(frozen=True)
+class FitQuestion:
+    """What `study fit` is asked for."""
+
+    points: Path
+    unit: Unit
+    leave_out: Sequence[str]
+    drop_highest: int
+    resamples: int
+    seed: int
+    computes: Sequence[float]
+    """FLOPs at which the optimum is printed, beside powers of ten."""
+    output: Path | None
+    """None: beside the table."""
+
+
+def show_fits(question: FitQuestion, *, as_json: bool) -> None:
+    """Fit a table's law for each way of counting N, print and write it.
+
+    Raises DataError and ConfigError for a table that cannot be read, RequirementError for points that
+    forbid a fit.
+    """
+    table = read_points(question.points, question.unit)
+    _refuse_wrong_options(question, table)
+    selection = select_points(
+        table, leave_out=question.leave_out, drop_highest=question.drop_highest
+    )
+    if not as_json:
+        _print_points(selection)
+    summaries = _fitted(selection, question)
+    output = question.output or question.points.with_name(FILE_NAME)
+    write_fits(output, selection, summaries)
+    if as_json:
+        print_json(fits_as_json(selection, summaries))
+    else:
+        _print_refused_counts(selection)
+        for summary in summaries:
+            _print_fit(summary)
+    note(f"wrote {output}")
+
+
+def _refuse_wrong_options(question: FitQuestion, table: PointTable) -> None:
+    """Raise ConfigError for names that the table lacks, and for impossible computes."""
+    names = {point.name for point in table.points}
+    problems = [
+        f"--leave-out {name}: {table.name} has no run of that name; rows without a name are called "
+        "`line 7`"
+        for name in question.leave_out
+        if name not in names
+    ]
+    problems += [
+        f"--at {flops}: a compute is a finite number of FLOPs above 0, such as 1e21"
+        for flops in question.computes
+        if not (flops > 0 and math.isfinite(flops))
+    ]
+    if problems:
+        raise ConfigError(problems, "the options")
+
+
+def _fitted(selection: Selection, question: FitQuestion) -> list[FitSummary]:
+    """Return the fits, with a bar meanwhile."""
+    total = FITS_A_COUNT * question.resamples * len(selection.table.counts)
+    done = 0
+    with progress("fit", total, "resamples") as update:
+
+        def report() -> None:
+            nonlocal done
+            done += 1
+            update(done, "")
+
+        return list(
+            summaries_of(
+                selection,
+                resamples=question.resamples,
+                seed=question.seed,
+                computes=question.computes,
+                report=report,
+            )
+        )
+
+
+def _print_points(selection: Selection) -> None:
+    """Print how many points are used, and each reason for which others are not."""
+    table = selection.table
+    console.print(
+        f"{table.name}: {counted_noun(len(table.points), 'point')}, losses in "
+        f"{UNIT_WORDS[table.unit]}; {len(selection.kept):,} used"
+    )
+    reasons = Counter(point.reason for point in selection.dropped)
+    for reason, number in reasons.items():
+        names = [point.name for point in selection.dropped if point.reason == reason]
+        console.print(
+            f"  {number:,} not used, {reason}: {first_of(names, NAMES_SHOWN)}", soft_wrap=True
+        )
+
+
+def _print_refused_counts(selection: Selection) -> None:
+    """Print for which ways of counting N there is no fit, and why."""
+    for count in selection.table.counts:
+        for reason in refusals(selection, count):
+            console.print(f"no law with N = {COUNTS[count]}: {reason}", soft_wrap=True)
+
+
+def _print_fit(summary: FitSummary) -> None:
+    """Print the law of one way of counting N, and what follows from it."""
+    fitted = summary.fitted
+    console.print(
+        f"\nL(N, D) = E + A / N^alpha + B / D^beta, N = {COUNTS[fitted.count]}", style="bold"
+    )
+    console.print(
+        f"objective {fitted.objective:.10f}: sum of Huber losses of log L over "
+        f"{counted_noun(len(fitted.points), 'point')}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"[ ]: 95 % intervals of {len(fitted.resampled):,} resamples, seed {fitted.seed}\n",
+        soft_wrap=True,
+    )
+    _print_numbers(summary)
+    _print_optima(summary.optima)
+    _print_parabolas(summary)
+    _print_prediction(summary)
+
+
+def _print_numbers(summary: FitSummary) -> None:
+    """Print each number of a law with its interval, and whether it is identified."""
+    from rich.table import Table
+
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for number in summary.numbers:
+        verdict = ""
+        if not number.is_identified:
+            verdict = f"not identified: {number.rule}"
+        rows.add_row(
+            number.symbol,
+            *_with_bounds(number.interval),
+            MEANINGS[number.symbol],
+            verdict,
+        )
+    print_wide(rows, LEAST_WIDTH)
+
+
+def _with_bounds(interval: Interval) -> tuple[str, str]:
+    """Return a value and its bounds."""
+    return f"{interval.value:.5g}", f"[{interval.low:.4g}, {interval.high:.4g}]"
+
+
+def _print_optima(optima: Sequence[Optimum]) -> None:
+    """Print how each compute is best divided into parameters and tokens."""
+    from rich.table import Table
+
+    console.print("\nbest division of a compute of C = 6 N D FLOPs; *: beyond the runs")
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("C", "N_opt", "", "D_opt", "", "loss", ""):
+        rows.add_column(heading, no_wrap=True)
+    for optimum in optima:
+        beyond = ""
+        if optimum.is_beyond:
+            beyond = "*"
+        rows.add_row(
+            f"{_amount(optimum.flops, 2)}{beyond}",
+            *_amounts_with_bounds(optimum.parameters),
+            *_amounts_with_bounds(optimum.tokens),
+            *_with_bounds(optimum.loss),
+        )
+    print_wide(rows, LEAST_WIDTH)
+
+
+def _amounts_with_bounds(interval: Interval) -> tuple[str, str]:
+    """Return an amount of parameters or tokens and its bounds."""
+    low = _amount(interval.low, 2)
+    high = _amount(interval.high, 2)
+    return _amount(interval.value, 3), f"[{low}, {high}]"
+
+
+def _amount(value: float, digits: int) -> str:
+    """Return a large number with digits after the point, such as `7.319e10`."""
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _print_parabolas(summary: FitSummary) -> None:
+    """Print the minima of an isoFLOP grid's parabolas, which are biased."""
+    if not summary.parabolas:
+        return
+    console.print("\nparabolas through each budget: a picture, biased even without noise")
+    for parabola in summary.parabolas:
+        console.print(f"  C = {parabola.flops:.3g}: {_minimum_words(parabola)}")
+    exponent = optimum_exponent(summary.parabolas)
+    if math.isfinite(exponent):
+        console.print(f"  N_opt grows as C^{exponent:.3f} by their minima")
+
+
+def _minimum_words(parabola: Parabola) -> str:
+    """Return where a parabola is lowest, in words."""
+    if math.isnan(parabola.minimum):
+        return "bent downwards, without a minimum"
+    where = "inside the grid"
+    if not parabola.is_inside:
+        where = "outside the grid"
+    return f"lowest at N = {parabola.minimum:.3e}, {where}, with a loss of {parabola.lowest:.4f}"
+
+
+def _print_prediction(summary: FitSummary) -> None:
+    """Print how well the law of all other runs predicts the largest one."""
+    prediction = summary.prediction
+    if prediction is None:
+        console.print("\nthe largest run is not predicted: the others alone allow no fit")
+        return
+    predicted = prediction.predicted
+    console.print(
+        f"\nlargest run, {prediction.name} (C = {prediction.flops:.3g}), by a law of all smaller ones: "
+        f"{predicted.value:.4f} [{predicted.low:.4f}, {predicted.high:.4f}], measured "
+        f"{prediction.measured:.4f} ({prediction.error:+.2%})",
+        soft_wrap=True,
+    )

@@ -1,0 +1,77 @@
+"""The command lines of `pipeline study ...`: families of runs and the laws fitted to them.
+
+Each command imports what it needs when it runs, so that `--help` stays fast.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.command_groups import output_file
+
+study = typer.Typer(
+    help="Families of runs: fit laws of the loss to them, honestly.", no_args_is_help=True
+)
+
+
+class UnitOption(StrEnum):
+    """The choices of `--unit`, as typer takes them."""
+
+    NATS = "nats"
+    BITS = "bits"
+    BITS_PER_BYTE = "bits-per-byte"
+
+
+@study.command("fit")
+def fit_laws(
+    points: Annotated[
+        Path, typer.Argument(metavar="POINTS.CSV", help="Table of trained models, a line each.")
+    ],
+    *,
+    # What the table holds, and which of it is used.
+    unit: Annotated[
+        UnitOption,
+        typer.Option(help="What a loss counts; bits-per-byte reads the column bits_per_byte."),
+    ] = UnitOption.NATS,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Leave out the run of this name.", metavar="NAME")
+    ] = None,
+    drop_highest: Annotated[
+        int, typer.Option(min=0, help="Leave out the N highest losses.", metavar="N")
+    ] = 0,
+    # How it is fitted.
+    resamples: Annotated[
+        int, typer.Option(min=40, help="Resamples of the points, for the intervals.", metavar="N")
+    ] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    # What is printed and written.
+    at: Annotated[
+        list[float] | None,
+        typer.Option(help="Also print the optimum at this compute.", metavar="FLOPS"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the laws; default: fits.json beside the table.",
+            metavar="FILE",
+            callback=output_file,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Fit L(N, D) = E + A/N^alpha + B/D^beta to a table, with intervals; say what is not known."""
+    from pipeline.cli.study.fit_view import FitQuestion, show_fits
+
+    question = FitQuestion(
+        points=points,
+        unit=unit.value,
+        leave_out=leave_out or [],
+        drop_highest=drop_highest,
+        resamples=resamples,
+        seed=seed,
+        computes=at or [],
+        output=output,
+    )
+    show_fits(question, as_json=json)

@@ -1,0 +1,147 @@
+"""Accuracy of a task in two steps: (N, D) -> bits per byte of the right answer -> accuracy.
+
+The first step is a loss law, fitted to bits per byte of the right answer. The second is a sigmoid.
+Source: Bhagia et al. 2024 (arXiv:2412.04403), sections 3.1 and 3.2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
+from pipeline.errors import RequirementError
+from pipeline.planning.laws.loss_law import LossLaw
+
+LEAST_MODELS = 5
+"""Models that a sigmoid of four numbers needs."""
+LEAST_CHECKPOINTS = 3
+"""Checkpoints at the end of a run from which its noise is estimated at least."""
+STEEPNESSES = (0.3, 1.0, 3.0, 10.0, 30.0)
+"""Steepnesses, over the range of bits per byte, from which fits start."""
+
+
+@dataclass(frozen=True)
+class TaskPoint:
+    """One model's scores in one task."""
+
+    name: str
+    bits_per_byte: float
+    """Bits per byte of the right answer."""
+    accuracy: float
+    last_accuracies: tuple[float, ...] = ()
+    """Accuracies of the run's last checkpoints, for their noise."""
+
+
+@dataclass(frozen=True)
+class AccuracySigmoid:
+    """accuracy = floor + height / (1 + exp(steepness (bits_per_byte - middle)))."""
+
+    floor: float
+    height: float
+    steepness: float
+    middle: float
+
+    def accuracy(self, bits_per_byte: float) -> float:
+        """Return the accuracy at bits per byte of the right answer."""
+        exponent = self.steepness * (bits_per_byte - self.middle)
+        if exponent > 700:
+            return self.floor
+        return self.floor + self.height / (1 + math.exp(exponent))
+
+
+@dataclass(frozen=True)
+class TwoStepLaw:
+    """Both steps."""
+
+    law: LossLaw
+    """In bits per byte of the right answer."""
+    sigmoid: AccuracySigmoid
+
+    def accuracy(self, parameters: float, tokens: float) -> float:
+        """Return the accuracy of a model of N parameters after D tokens."""
+        return self.sigmoid.accuracy(self.law.loss(parameters, tokens))
+
+
+def fit_sigmoid(points: Sequence[TaskPoint], task: str) -> AccuracySigmoid:
+    """Return the sigmoid with the least squared error, between accuracies of 0 and 1.
+
+    Raises RequirementError for fewer than LEAST_MODELS models, and where the noise over the last
+    checkpoints exceeds the difference between the models.
+    """
+    # Errors in units of the points' own range, so that one set of starts serves all tasks.
+    refuse_noise(points, task)
+    bits = np.array([point.bits_per_byte for point in points])
+    accuracies = np.array([point.accuracy for point in points])
+    scale = float(np.ptp(bits)) or 1.0
+
+    def errors(place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        floor, share, steepness, middle = place
+        exponents = np.clip(steepness * (bits - middle) / scale, -700, 700)
+        return floor + share * (1 - floor) / (1 + np.exp(exponents)) - accuracies
+
+    # The height is a share of what is left above the floor, so that no accuracy exceeds 1.
+    lowest = [0.0, 0.0, 0.0, float(bits.min()) - scale]
+    highest = [1.0, 1.0, 200.0, float(bits.max()) + scale]
+    floor = min(max(float(accuracies.min()), 0.01), 0.98)
+    share = min(max((float(accuracies.max()) - floor) / (1 - floor), 0.01), 0.99)
+    # A flat start stays flat: several steepnesses are tried.
+    fits = [
+        least_squares(
+            errors,
+            [floor, share, steepness, float(np.median(bits))],
+            bounds=(lowest, highest),
+            ftol=1e-15,
+            xtol=1e-15,
+            gtol=1e-15,
+        )
+        for steepness in STEEPNESSES
+    ]
+    best = min(fits, key=lambda fit: float(fit.cost))
+    floor, share, steepness, middle = (float(number) for number in best.x)
+    return AccuracySigmoid(floor, share * (1 - floor), steepness / scale, middle)
+
+
+def refuse_noise(points: Sequence[TaskPoint], task: str) -> None:
+    """Raise RequirementError where a task cannot tell the models apart.
+
+    The noise is the pooled standard deviation of the accuracies of each run's last checkpoints.
+    """
+    reasons: list[str] = []
+    if len(points) < LEAST_MODELS:
+        reasons.append(
+            f"{len(points)} models are scored, at least {LEAST_MODELS} are needed: score more of them"
+        )
+    noise = noise_of_last_checkpoints(points)
+    if noise is None:
+        reasons.append(
+            f"no run has {LEAST_CHECKPOINTS} scored checkpoints at its end, so the noise is not known: "
+            "score the last checkpoints of the runs"
+        )
+    elif noise >= accuracy_range(points):
+        reasons.append(
+            f"the models' accuracies differ by {accuracy_range(points):.4f}, the noise over the last "
+            f"checkpoints of a run is {noise:.4f}: score more questions, or larger models"
+        )
+    if reasons:
+        listed = "\n".join(f"  - {reason}" for reason in reasons)
+        raise RequirementError(f"{task}: accuracy is not predicted:\n{listed}")
+
+
+def accuracy_range(points: Sequence[TaskPoint]) -> float:
+    """Return the largest minus the smallest accuracy."""
+    accuracies = [point.accuracy for point in points]
+    return max(accuracies) - min(accuracies)
+
+
+def noise_of_last_checkpoints(points: Sequence[TaskPoint]) -> float | None:
+    """Return the pooled standard deviation over last checkpoints; None without enough of them."""
+    runs = [
+        point.last_accuracies for point in points if len(point.last_accuracies) >= LEAST_CHECKPOINTS
+    ]
+    if not runs:
+        return None
+    squares = sum(float(((np.array(run) - np.mean(run)) ** 2).sum()) for run in runs)
+    return math.sqrt(squares / sum(len(run) - 1 for run in runs))
