@@ -10,10 +10,14 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import output_file
+from pipeline.cli.study import run_commands
 
 study = typer.Typer(
-    help="Families of runs: fit laws of the loss to them, honestly.", no_args_is_help=True
+    help="Families of runs: train them, fit laws of the loss to them, honestly.",
+    no_args_is_help=True,
 )
+study.command("run")(run_commands.run)
+study.command("status")(run_commands.status)
 
 
 class UnitOption(StrEnum):

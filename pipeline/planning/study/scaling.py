@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.config.study_file import StudyFile
-from pipeline.planning.loss_fit import CHINCHILLA_REFIT
+from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
 from pipeline.planning.study.grid import StudyRun, budgets_of_study
 from pipeline.planning.study.study_kind import StudyKind
 

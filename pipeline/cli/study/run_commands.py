@@ -1,0 +1,45 @@
+"""The command lines of `pipeline study run`, `status` and `report`, which take a study file.
+
+Each command imports what it needs when it runs, so that `--help` stays fast.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.command_groups import Overrides
+
+StudyFileArgument = Annotated[Path, typer.Argument(metavar="STUDY.YAML", help="The study file.")]
+
+
+def run(
+    study_file: StudyFileArgument,
+    overrides: Overrides = None,
+    *,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print every run with its size and cost; train nothing."),
+    ] = False,
+    hardware: Annotated[
+        str,
+        typer.Option(
+            help="With --dry-run: a name in presets/hardware, or a YAML file.", metavar="NAME|FILE"
+        ),
+    ] = "cpu",
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="With --dry-run: calibrate by this run.", metavar="RUN"),
+    ] = None,
+) -> None:
+    """Train the runs of a study that are not done; started again, it goes on."""
+    from pipeline.cli.study.runs_view import RunOptions, run_study
+
+    run_study(study_file, overrides or [], RunOptions(dry_run, hardware, runs or []))
+
+
+def status(study_file: StudyFileArgument, overrides: Overrides = None) -> None:
+    """Print every run of a study: its state, its step, its loss."""
+    from pipeline.cli.study.runs_view import show_status
+
+    show_status(study_file, overrides or [])
