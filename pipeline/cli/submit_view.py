@@ -111,7 +111,7 @@ def submit(
     if options.dry_run:
         note("submit: nothing was sent (--dry-run)")
         return
-    if not options.yes and not _agrees(len(jobs)):
+    if not options.yes and not agrees_to_send(len(jobs)):
         note("submit: nothing was sent")
         return
 
@@ -233,14 +233,14 @@ def _write_scripts(jobs: Sequence[PlannedJob], config: RunConfig, site: Site) ->
     write_atomic(folder.settings, dump(config))
     scripts: dict[str, Path] = {}
     for job in jobs:
-        paths = JobPaths(folder.settings, folder.output(job.name), Path.cwd(), _command())
+        paths = JobPaths(folder.settings, folder.output(job.name), Path.cwd(), own_command())
         title = f"{job.name}-{run_folder(config).name}".replace(" ", "-")
         scripts[job.name] = folder.script(job.name)
         write_atomic(scripts[job.name], batch_script(job, site, title, paths))
     return scripts
 
 
-def _command() -> Path:
+def own_command() -> Path:
     """Return the `pipeline` command of this installation."""
     beside = Path(sys.executable).with_name("pipeline")
     found = shutil.which("pipeline")
@@ -277,7 +277,7 @@ def _show(
     # What this machine cannot know.
     console.print(
         "assumed: every node sees these at the same paths: "
-        f"{config.paths.data_dir}, {config.paths.run_dir}, {_command()}"
+        f"{config.paths.data_dir}, {config.paths.run_dir}, {own_command()}"
     )
     for folder in (config.paths.data_dir, config.paths.run_dir):
         if site.sees(folder) is False:
@@ -317,7 +317,7 @@ def _total_demand(jobs: Sequence[PlannedJob]) -> str:
     return line
 
 
-def _agrees(jobs: int) -> bool:
+def agrees_to_send(jobs: int) -> bool:
     """Ask whether to send. Raises UserError where nobody can answer."""
     answer = read_line(f"send {counted_noun(jobs, 'job')}? [y/N] ")
     if answer is None:

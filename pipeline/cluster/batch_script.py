@@ -6,7 +6,7 @@ options for a job that is sent by hand.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config.sites import Nodes, Site
@@ -45,6 +45,12 @@ class PlannedJob:
     """Names of the jobs that must have ended well before this one starts."""
     next_job: str | None = None
     """Name of the job that goes on with this one's work."""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Further options of sbatch for this job alone, such as `array`."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Further environment variables of this job alone."""
+    arguments: tuple[str, ...] = ()
+    """Arguments of its command, after the file with the settings."""
 
     @property
     def gpu_hours(self) -> float:
@@ -86,7 +92,7 @@ def batch_script(job: PlannedJob, site: Site, title: str, paths: JobPaths) -> st
     lines += [f"#SBATCH {option}" for option in (*site.options, *job.place.options)]
     lines += [f"module load {shlex.quote(module)} || exit 1" for module in site.modules]
     lines += _exports(_environment(job, site, paths))
-    lines.append(shlex.join(["exec", "bash", str(shipped), str(paths.settings)]))
+    lines.append(shlex.join(["exec", "bash", str(shipped), str(paths.settings), *job.arguments]))
     return "\n".join(lines) + "\n"
 
 
@@ -115,6 +121,7 @@ def _options(job: PlannedJob, site: Site, title: str, paths: JobPaths) -> dict[s
         options["gpus-per-node"] = str(job.gpus_per_node)
     by_name = {"partition": job.place.partition, "qos": job.place.qos, "account": site.account}
     options |= {name: value for name, value in by_name.items() if value is not None}
+    options |= job.options
     return options
 
 
@@ -124,8 +131,8 @@ def _without_requeue(options: dict[str, str | None]) -> dict[str, str | None]:
     return kept | {"no-requeue": None}
 
 
-def _environment(job: PlannedJob, site: Site, paths: JobPaths) -> Mapping[str, str]:
-    environment = {"PIPELINE": str(paths.command)}
+def _environment(job: PlannedJob, site: Site, paths: JobPaths) -> dict[str, str]:
+    environment: dict[str, str] = {"PIPELINE": str(paths.command)}
     if site.network_interfaces:
         environment["NCCL_SOCKET_IFNAME"] = ",".join(site.network_interfaces)
     if not site.nodes_have_network:
@@ -135,7 +142,7 @@ def _environment(job: PlannedJob, site: Site, paths: JobPaths) -> Mapping[str, s
         environment["PIPELINE_NEXT_JOB"] = job.next_job
     if job.most_jobs is not None:
         environment["PIPELINE_MOST_REQUEUES"] = str(job.most_jobs - 1)
-    return environment
+    return {**environment, **job.environment}
 
 
 def _exports(environment: Mapping[str, str]) -> Sequence[str]:

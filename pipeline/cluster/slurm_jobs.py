@@ -91,6 +91,19 @@ def states_of_jobs(ids: Sequence[str]) -> dict[str, JobState]:
     return states
 
 
+def states_of_array(job: str) -> dict[str, JobState]:
+    """Return what Slurm knows about the elements of a job array, by their ids: `7_0`, `7_[3-5]`."""
+    states: dict[str, JobState] = {}
+    if not has_slurm():
+        return states
+    for line in _output("scontrol", "--oneliner", "show", "job", job).splitlines():
+        state = read_scontrol(line)
+        element = re.search(r"\bArrayTaskId=(\S+)", line)
+        if state is not None and element is not None:
+            states[f"{job}_{element.group(1)}"] = state
+    return states
+
+
 def _output(*command: str) -> str:
     """Return what a command prints; empty where it fails, is missing or takes too long."""
     try:

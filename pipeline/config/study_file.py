@@ -92,6 +92,11 @@ class StudyExecutor(Section):
     jobs: Annotated[int, Field(ge=1)] = 1
     """Runs at a time: each has its share of this machine's cores or GPUs, or is an element of the
     array."""
+    launch: Literal["local", "slurm"] = "local"
+    """`local` executor only: how the ranks of a run are started. `slurm`: as the tasks of the job in
+    which the command runs; set by the array's own script."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """`slurm` executor only: nodes of an element of the array."""
     ranks: Annotated[int, Field(ge=1)] | None = None
     """Ranks of each run. Default: on GPUs the share of a run, else one."""
     site: str | None = None

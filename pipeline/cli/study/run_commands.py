@@ -31,11 +31,14 @@ def run(
         list[Path] | None,
         typer.Option("--from", help="With --dry-run: calibrate by this run.", metavar="RUN"),
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Send a job array without a question.")
+    ] = False,
 ) -> None:
     """Train the runs of a study that are not done; started again, it goes on."""
     from pipeline.cli.study.runs_view import RunOptions, run_study
 
-    run_study(study_file, overrides or [], RunOptions(dry_run, hardware, runs or []))
+    run_study(study_file, overrides or [], RunOptions(dry_run, hardware, runs or [], yes))
 
 
 def status(study_file: StudyFileArgument, overrides: Overrides = None) -> None:

@@ -1,5 +1,6 @@
 """`pipeline study run` and `status`: train the runs that are not done; tell how far they are."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class RunOptions:
     """On which a dry run plans: a name in presets/hardware, or a file."""
     calibrating: Sequence[Path]
     """Runs by whose rates a dry run plans."""
+    yes: bool = False
+    """Whether an array is sent without a question."""
 
 
 def run_study(file: Path, overrides: Sequence[str], options: RunOptions) -> None:
@@ -53,7 +56,7 @@ def run_study(file: Path, overrides: Sequence[str], options: RunOptions) -> None
     elif kind == "slurm":
         from pipeline.cli.study.array_view import submit_array
 
-        submit_array(opened)
+        submit_array(opened, overrides, is_agreed=options.yes)
     else:
         _train_here(opened)
 
@@ -162,7 +165,14 @@ def _train_here(opened: OpenedStudy) -> None:
     """Train on this machine until all runs are done, with a line of progress."""
     queued = opened.queued()
     executor = opened.study.executor
-    local = LocalRuns(queued, executor.jobs, executor.ranks)
+    is_element = "SLURM_ARRAY_TASK_ID" in os.environ
+    local = LocalRuns(
+        queued,
+        executor.jobs,
+        executor.ranks,
+        launch=executor.launch,
+        waits_for_others=not is_element,
+    )
     begun = progress_of(queued)
     note(f"study: {_in_words(begun)}")
     reported = {run.name for run in queued if run.manifest.is_file()}

@@ -55,8 +55,8 @@ class Share:
     """A run's share of this machine."""
 
     ranks: int
-    threads: int
-    """Threads of each rank."""
+    threads: int | None
+    """Threads of each rank; None: as the environment says."""
     devices: str | None
     """CUDA_VISIBLE_DEVICES; None without GPUs."""
 
@@ -87,8 +87,11 @@ class LocalRuns:
     jobs: int
     ranks: int | None
     """Ranks of each run; None: the GPUs of its share, or one."""
-    overrides: Sequence[str] = ()
-    """Further overrides of every run."""
+    launch: str = "local"
+    """`launch.kind` of the runs; with `slurm` the job's tasks are the ranks."""
+    waits_for_others: bool = True
+    """Whether runs that other commands train are waited for; a job of an array ends instead, since
+    those commands go on with what is left."""
     start: Starter | None = None
     failed: dict[str, int] = field(default_factory=dict)
     """Name -> exit code of the runs that this command could not finish."""
@@ -105,8 +108,10 @@ class LocalRuns:
             self._look_after(stop)
             if stop.count > passed_on:
                 passed_on = stop.count
+                # A run that is out of time tells its job so, and is requeued.
+                number = signal.SIGUSR1 if stop.is_out_of_time else signal.SIGINT
                 for started in self._active.values():
-                    started.command.send_signal(signal.SIGINT)
+                    started.command.send_signal(number)
             if stop.count and not self._active:
                 return
             if not stop.count:
@@ -171,10 +176,14 @@ class LocalRuns:
 
     def _start(self, run: QueuedRun, stage: str, started: _Started) -> RunningCommand:
         share = share_of_machine(self.jobs, started.share, self.ranks)
+        if self.launch == "slurm":
+            share = Share(self.ranks or 1, None, None)
         begin = self.start or start_command
-        overrides = [*self.overrides]
+        overrides: list[str] = []
         if stage == "train":
-            overrides += rank_overrides(run, share.ranks)
+            overrides = [f"launch.kind={self.launch}", *rank_overrides(run, share.ranks)]
+            if self.launch == "slurm":
+                overrides[1] = "launch.ranks=auto"
         return begin(run, stage, overrides, share, started.output)
 
     def _has_lost_its_beginning(self, run: QueuedRun) -> bool:
@@ -194,7 +203,8 @@ class LocalRuns:
         for run in self.runs:
             if run.name in lost or run.trunk in lost:
                 continue
-            if run.state is not RunState.DONE:
+            state = run.state
+            if state is RunState.READY or (self.waits_for_others and state is not RunState.DONE):
                 return True
         return False
 
@@ -248,7 +258,9 @@ def start_command(
 
 def command_environment(share: Share) -> dict[str, str]:
     """Return the variables that keep a command in its share of the machine."""
-    variables = {"OMP_NUM_THREADS": str(share.threads)}
+    variables: dict[str, str] = {}
+    if share.threads is not None:
+        variables["OMP_NUM_THREADS"] = str(share.threads)
     if share.devices is not None:
         variables["CUDA_VISIBLE_DEVICES"] = share.devices
     return variables
