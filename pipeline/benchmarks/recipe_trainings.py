@@ -6,23 +6,25 @@ training is a `pipeline train` in a folder that is kept; reads its metrics.jsonl
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from pipeline.benchmarks.common import run_python
+from pipeline.cluster.launch import launch_kind
+from pipeline.cluster.stop_request import stop_signals
+from pipeline.cluster.study.local_runs import LocalRuns
+from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.config.sections import Batch
 from pipeline.config.yaml_files import to_yaml
-from pipeline.errors import DataError
-from pipeline.logs import note
+from pipeline.errors import DataError, Interrupted, UserError
+from pipeline.logs import note, progress
 from pipeline.store.files import fingerprint, write_atomic
 from pipeline.store.metrics import read_metrics
 from pipeline.store.records import Json
-from pipeline.work.cores import core_count
+from pipeline.store.studies.study_folder import StudyFolder
 
 BASELINE_OPTIMIZER: dict[str, Json] = {
     "kind": "adamw",
@@ -138,39 +140,56 @@ def _training(
 
 
 def run_trainings(trainings: Sequence[Training], jobs: int, folder: Path) -> list[LossCurve]:
-    """Run the unfinished trainings, `jobs` at a time; return the curves of all, in order."""
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_train_one, training, jobs, folder) for training in trainings]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            # Trainings that have started run to their end.
-            pool.shutdown(cancel_futures=True)
-            raise
+    """Run the unfinished trainings, `jobs` at a time; return the curves of all, in order.
 
-
-def _train_one(training: Training, jobs: int, folder: Path) -> LossCurve:
-    """Run a training in its folder, unless it has finished there before; return its loss curve.
-
-    `jobs`: trainings that run at the same time; of several, each has one rank.
-
-    Raises DataError where there is no held-out text.
+    Raises UserError where one fails, DataError where there is no held-out text, Interrupted after a
+    request to stop.
     """
-    # The run file. Trainings that share the machine have one rank each.
-    home = (folder / training.name).absolute()
-    document = yaml.safe_load(dump(training.config))
-    document["paths"]["run_dir"] = str(home / "run")
-    threads: dict[str, str] = {}
-    if jobs > 1:
-        document["launch"]["ranks"] = 1
-        threads["OMP_NUM_THREADS"] = str(max(1, core_count() // jobs))
-    home.mkdir(parents=True, exist_ok=True)
-    run_file = home / "run.yaml"
-    write_atomic(run_file, to_yaml(document, is_ascii=False))
+    homes = StudyFolder(folder.absolute())
+    queued = [_queued(training, homes) for training in trainings]
+    # A single training has its ranks as the run file says; of several each has one.
+    ranks = 1
+    if jobs == 1:
+        ranks = max(
+            launch_kind(training.config).rank_count(training.config) for training in trainings
+        )
+    local = LocalRuns(queued, jobs, ranks)
+    begun = progress_of(queued)
+    with stop_signals() as stop, progress("benchmark", begun.work, "tokens") as update:
 
-    note(f"benchmark: {training.name}")
-    run_python("pipeline", "train", str(run_file), variables=threads)
-    curve = _read_curve(home / "run")
+        def show(now: StudyProgress) -> None:
+            update(now.work - now.work_left, f"{now.done} of {len(queued)} trainings done")
+
+        local.train_all(stop, show)
+    if stop.count:
+        raise Interrupted("benchmark: stopped; the same command goes on")
+    if local.failed:
+        raise UserError(f"benchmark: failed: {', '.join(local.failed)}; see what is printed above")
+    return [_curve_of(training, homes) for training in trainings]
+
+
+def _queued(training: Training, homes: StudyFolder) -> QueuedRun:
+    """Write the run file of a training; return it as a run to be trained."""
+    home = homes.home(training.name)
+    document = yaml.safe_load(dump(training.config))
+    document["paths"]["run_dir"] = str(homes.run_dir(training.name))
+    home.mkdir(parents=True, exist_ok=True)
+    write_atomic(homes.run_file(training.name), to_yaml(document, is_ascii=False))
+    return QueuedRun(
+        name=training.name,
+        home=home,
+        run_file=homes.run_file(training.name),
+        run_dir=homes.run_dir(training.name),
+        output=homes.output(training.name),
+        steps=training.config.total_steps,
+        work=float(training.config.step_plan.total_tokens),
+        sequences=training.config.global_batch_sequences,
+        micro_batch=training.config.batch.micro_batch_sequences,
+    )
+
+
+def _curve_of(training: Training, homes: StudyFolder) -> LossCurve:
+    curve = _read_curve(homes.run_dir(training.name))
     if curve is None:
         raise DataError(
             f"{training.config.paths.data_dir}: holds no validation text, which the comparison needs"

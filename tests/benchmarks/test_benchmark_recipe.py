@@ -136,7 +136,7 @@ def test_a_tiny_comparison_and_that_it_is_not_done_twice(make_run: MakeRun, tmp_
 
     compare()
     found = read_json(output)
-    runs = sorted(path / "run" for path in folder.iterdir())
+    runs = sorted(path / "run" for path in (folder / "runs").iterdir())
     assert [read_metrics(run)[-1]["tokens"] for run in runs] == [5120, 5120, 2560]
     finals = [read_metrics(run)[-1]["validation_loss"] for run in runs]
     assert found["tuning"] == {"0.001": finals[0], "0.01": finals[1]}

@@ -59,7 +59,7 @@ class OpenedStudy:
             run_dir=folder.run_dir(run.name),
             output=folder.output(run.name),
             steps=run.steps,
-            flops=run.own_flops,
+            work=run.own_flops,
             sequences=run.config.global_batch_sequences,
             micro_batch=run.config.batch.micro_batch_sequences,
             trunk=run.trunk,

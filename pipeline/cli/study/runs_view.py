@@ -19,6 +19,7 @@ from pipeline.planning.planner import allocation_of, plan_run
 from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.points import points_of_study, write_points
 
+GIGA = 1e9
 MOST_NAMED = 3
 """Running runs that the line of progress names."""
 
@@ -176,10 +177,10 @@ def _train_here(opened: OpenedStudy) -> None:
     begun = progress_of(queued)
     note(f"study: {_in_words(begun)}")
     reported = {run.name for run in queued if run.manifest.is_file()}
-    with stop_signals() as stop, progress("study", begun.flops, "FLOPs") as update:
+    with stop_signals() as stop, progress("study", begun.work / GIGA, "GFLOPs") as update:
 
         def show(now: StudyProgress) -> None:
-            update(now.flops - now.flops_left, _in_words(now))
+            update((now.work - now.work_left) / GIGA, _in_words(now))
             _report_ended(opened, queued, reported)
 
         local.train_all(stop, show)

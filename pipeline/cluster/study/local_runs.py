@@ -144,7 +144,7 @@ class LocalRuns:
 
     def _begin_next(self) -> None:
         """Begin runs while there is room: trunks first, then the largest."""
-        order = sorted(self.runs, key=lambda run: (run.trunk is not None, -run.flops))
+        order = sorted(self.runs, key=lambda run: (run.trunk is not None, -run.work))
         for run in order:
             if len(self._active) >= self.jobs:
                 return

@@ -38,8 +38,8 @@ class QueuedRun:
     output: Path
     """Text file of what its commands print."""
     steps: int
-    flops: float
-    """FLOPs that it takes itself."""
+    work: float
+    """What it takes itself: FLOPs, or tokens where all runs have the same model."""
     sequences: int
     """Sequences of a batch, which the ranks divide."""
     micro_batch: int
@@ -96,9 +96,9 @@ class StudyProgress:
     to_come: int
     failed: Sequence[str]
     """Names of runs that this command could not finish."""
-    flops_left: float
-    flops: float
-    """All runs together."""
+    work_left: float
+    work: float
+    """Of all runs together."""
 
 
 def progress_of(runs: Sequence[QueuedRun], failed: Sequence[str] = ()) -> StudyProgress:
@@ -109,15 +109,15 @@ def progress_of(runs: Sequence[QueuedRun], failed: Sequence[str] = ()) -> StudyP
     left = 0.0
     for run in runs:
         if states[run.name] is not RunState.DONE:
-            left += run.flops * max(0.0, 1 - steps.get(run.name, 0) / run.steps)
+            left += run.work * max(0.0, 1 - steps.get(run.name, 0) / run.steps)
     done = sum(state is RunState.DONE for state in states.values())
     return StudyProgress(
         done=done,
         running=running,
         to_come=len(runs) - done - len(running) - len(failed),
         failed=failed,
-        flops_left=left,
-        flops=sum(run.flops for run in runs),
+        work_left=left,
+        work=sum(run.work for run in runs),
     )
 
 
