@@ -10,8 +10,10 @@ from rich.table import Table
 
 from pipeline.cli.study.opened_study import OpenedStudy, open_study, refuse_missing_data
 from pipeline.cluster.stop_request import stop_signals
-from pipeline.cluster.study.local_runs import LocalRuns, rank_overrides
+from pipeline.cluster.study.local_runs import LocalRuns, rank_overrides, ranks_of
 from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of
+from pipeline.config.hardware import read_hardware
+from pipeline.config.study_file import StudyFile
 from pipeline.errors import Interrupted, RequirementError, UserError
 from pipeline.logs import console, counted_noun, note, print_wide, progress, short
 from pipeline.planning.plan import Plan
@@ -101,7 +103,10 @@ def _show_grid(opened: OpenedStudy, options: RunOptions) -> None:
     from pipeline.planning.study.study_epochs import expected_epochs
 
     epochs = expected_epochs(opened.runs)
-    plans = [_plan(run, options) for run in opened.runs]
+    plans = [
+        _plan(run, queued, opened.study, options)
+        for run, queued in zip(opened.runs, opened.queued(), strict=True)
+    ]
     table = _table("run", "N", "D", "D/N", "C", "steps", "batch", "epochs", "device-h", "begins")
     for run, plan in zip(opened.runs, plans, strict=True):
         begins = "" if run.trunk is None else f"at step {run.first_step - 1:,} of {run.trunk}"
@@ -126,9 +131,22 @@ def _show_grid(opened: OpenedStudy, options: RunOptions) -> None:
         raise RequirementError(f"The grid cannot answer the question of the study:\n{lines}")
 
 
-def _plan(run: StudyRun, options: RunOptions) -> Plan:
-    allocation = allocation_of(run.config, options.hardware, None, 24.0)
-    return plan_run(run.config, allocation, options.calibrating)
+def _plan(run: StudyRun, queued: QueuedRun, study: StudyFile, options: RunOptions) -> Plan:
+    """Return the plan of a run on the ranks that the executor gives it."""
+    hardware = read_hardware(options.hardware)
+    ranks = study.executor.ranks
+    if ranks is None:
+        ranks = 1 if hardware.is_cpu else hardware.devices_per_node
+    used, micro = ranks_of(queued, ranks)
+    config = run.config.model_copy(
+        update={
+            "launch": run.config.launch.model_copy(update={"ranks": used}),
+            "batch": run.config.batch.model_copy(update={"micro_batch_sequences": micro}),
+        }
+    )
+    return plan_run(
+        config, allocation_of(config, options.hardware, None, 24.0), options.calibrating
+    )
 
 
 def _own_hours(run: StudyRun, plan: Plan) -> float:

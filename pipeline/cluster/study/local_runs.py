@@ -234,11 +234,16 @@ def share_of_machine(jobs: int, number: int, ranks: int | None) -> Share:
     return Share(min(ranks or part, part), 1, ",".join(own))
 
 
-def rank_overrides(run: QueuedRun, ranks: int) -> list[str]:
-    """Return the settings that give a run its ranks: as many as divide its batch."""
+def ranks_of(run: QueuedRun, ranks: int) -> tuple[int, int]:
+    """Return a run's number of ranks, as many of `ranks` as divide its batch, and its micro-batch."""
     used = max(count for count in range(1, ranks + 1) if run.sequences % count == 0)
     part = run.sequences // used
-    micro = max(size for size in range(1, run.micro_batch + 1) if part % size == 0)
+    return used, max(size for size in range(1, run.micro_batch + 1) if part % size == 0)
+
+
+def rank_overrides(run: QueuedRun, ranks: int) -> list[str]:
+    """Return the settings that give a run its ranks and its micro-batch."""
+    used, micro = ranks_of(run, ranks)
     return [f"launch.ranks={used}", f"batch.micro_batch_sequences={micro}"]
 
 

@@ -27,6 +27,9 @@ BATCH_PARTS = 4
 """A batch by rule is rounded to a multiple of the power of two that is at most this part of it, so
 that ranks and micro-batches divide it: a change of at most 1 / 8."""
 
+DECISIVE_OF_TRAINING = ("train_tokens", "seed", "init_from", "init_take")
+"""Settings of the section `train` that decide a run's loss."""
+
 Settings: TypeAlias = dict[str, Any]
 """Settings of a run file, by section."""
 
@@ -280,13 +283,12 @@ def _named(
     facts: ModelFacts,
 ) -> StudyRun:
     """Return a run, named after what decides its loss."""
-    micro = _micro_batch(settings, study.executor.ranks or 1)
+    micro = _micro_batch(settings)
     decisive = {
-        name: settings[name]
-        for name in ("model", "data", "optimizer", "schedule", "batch", "precision", "train")
+        name: settings[name] for name in ("model", "data", "optimizer", "schedule", "precision")
     }
-    # How the batch is divided changes no result.
-    decisive["batch"] = {**settings["batch"], "micro_batch_sequences": None}
+    decisive["batch"] = settings["batch"]["global_batch_tokens"]
+    decisive["train"] = {name: settings["train"][name] for name in DECISIVE_OF_TRAINING}
     digest = fingerprint([decisive, settings["paths"]["data_dir"]])[:8]
     name = f"{size.label}-{length.budget.label}-s{seed}-{digest}".replace("+", "")
     settings["batch"]["micro_batch_sequences"] = micro
@@ -294,12 +296,11 @@ def _named(
     return StudyRun(name, size.label, length.budget, seed, _checked(settings, name), facts)
 
 
-def _micro_batch(settings: Settings, ranks: int) -> int:
-    """Return the largest micro-batch, at most the base's, that divides a rank's part of a batch."""
+def _micro_batch(settings: Settings) -> int:
+    """Return the largest micro-batch, at most the base's, that divides a batch."""
     sequences = settings["batch"]["global_batch_tokens"] // settings["data"]["sequence_length"]
-    part = max(1, sequences // ranks)
     most = settings["batch"]["micro_batch_sequences"]
-    return max(size for size in range(1, most + 1) if part % size == 0)
+    return max(size for size in range(1, most + 1) if sequences % size == 0)
 
 
 def _checked(settings: Settings, name: str, folder: Path | None = None) -> RunConfig:
