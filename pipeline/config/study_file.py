@@ -106,18 +106,6 @@ class StudyExecutor(Section):
     the site's longest."""
 
 
-class FitSettings(Section):
-    """How the law is fitted."""
-
-    resamples: Annotated[int, Field(ge=20)] = 400
-    """Bootstrap resamples behind the intervals."""
-    fewest_steps: Annotated[int, Field(ge=1)] = 200
-    """A run of fewer steps is left out of the fit."""
-    most_epochs: Positive = 4
-    """A run that repeats its data more often is left out of the fit: beyond about 4 epochs repeated
-    data teach less than new ones (Muennighoff et al. 2023, arXiv:2305.16264)."""
-
-
 class StudyFile(Section):
     """A family of runs from one run file."""
 
@@ -141,8 +129,6 @@ class StudyFile(Section):
     at the base's folder."""
     executor: StudyExecutor = StudyExecutor()
     """Where the runs are trained."""
-    fit: FitSettings = FitSettings()
-    """How the law is fitted."""
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:

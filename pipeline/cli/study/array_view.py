@@ -27,6 +27,7 @@ def submit_array(opened: OpenedStudy, overrides: Sequence[str], *, is_agreed: bo
     An element trains one run after another that nobody else trains, and ends when there is none; it
     is requeued at its time limit. Raises UserError for what would keep it from starting.
     """
+    # Where it is sent.
     site_name = opened.study.executor.site
     if site_name is None:
         raise ConfigError(
@@ -38,6 +39,8 @@ def submit_array(opened: OpenedStudy, overrides: Sequence[str], *, is_agreed: bo
             "this machine has no Slurm (no sbatch or scontrol in PATH). Start the study from a login "
             "node, or set executor.kind to local or none"
         )
+
+    # What is sent, and what that asks for.
     site = read_site(site_name)
     refuse_array_in_queue(opened)
     job = _array(opened, site, overrides)
@@ -53,6 +56,8 @@ def submit_array(opened: OpenedStudy, overrides: Sequence[str], *, is_agreed: bo
     if not is_agreed and not agrees_to_send(1):
         note("study: nothing was sent")
         return
+
+    # Its id is kept for `study status`.
     number = _send(script)
     record: SubmittedJob = {
         "id": number,

@@ -102,6 +102,7 @@ def _show_grid(opened: OpenedStudy, options: RunOptions) -> None:
     """Print every run with its size, and what all of them cost."""
     from pipeline.planning.study.study_epochs import expected_epochs
 
+    # A row for each run.
     epochs = expected_epochs(opened.runs)
     plans = [
         _plan(run, queued, opened.study, options)
@@ -124,6 +125,8 @@ def _show_grid(opened: OpenedStudy, options: RunOptions) -> None:
             begins,
         )
     print_wide(table, 130)
+
+    # What all of them cost, and whether they can answer the question.
     _show_sum(opened, plans)
     problems = opened.grid_problems()
     if problems:
@@ -182,6 +185,7 @@ def _print_commands(opened: OpenedStudy) -> None:
 
 def _train_here(opened: OpenedStudy) -> None:
     """Train on this machine until all runs are done, with a line of progress."""
+    # An element of an array leaves what others train to them.
     queued = opened.queued()
     executor = opened.study.executor
     is_element = "SLURM_ARRAY_TASK_ID" in os.environ
@@ -192,6 +196,8 @@ def _train_here(opened: OpenedStudy) -> None:
         launch=executor.launch,
         waits_for_others=not is_element,
     )
+
+    # Train, with a line of progress and one for each run that ends.
     begun = progress_of(queued)
     note(f"study: {_in_words(begun)}")
     reported = {run.name for run in queued if run.manifest.is_file()}
@@ -202,6 +208,8 @@ def _train_here(opened: OpenedStudy) -> None:
             _report_ended(opened, queued, reported)
 
         local.train_all(stop, show)
+
+    # What was reached.
     write_points(opened.folder, points_of_study(opened.folder, opened.runs))
     ended = progress_of(queued, list(local.failed))
     if stop.count:

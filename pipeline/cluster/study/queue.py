@@ -98,7 +98,7 @@ class StudyProgress:
     """Names of runs that this command could not finish."""
     work_left: float
     work: float
-    """Of all runs together."""
+    """The sum over all runs, done or not."""
 
 
 def progress_of(runs: Sequence[QueuedRun], failed: Sequence[str] = ()) -> StudyProgress:

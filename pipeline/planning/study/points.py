@@ -42,7 +42,7 @@ class StudyPoint:
     """The same loss in bits per byte of text."""
     steps: int
     epochs: float | None
-    """Of the source that is repeated most."""
+    """How often the source that is repeated most is read."""
     batch_tokens: int
     peak_learning_rate: float
     """With its scaling by the batch; muP's factors are not in it."""

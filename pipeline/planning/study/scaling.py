@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.config.study_file import StudyFile
 from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
+from pipeline.planning.laws.points import LEAST_STEPS
+from pipeline.planning.laws.refusals import LEAST_BUDGETS, LEAST_SIZES, MOST_EPOCHS
 from pipeline.planning.study.grid import StudyRun, budgets_of_study
 from pipeline.planning.study.study_kind import StudyKind
-
-FEWEST_SIZES = 4
-"""Fewer sizes at a budget than these tell little of where its minimum is."""
-FEWEST_BUDGETS = 3
 
 
 class ScalingStudy(StudyKind):
@@ -25,24 +23,23 @@ class ScalingStudy(StudyKind):
         """
         problems: list[str] = []
         budgets = budgets_of_study(study)
-        if len(budgets) < FEWEST_BUDGETS:
+        if len(budgets) < LEAST_BUDGETS:
             problems.append(
-                f"budgets: {len(budgets)}, and a law needs at least {FEWEST_BUDGETS}; add some"
+                f"budgets: {len(budgets)}, and a law needs at least {LEAST_BUDGETS}; add some"
             )
         for budget in budgets:
             own = [run for run in runs if run.budget == budget]
             counted = [
                 run
                 for run in own
-                if run.steps >= study.fit.fewest_steps
-                and epochs.get(run.name, 0) <= study.fit.most_epochs
+                if run.steps >= LEAST_STEPS and epochs.get(run.name, 0) <= MOST_EPOCHS
             ]
             sizes = {run.size: run.facts.active_parameters for run in counted}
-            if len(sizes) < FEWEST_SIZES:
+            if len(sizes) < LEAST_SIZES:
                 problems.append(
                     f"budget {budget.label}: {len(sizes)} sizes have at least "
-                    f"{study.fit.fewest_steps} steps and at most {study.fit.most_epochs:g} epochs, "
-                    f"and {FEWEST_SIZES} are needed; {_remedy(len({run.size for run in own}))}"
+                    f"{LEAST_STEPS} steps and at most {MOST_EPOCHS:g} epochs, "
+                    f"and {LEAST_SIZES} are needed; {_remedy(len({run.size for run in own}))}"
                 )
             elif budget.kind == "flops":
                 problems += _minimum_outside(budget.label, budget.value, list(sizes.values()))
@@ -50,7 +47,7 @@ class ScalingStudy(StudyKind):
 
 
 def _remedy(sizes: int) -> str:
-    if sizes < FEWEST_SIZES:
+    if sizes < LEAST_SIZES:
         return "add sizes"
     return "make the budget larger, rules.batch smaller, or the sizes smaller"
 
