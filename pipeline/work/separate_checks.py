@@ -9,7 +9,6 @@ command runs the check once.
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from pipeline.store.environment import LIBRARIES, library_versions
 from pipeline.store.files import fingerprint, write_json
 from pipeline.store.layout import data_folder
 from pipeline.store.records import Json
+from pipeline.work.warm.warm_python import run_python
 
 TAIL_LINES = 25
 """Last lines of a crashed check's output that are printed."""
@@ -100,19 +100,12 @@ def serve_separate_check(find_facts: Callable[[RunConfig], Mapping[str, Json]]) 
 
 
 def _ask(module: str, config: RunConfig) -> Verdict:
-    """Run a check in a new process. Raises CheckCrashed with its last lines of output."""
+    """Run a check in a process of its own. Raises CheckCrashed with its last lines of output."""
     package_root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    process = subprocess.run(
-        [sys.executable, "-m", module],
-        input=config.model_dump_json(),
-        env={**quiet, **os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    environment = {**quiet, **os.environ, "PYTHONPATH": path}
+    process = run_python([module], config.model_dump_json(), environment)
     if process.returncode != 0 or not process.stdout:
         tail = "\n".join(process.stderr.splitlines()[-TAIL_LINES:])
         raise CheckCrashed(
