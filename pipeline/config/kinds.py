@@ -122,3 +122,6 @@ LAUNCH_KINDS = KindTable(
     }
 )
 """Ways to start the ranks of a training run (`pipeline/cluster`)."""
+
+FORKED_LAUNCH_KINDS = KindTable({"local": "pipeline.cluster.warm.forked_launch:ForkedLaunch"})
+"""Ways that replace those of LAUNCH_KINDS in a process that was forked from a warm one."""
