@@ -207,18 +207,22 @@ def test_a_command_that_cannot_be_shown_is_refused(held: HeldPython, tmp_path: P
 
 
 def test_a_process_with_threads_is_not_forked(environment: dict[str, str], tmp_path: Path) -> None:
-    with HeldPython(["with_a_thread"], environment) as held:
-        with pytest.raises(WarmProcessEnded, match=r"2 threads run after the imports") as refused:
-            start(held, tmp_path, "an_end", "done")
+    with (
+        HeldPython(["with_a_thread"], environment) as held,
+        pytest.raises(WarmProcessEnded, match=r"2 threads run after the imports") as refused,
+    ):
+        start(held, tmp_path, "an_end", "done")
     assert refused.value.exit_code == 1
 
 
 def test_an_import_that_fails_is_in_the_message(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with HeldPython(["no_such_module"], environment) as held:
-        with pytest.raises(WarmProcessEnded, match="No module named 'no_such_module'"):
-            start(held, tmp_path, "an_end", "done")
+    with (
+        HeldPython(["no_such_module"], environment) as held,
+        pytest.raises(WarmProcessEnded, match="No module named 'no_such_module'"),
+    ):
+        start(held, tmp_path, "an_end", "done")
 
 
 def test_who_leaves_ends_all_forks(environment: dict[str, str], tmp_path: Path) -> None:
