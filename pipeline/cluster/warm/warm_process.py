@@ -62,7 +62,8 @@ class ForkedTraining:
     def wait(self) -> int:
         """Return the exit code of `pipeline train` once it has ended.
 
-        It is -9 where the warm process was killed, and the training with it.
+        It is -9 where the warm process was killed, and the training with it; 130 where the training
+        was asked to stop before its first line.
         """
         return self.program.wait()
 

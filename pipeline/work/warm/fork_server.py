@@ -8,6 +8,7 @@ releases. It ends when the other side of CONNECTION is closed, and the kernel th
 forked.
 """
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -33,6 +34,9 @@ FDS_OF_A_REQUEST = 4
 """File descriptors that come with a request: report, standard input, output and error."""
 SET_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG. Source: linux/prctl.h."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a program that does not handle Ctrl-C, as shells tell it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,41 @@ def become_program(program: Program, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     show_command([sys.executable, "-m", program.module, *program.arguments])
     show_variable(SUPERVISOR_VARIABLE, environment.get(SUPERVISOR_VARIABLE, ""))
+
+
+class QuickEnd:
+    """Ends this process in place of the interpreter, before it takes all modules down.
+
+    With torch that takes 0.35 s of CPU in each fork. Registered first, it is called last: threads
+    have ended, and what other modules do at the end of a process is done.
+    """
+
+    def __init__(self) -> None:
+        """Register the end; the exit code is 1 until another one is set."""
+        self.code = 1
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
+
+    def run(self, program: Program) -> None:
+        """Run a program, and keep its exit code as the interpreter would choose it."""
+        try:
+            # A Ctrl-C that came since the fork ends the program here.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            program.run()
+        except KeyboardInterrupt:
+            self.code = INTERRUPTED
+            raise
+        except SystemExit as end:
+            if end.code is None:
+                self.code = 0
+            elif isinstance(end.code, int):
+                self.code = end.code
+            raise
+        self.code = 0
 
 
 class ForkServer:
@@ -201,13 +240,17 @@ def _import_once(modules: Sequence[str]) -> None:
 
 def main() -> None:
     """Serve; in a child, run its program, whose end is the end of this process."""
+    end = QuickEnd()
     os.environ.pop(SUPERVISOR_VARIABLE, None)
     show_command([sys.executable, "-m", "pipeline.work.warm.fork_server"])
     connection = socket.socket(fileno=int(sys.argv[1]))
     _import_once(sys.argv[2].split(","))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     program = ForkServer(connection).serve()
-    if program is not None:
-        program.run()
+    if program is None:
+        end.code = 0
+    else:
+        end.run(program)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypedDict
@@ -45,7 +47,10 @@ class WarmProcessEnded(UserError):
 
 
 class ForkedProgram:
-    """A program in a fork: number and end of it, as `subprocess.Popen` has them."""
+    """A program in a fork: number and end of it, as `subprocess.Popen` has them.
+
+    Several threads may wait for it.
+    """
 
     def __init__(self, report: int) -> None:
         """Take the file descriptor from which the reports of the warm process are read.
@@ -53,12 +58,13 @@ class ForkedProgram:
         Raises WarmProcessEnded where there is no report.
         """
         self._report = report
+        weakref.finalize(self, os.close, report)
+        self._lock = threading.Lock()
         self._text = b""
         self.returncode: int | None = None
         """Exit code, negative for a signal; None until `poll` or `wait` has seen the end."""
         while b"\n" not in self._text:
             if not self._read():
-                os.close(report)
                 raise WarmProcessEnded("the warm process ended before it started a program")
         line, _, self._text = self._text.partition(b"\n")
         self.pid: int = json.loads(line)["pid"]
@@ -83,14 +89,15 @@ class ForkedProgram:
             return self.returncode
         if not select.select([self._report], [], [], seconds)[0]:
             return None
-        is_open = self._read()
-        if b"\n" in self._text:
-            self.returncode = json.loads(self._text)["code"]
-        elif not is_open:
-            self.returncode = -signal.SIGKILL
-        if self.returncode is not None:
-            os.close(self._report)
-        return self.returncode
+        with self._lock:
+            # Another thread may have read the end meanwhile.
+            if self.returncode is None:
+                is_open = self._read()
+                if b"\n" in self._text:
+                    self.returncode = json.loads(self._text)["code"]
+                elif not is_open:
+                    self.returncode = -signal.SIGKILL
+            return self.returncode
 
     def _read(self) -> bool:
         """Read what has been reported. Returns False at the end of the file."""

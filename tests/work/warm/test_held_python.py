@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,14 @@ print(json.dumps({
 print("a message", file=sys.stderr)
 """
 END = """\
-import os, signal, sys
+import atexit, os, signal, sys, threading
 match sys.argv[1]:
     case "done": pass
     case "code": sys.exit(3)
     case "text": sys.exit("a last word")
+    case "late":
+        atexit.register(print, "at the end", file=sys.stderr)
+        threading.Timer(0.1, print, ["a thread"], {"file": sys.stderr}).start()
     case "error": raise ValueError("an error")
     case "signal": os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -160,6 +164,7 @@ def test_others_see_the_command_and_the_supervisor_of_a_fork(
         ("done", 0, ""),
         ("code", 3, ""),
         ("text", 1, "a last word\n"),
+        ("late", 0, "a thread\nat the end\n"),
         ("error", 1, "ValueError: an error\n"),
         ("signal", -signal.SIGKILL, ""),
     ],
@@ -199,6 +204,25 @@ def test_several_run_at_once_and_each_reports_its_own_end(held: HeldPython, tmp_
     assert sleeper.poll() is None
     os.kill(sleeper.pid, signal.SIGTERM)
     assert sleeper.wait() == -signal.SIGTERM
+
+
+def test_a_program_may_be_interrupted_at_any_time(held: HeldPython, tmp_path: Path) -> None:
+    """Even in the moments between the fork and its first line."""
+    for _ in range(20):
+        program = start(held, tmp_path, "a_sleep")
+        os.kill(program.pid, signal.SIGINT)
+        assert program.wait() == 130
+        assert (tmp_path / "err").read_text().endswith("KeyboardInterrupt\n")
+
+
+def test_several_threads_may_wait_for_one_end(held: HeldPython, tmp_path: Path) -> None:
+    program = start(held, tmp_path, "a_sleep")
+    with ThreadPoolExecutor(4) as threads:
+        codes = [threads.submit(program.wait) for _ in range(4)]
+        wait_for(lambda: (tmp_path / "out").read_text())
+        assert program.poll() is None
+        os.kill(program.pid, signal.SIGTERM)
+        assert [code.result(END_SECONDS) for code in codes] == [-signal.SIGTERM] * 4
 
 
 def test_a_command_that_cannot_be_shown_is_refused(held: HeldPython, tmp_path: Path) -> None:
