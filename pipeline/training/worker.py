@@ -53,10 +53,8 @@ def main() -> None:
 
     # Train. Torch and DeepSpeed are imported only here.
     try:
-        from pipeline.engine.threads import adopt_thread_count
         from pipeline.training.job import run_job
 
-        adopt_thread_count()
         outcome: Outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))
     except UserError as error:
         outcome = {"status": "refused", "message": str(error)}

@@ -1,1 +1,1 @@
-"""Trainings forked from one warm process: on a CPU, runs without the seconds of their imports."""
+"""Commands forked from one warm process: on a CPU, without the seconds of their imports."""

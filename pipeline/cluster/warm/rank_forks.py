@@ -1,4 +1,4 @@
-"""The launcher of a forked training: forks the ranks, and ends them together.
+"""The launcher of a training in a fork: forks the ranks, and ends them together.
 
     python -m pipeline.cluster.warm.rank_forks RANKS PORT MODULE RUN.YAML
 

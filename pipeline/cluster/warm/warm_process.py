@@ -1,10 +1,10 @@
-"""`pipeline train` in forks of one warm process, several at once.
+"""Commands of `pipeline` in forks of one warm process, several at once.
 
     with WarmProcess() as warm:
-        code = warm.start_training(run_file, log=log).wait()
+        code = warm.start_command(["train", "run.yaml"], log=log, threads=1).wait()
 
-On CPUs only. A training is `pipeline train` in every respect, except that neither it nor its checks
-and ranks have to import anything.
+On CPUs only. The command is the same in every respect, except that neither it nor its checks and
+ranks have to import anything.
 """
 
 import os
@@ -31,7 +31,8 @@ PRELOADED = (
     "pipeline.cluster.warm.forked_launch",
     "pipeline.training.preflight",
     "pipeline.training.job",
-    "pipeline.engine.threads",
+    "pipeline.evaluation.export",
+    "pipeline.evaluation.evaluate",
     "transformers.generation.utils",
 )
 """Modules that are imported once. What `python -m` runs is not among them: it is run as `__main__`."""
@@ -44,38 +45,38 @@ DEFAULTS = {
 """Variables that `pipeline train` or its checks set where the user has not, and that libraries read
 when they are imported."""
 LOOK_SECONDS = 0.1
-"""Time between two looks at trainings that are stopping."""
+"""Time between two looks at commands that are stopping."""
 
 
 @dataclass(frozen=True)
-class ForkedTraining:
-    """A `pipeline train` in a fork."""
+class ForkedCommand:
+    """A command of `pipeline` in a fork."""
 
     program: ForkedProgram
     log: Path
     """File that what it prints is added to."""
 
     def poll(self) -> int | None:
-        """Return the exit code of `pipeline train`, None while it runs."""
+        """Return the exit code of the command, None while it runs."""
         return self.program.poll()
 
     def wait(self) -> int:
-        """Return the exit code of `pipeline train` once it has ended.
+        """Return the exit code of the command once it has ended.
 
-        It is -9 where the warm process was killed, and the training with it; 130 where the training
+        It is -9 where the warm process was killed, and the command with it; 130 where the command
         was asked to stop before its first line.
         """
         return self.program.wait()
 
     def request_stop(self) -> None:
-        """Ask to save and stop (exit code 75); asked a second time, to stop at once."""
+        """Ask to save and stop (exit code 75), as Ctrl-C does; a second time, to stop at once."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.program.pid, signal.SIGINT)
 
 
 class WarmProcess:
-    """A warm process for trainings; it ends with this context, or with the process that holds it."""
+    """A warm process for commands; it ends with this context, or with the process that holds it."""
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         """Take further modules to import, such as the model's.
@@ -85,7 +86,7 @@ class WarmProcess:
         refuse_gpus()
         environment = {**DEFAULTS, **program_environment(), "DS_ACCELERATOR": "cpu"}
         self._python = HeldPython([*PRELOADED, *modules], environment)
-        self._trainings: list[ForkedTraining] = []
+        self._commands: list[ForkedCommand] = []
 
     def __enter__(self) -> "WarmProcess":
         """Start the warm process, which imports while its holder goes on."""
@@ -98,9 +99,10 @@ class WarmProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop trainings that still run, with saving; then end the warm process."""
-        if self.running():
-            note(f"stopping {len(self.running())} runs after a save (Ctrl-C: at once)")
+        """Stop commands that still run, with saving; then end the warm process."""
+        count = len(self.running())
+        if count:
+            note(f"stopping what still runs ({count}), after a save; Ctrl-C again: at once")
             self.request_stops()
         while self.running():
             try:
@@ -114,35 +116,26 @@ class WarmProcess:
         """Number of the warm process."""
         return self._python.pid
 
-    def start_training(
-        self,
-        run_file: Path,
-        overrides: Sequence[str] = (),
-        *,
-        log: Path,
-        threads: int | None = None,
-    ) -> ForkedTraining:
-        """Start `pipeline train RUN_FILE OVERRIDES` in a fork. Several threads may call this at once.
+    def start_command(self, arguments: Sequence[str], *, log: Path, threads: int) -> ForkedCommand:
+        """Start `pipeline ARGUMENTS` in a fork. Several threads may call this at once.
 
-        What it prints is added to `log`. `threads` are those of each rank; None for OMP_NUM_THREADS,
-        or an equal share of the cores. Raises WarmProcessEnded.
+        What it prints is added to `log`. `threads` are those of each rank, or of the command where it
+        has no ranks. Raises WarmProcessEnded.
         """
-        environment = program_environment()
-        if threads is not None:
-            environment[THREADS_VARIABLE] = str(threads)
-        command = ["pipeline", "train", str(run_file), *overrides]
+        environment = {**program_environment(), THREADS_VARIABLE: str(threads)}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output, Path(os.devnull).open("rb") as nothing:
-            program = self._python.start(command, environment, (nothing, output, output))
-        training = ForkedTraining(program, log)
-        self._trainings.append(training)
-        return training
+            streams = (nothing, output, output)
+            program = self._python.start(["pipeline", *arguments], environment, streams)
+        command = ForkedCommand(program, log)
+        self._commands.append(command)
+        return command
 
-    def running(self) -> list[ForkedTraining]:
-        """Return the trainings that have not ended."""
-        return [training for training in self._trainings if training.poll() is None]
+    def running(self) -> list[ForkedCommand]:
+        """Return the commands that have not ended."""
+        return [command for command in self._commands if command.poll() is None]
 
     def request_stops(self) -> None:
-        """Ask all trainings to save and stop; asked a second time, to stop at once."""
-        for training in self.running():
-            training.request_stop()
+        """Ask all commands to save and stop; asked a second time, to stop at once."""
+        for command in self.running():
+            command.request_stop()

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.logs import note
+from pipeline.store.rank_environment import THREADS_VARIABLE
 from pipeline.store.start_order import SUPERVISOR_VARIABLE
 from pipeline.work.warm import warm_python
 from pipeline.work.warm.visible_command import show_command, show_variable
@@ -69,8 +70,20 @@ def become_program(program: Program, environment: Mapping[str, str]) -> None:
     """
     os.environ.clear()
     os.environ.update(environment)
+    _adopt_thread_count(environment.get(THREADS_VARIABLE, ""))
     show_command([sys.executable, "-m", program.module, *program.arguments])
     show_variable(SUPERVISOR_VARIABLE, environment.get(SUPERVISOR_VARIABLE, ""))
+
+
+def _adopt_thread_count(count: str) -> None:
+    """Have torch compute with OMP_NUM_THREADS threads.
+
+    OpenMP has read the variable when torch was imported, in the environment of the warm process.
+    """
+    if "torch" in sys.modules and count.isdecimal() and int(count) > 0:
+        import torch
+
+        torch.set_num_threads(int(count))
 
 
 class QuickEnd:

@@ -1,4 +1,4 @@
-"""`pipeline train` in forks of a warm process, against `pipeline train` with DeepSpeed's launcher."""
+"""Commands in forks of a warm process; `pipeline train` against one with DeepSpeed's launcher."""
 
 import json
 import os
@@ -29,12 +29,13 @@ from supervised import (
 from training_data import write_run
 
 from pipeline.cluster.gpus import gpu_count
-from pipeline.cluster.launch import launch_kind
+from pipeline.cluster.launch import WORKER, launch_kind
 from pipeline.cluster.local_launch import LocalLaunch
 from pipeline.cluster.warm.forked_launch import ForkedLaunch
-from pipeline.cluster.warm.warm_process import ForkedTraining, WarmProcess
+from pipeline.cluster.warm.warm_process import ForkedCommand, WarmProcess
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted
+from pipeline.store.heartbeat import DUMP_SIGNAL, read_stacks
 from pipeline.work.warm import warm_python
 
 SHORT = ["train.train_tokens=2560", "schedule.warmup_tokens=512"]
@@ -53,9 +54,9 @@ HOLD = """\
 import sys
 from pathlib import Path
 from pipeline.cluster.warm.warm_process import WarmProcess
-run_file = Path(sys.argv[1])
+log = Path(sys.argv[1]).with_suffix(".log")
 with WarmProcess() as warm:
-    training = warm.start_training(run_file, sys.argv[2:], log=run_file.with_suffix(".log"))
+    training = warm.start_command(["train", *sys.argv[1:]], log=log, threads=1)
     print(warm.pid, training.program.pid, flush=True)
     try:
         training.wait()
@@ -71,12 +72,12 @@ def warm() -> Iterator[WarmProcess]:
         yield warm
 
 
-def train(warm: WarmProcess, run_file: Path, *overrides: str, threads: int = 1) -> ForkedTraining:
+def train(warm: WarmProcess, run_file: Path, *overrides: str, threads: int = 1) -> ForkedCommand:
     log = run_file.with_suffix(".log")
-    return warm.start_training(run_file, overrides, log=log, threads=threads)
+    return warm.start_command(["train", str(run_file), *overrides], log=log, threads=threads)
 
 
-def output_of(training: ForkedTraining) -> str:
+def output_of(training: ForkedCommand) -> str:
     return training.log.read_text()
 
 
@@ -94,7 +95,7 @@ def test_forked_trainings_equal_those_of_deepspeeds_launcher_bit_for_bit(
     warm: WarmProcess, tokenized: Path, tmp_path: Path
 ) -> None:
     """Two at once, on one rank with two threads and on two ranks with one each."""
-    forked: dict[int, ForkedTraining] = {}
+    forked: dict[int, ForkedCommand] = {}
     for ranks, threads in ((1, 2), (2, 1)):
         run_file = write_run(tokenized, tmp_path / "forked", f"ranks{ranks}")
         forked[ranks] = train(warm, run_file, *SHORT, f"launch.ranks={ranks}", threads=threads)
@@ -116,6 +117,12 @@ def test_forked_trainings_equal_those_of_deepspeeds_launcher_bit_for_bit(
         assert any("optim" in name for name in saved)
         assert digests(fork_file.with_suffix("") / "checkpoints") == saved
 
+    # Another command, on the runs that DeepSpeed's launcher has made.
+    log = tmp_path / "export.log"
+    export = ["export", str(run_file), *SHORT, "launch.ranks=2"]
+    assert warm.start_command(export, log=log, threads=1).wait() == 0
+    assert "export: done in" in log.read_text()
+
 
 @pytest.fixture
 def tiny_run(tokenized: Path, tmp_path: Path) -> Iterator[Path]:
@@ -123,7 +130,7 @@ def tiny_run(tokenized: Path, tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def wait_for_step(training: ForkedTraining, run_file: Path, count: int) -> None:
+def wait_for_step(training: ForkedCommand, run_file: Path, count: int) -> None:
     wait_for(lambda: steps(run_file) >= count or training.poll() is not None, 60, f"step {count}")
     assert training.poll() is None, output_of(training)
 
@@ -141,6 +148,10 @@ def test_a_forked_training_survives_kills_and_saves_when_asked(
     wait_for_step(training, tiny_run, 22)
     ranks = ranks_of(tiny_run)
     assert len(ranks) == 2
+    assert all(WORKER in rank.cmdline() and "-m" in rank.cmdline() for rank in ranks)
+    ranks[0].send_signal(DUMP_SIGNAL)
+    wait_for(lambda: read_stacks(tiny_run.parent / "run"), 10, "the stacks of rank 0")
+    assert "run_training_loop" in read_stacks(tiny_run.parent / "run")[0]
     ranks[1].kill()
     wait_for(lambda: events(tiny_run, "restart"), 30, "a restart")
     (restart,) = events(tiny_run, "restart")

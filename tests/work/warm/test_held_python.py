@@ -49,6 +49,7 @@ match sys.argv[1]:
     case "signal": os.kill(os.getpid(), signal.SIGKILL)
 """
 SLEEP = "import time; print('asleep', flush=True); time.sleep(600)"
+COUNT = "import torch; print(torch.get_num_threads())"
 ASK = """\
 import sys
 from pipeline.work.warm.warm_python import run_python
@@ -75,6 +76,7 @@ MODULES = {
     "a_look": LOOK,
     "an_end": END,
     "a_sleep": SLEEP,
+    "a_count": COUNT,
     "an_ask": ASK,
     "a_hold": HOLD,
 }
@@ -228,6 +230,17 @@ def test_several_threads_may_wait_for_one_end(held: HeldPython, tmp_path: Path) 
 def test_a_command_that_cannot_be_shown_is_refused(held: HeldPython, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"longer than the 16,384 bytes .* shorten paths"):
         start(held, tmp_path, "an_end", "x" * COMMAND_ROOM)
+
+
+def test_the_threads_of_a_fork_are_those_of_its_environment(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """OpenMP has read the variable before: the warm process is imported with one thread."""
+    with HeldPython(["torch"], environment) as held:
+        for text, threads in (("3", "3"), ("1", "1"), ("", "1"), ("0", "1")):
+            counted = {**environment, "OMP_NUM_THREADS": text}
+            assert start(held, tmp_path, "a_count", environment=counted).wait() == 0
+            assert (tmp_path / "out").read_text() == f"{threads}\n"
 
 
 def test_a_process_with_threads_is_not_forked(environment: dict[str, str], tmp_path: Path) -> None:
