@@ -35,7 +35,6 @@ FDS_OF_A_REQUEST = 4
 """File descriptors that come with a request: report, standard input, output and error."""
 SET_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG. Source: linux/prctl.h."""
-
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code of a program that does not handle Ctrl-C, as shells tell it."""
 
