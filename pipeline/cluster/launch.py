@@ -6,21 +6,40 @@ Each kind is one class in a file of its own, listed in `pipeline.config.kinds`.
 import math
 import os
 import socket
+import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Protocol
 
 from pipeline.cluster.ports import free_port
 from pipeline.config.groups import GroupSizes, group_sizes
-from pipeline.config.kinds import LAUNCH_KINDS
+from pipeline.config.kinds import FORKED_LAUNCH_KINDS, LAUNCH_KINDS
 from pipeline.config.run_config import RunConfig
-from pipeline.store.rank_environment import without_ranks
+from pipeline.store.rank_environment import THREADS_VARIABLE, without_ranks
+from pipeline.work.warm import warm_python
 
 WORKER = "pipeline.training.worker"
 """Module that each rank runs, as `python -m`."""
 LOOPBACK = "127.0.0.1"
+
+
+class LauncherProcess(Protocol):
+    """A launcher that was started, as `subprocess.Popen` shows it. It leads a session of its own."""
+
+    pid: int
+    returncode: int | None
+    """Exit code; None until `poll` or `wait` has seen the end."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while the launcher runs."""
+        ...
+
+    def wait(self) -> int:
+        """Return the exit code once the launcher has ended."""
+        ...
 
 
 class LaunchKind(ABC):
@@ -72,6 +91,19 @@ class LaunchKind(ABC):
         """
         return list(program)
 
+    def start_launcher(
+        self, launch: "LaunchPlan", environment: Mapping[str, str], log: IO[bytes]
+    ) -> LauncherProcess:
+        """Start the launcher in a session of its own, so that Ctrl-C reaches only the supervisor."""
+        return subprocess.Popen(
+            launch.command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
     def write_environment(self, launch: "LaunchPlan", more: Mapping[str, str]) -> None:
         """Write the file of variables that the launcher reads, `more` being those of this start.
 
@@ -102,8 +134,11 @@ class LaunchPlan:
 
 
 def launch_kind(config: RunConfig) -> LaunchKind:
-    """Return the object of the kind `launch.kind`."""
-    return LAUNCH_KINDS[config.launch.kind]
+    """Return the object of the kind `launch.kind`; in a forked process, one that forks as well."""
+    name = config.launch.kind
+    if warm_python.parent() is not None and name in FORKED_LAUNCH_KINDS:
+        return FORKED_LAUNCH_KINDS[name]
+    return LAUNCH_KINDS[name]
 
 
 def plan_launch(config: RunConfig, run_file: Path) -> LaunchPlan:
@@ -134,7 +169,7 @@ def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
     """Return the environment of a launcher that starts `ranks_here` ranks on this machine."""
     environment = program_environment()
     cores = len(os.sched_getaffinity(0))
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks_here)))
+    environment.setdefault(THREADS_VARIABLE, str(max(1, cores // ranks_here)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not gpus:
         environment["DS_ACCELERATOR"] = "cpu"

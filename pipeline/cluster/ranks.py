@@ -7,7 +7,6 @@ a launcher begins and when its ranks have ended.
 import json
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -69,16 +68,9 @@ class Ranks:
             submitted=submit_time_of_slurm_job(),
         )
 
-        # The launcher gets a session of its own, so that Ctrl-C reaches only the supervisor.
+        environment = self._launch.environment | variables
         with RunFolder(self._run_dir).launcher_log.open("wb") as log:
-            self.process = subprocess.Popen(
-                self._launch.command,
-                env=self._launch.environment | variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = self._launch.kind.start_launcher(self._launch, environment, log)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -130,3 +130,6 @@ STUDY_KINDS = KindTable(
     }
 )
 """Kinds of studies (`pipeline/planning/study`)."""
+
+FORKED_LAUNCH_KINDS = KindTable({"local": "pipeline.cluster.warm.forked_launch:ForkedLaunch"})
+"""Ways that replace those of LAUNCH_KINDS in a process that was forked from a warm one."""

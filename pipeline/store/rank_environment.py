@@ -12,6 +12,8 @@ WORLD_RANK = "RANK"
 WORLD_SIZE = "WORLD_SIZE"
 LOCAL_RANK = "LOCAL_RANK"
 """Number of the rank among the ranks of one machine."""
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""Number of threads of each rank; the launch sets it where the user has not."""
 
 
 def groups_of_this_process() -> RankGroups:
@@ -48,11 +50,14 @@ def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment_of_rank(world_rank: int, world: int, port: int) -> dict[str, str]:
-    """Return the variables of a rank that is started without a launcher, on this machine alone."""
+    """Return the variables of a rank on this machine alone, those of DeepSpeed's launcher."""
     return {
         WORLD_RANK: str(world_rank),
         WORLD_SIZE: str(world),
         LOCAL_RANK: str(world_rank),
+        "LOCAL_SIZE": str(world),
+        "CROSS_RANK": "0",
+        "CROSS_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }

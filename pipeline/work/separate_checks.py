@@ -9,7 +9,6 @@ command runs the check once.
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from pipeline.store.environment import LIBRARIES, library_versions
 from pipeline.store.files import fingerprint, write_json
 from pipeline.store.layout import data_folder
 from pipeline.store.records import Json
+from pipeline.work.warm.warm_python import run_python
 
 TAIL_LINES = 25
 """Last lines of a crashed check's output that are printed."""
@@ -138,19 +138,13 @@ def _verdict(find_facts: Callable[[RunConfig], Mapping[str, Json]], config: RunC
 
 
 def _ask(module: str, configs: Sequence[RunConfig]) -> list[Verdict]:
-    """Run a check in a new process. Raises CheckCrashed with its last lines of output."""
+    """Run a check in a process of its own. Raises CheckCrashed with its last lines of output."""
     package_root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    process = subprocess.run(
-        [sys.executable, "-m", module],
-        input=json.dumps([config.model_dump(mode="json") for config in configs]),
-        env={**quiet, **os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    environment = {**quiet, **os.environ, "PYTHONPATH": path}
+    settings = json.dumps([config.model_dump(mode="json") for config in configs])
+    process = run_python([module], settings, environment)
     if process.returncode != 0 or not process.stdout:
         tail = "\n".join(process.stderr.splitlines()[-TAIL_LINES:])
         raise CheckCrashed(
