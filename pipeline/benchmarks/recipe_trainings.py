@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.cluster.launch import launch_kind
 from pipeline.cluster.stop_request import stop_signals
-from pipeline.cluster.study.local_runs import LocalRuns
+from pipeline.cluster.study.local_runs import LocalRuns, command_starter
 from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
@@ -153,9 +153,13 @@ def run_trainings(trainings: Sequence[Training], jobs: int, folder: Path) -> lis
         ranks = max(
             launch_kind(training.config).rank_count(training.config) for training in trainings
         )
-    local = LocalRuns(queued, jobs, ranks)
     begun = progress_of(queued)
-    with stop_signals() as stop, progress("benchmark", begun.work, "tokens") as update:
+    with (
+        stop_signals() as stop,
+        command_starter("local") as start,
+        progress("benchmark", begun.work, "tokens") as update,
+    ):
+        local = LocalRuns(queued, jobs, ranks, start)
 
         def show(now: StudyProgress) -> None:
             update(now.work - now.work_left, f"{now.done} of {len(queued)} trainings done")

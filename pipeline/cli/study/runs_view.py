@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipeline.cli.study.opened_study import OpenedStudy, open_study, refuse_missing_data
 from pipeline.cluster.stop_request import stop_signals
-from pipeline.cluster.study.local_runs import LocalRuns, rank_overrides, ranks_of
+from pipeline.cluster.study.local_runs import LocalRuns, command_starter, rank_overrides, ranks_of
 from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of
 from pipeline.config.hardware import read_hardware
 from pipeline.config.study_file import StudyFile
@@ -189,19 +189,24 @@ def _train_here(opened: OpenedStudy) -> None:
     queued = opened.queued()
     executor = opened.study.executor
     is_element = "SLURM_ARRAY_TASK_ID" in os.environ
-    local = LocalRuns(
-        queued,
-        executor.jobs,
-        executor.ranks,
-        launch=executor.launch,
-        waits_for_others=not is_element,
-    )
 
     # Train, with a line of progress and one for each run that ends.
     begun = progress_of(queued)
     note(f"study: {_in_words(begun)}")
     reported = {run.name for run in queued if run.manifest.is_file()}
-    with stop_signals() as stop, progress("study", begun.work / GIGA, "GFLOPs") as update:
+    with (
+        stop_signals() as stop,
+        command_starter(executor.launch) as start,
+        progress("study", begun.work / GIGA, "GFLOPs") as update,
+    ):
+        local = LocalRuns(
+            queued,
+            executor.jobs,
+            executor.ranks,
+            start,
+            launch=executor.launch,
+            waits_for_others=not is_element,
+        )
 
         def show(now: StudyProgress) -> None:
             update((now.work - now.work_left) / GIGA, _in_words(now))

@@ -1,16 +1,16 @@
 """Trains the runs of a study on this machine, several at a time.
 
-Each run is a `pipeline train` of its own, with supervisor, resume and guards. Whoever holds the
-lease of a run's folder trains it, so two commands share the work. Writes what the commands print
-beside their run.
+On CPUs the commands are forks of one warm process, which alone imports. Each run is a `pipeline
+train` of its own, with supervisor, resume and guards. Whoever holds the lease of a run's folder
+trains it, so two commands share the work. Writes what the commands print beside their run.
 """
 
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -24,6 +24,7 @@ from pipeline.cluster.study.queue import (
     StudyProgress,
     progress_of,
 )
+from pipeline.cluster.warm.warm_process import WarmProcess
 from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.store.lease import Lease
@@ -87,12 +88,13 @@ class LocalRuns:
     jobs: int
     ranks: int | None
     """Ranks of each run; None: the GPUs of its share, or one."""
+    start: Starter
+    """What starts the commands of the runs."""
     launch: str = "local"
     """`launch.kind` of the runs; with `slurm` the job's tasks are the ranks."""
     waits_for_others: bool = True
     """Whether runs that other commands train are waited for; a job of an array ends instead, since
     those commands go on with what is left."""
-    start: Starter | None = None
     failed: dict[str, int] = field(default_factory=dict)
     """Name -> exit code of the runs that this command could not finish."""
     _active: dict[str, _Started] = field(default_factory=dict)
@@ -178,13 +180,12 @@ class LocalRuns:
         share = share_of_machine(self.jobs, started.share, self.ranks)
         if self.launch == "slurm":
             share = Share(self.ranks or 1, None, None)
-        begin = self.start or start_command
         overrides: list[str] = []
         if stage == "train":
             overrides = [f"launch.kind={self.launch}", *rank_overrides(run, share.ranks)]
             if self.launch == "slurm":
                 overrides[1] = "launch.ranks=auto"
-        return begin(run, stage, overrides, share, started.output)
+        return self.start(run, stage, overrides, share, started.output)
 
     def _has_lost_its_beginning(self, run: QueuedRun) -> bool:
         """Tell whether a run's trunk is done without the checkpoint that it needs; report it."""
@@ -245,6 +246,26 @@ def rank_overrides(run: QueuedRun, ranks: int) -> list[str]:
     """Return the settings that give a run its ranks and its micro-batch."""
     used, micro = ranks_of(run, ranks)
     return [f"launch.ranks={used}", f"batch.micro_batch_sequences={micro}"]
+
+
+@contextmanager
+def command_starter(launch: str) -> Generator[Starter]:
+    """Yield what starts the commands of runs: forks of one warm process on CPUs, else new processes.
+
+    `launch`: `launch.kind` of the runs. Leaving the context stops forks that still run, with saving.
+    """
+    if gpu_count() or launch != "local":
+        yield start_command
+        return
+    with WarmProcess() as warm:
+
+        def fork(
+            run: QueuedRun, stage: str, overrides: Sequence[str], share: Share, output: IO[bytes]
+        ) -> RunningCommand:
+            command = [stage, str(run.run_file), *overrides]
+            return warm.start_command(command, log=run.output, threads=share.threads or 1)
+
+        yield fork
 
 
 def start_command(

@@ -70,9 +70,13 @@ class ForkedCommand:
 
     def request_stop(self) -> None:
         """Ask to save and stop (exit code 75), as Ctrl-C does; a second time, to stop at once."""
+        self.send_signal(signal.SIGINT)
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
-                os.kill(self.program.pid, signal.SIGINT)
+                os.kill(self.program.pid, sig)
 
 
 class WarmProcess:
