@@ -20,7 +20,7 @@ from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.refusals import refusals
 from pipeline.planning.laws.summary import FITS_A_COUNT, FitSummary, summaries_of
 
-LEAST_WIDTH = 96
+LEAST_WIDTH = 98
 NAMES_SHOWN = 5
 """Names of dropped points that are printed for each reason; the file has all."""
 UNIT_WORDS: dict[Unit, str] = {
@@ -29,12 +29,12 @@ UNIT_WORDS: dict[Unit, str] = {
     "bits-per-byte": "bits per byte",
 }
 MEANINGS = {
-    "E": "loss that no size and no text removes",
+    "E": "irreducible loss",
     "A": "factor of 1 / N^alpha",
     "alpha": "how fast size helps",
     "B": "factor of 1 / D^beta",
     "beta": "how fast text helps",
-    "a": "N_opt grows as C^a: beta / (alpha + beta)",
+    "a": "N_opt grows as C^a",
 }
 """Symbol -> what a stranger should know of it."""
 
@@ -250,7 +250,7 @@ def _print_prediction(summary: FitSummary) -> None:
         return
     predicted = prediction.predicted
     console.print(
-        f"\nlargest run, {prediction.name} (C = {prediction.flops:.3g}), by a law of all smaller ones: "
+        f"\nlargest run, {prediction.name} (C = {prediction.flops:.3g}), by a law of all others: "
         f"{predicted.value:.4f} [{predicted.low:.4f}, {predicted.high:.4f}], measured "
         f"{prediction.measured:.4f} ({prediction.error:+.2%})",
         soft_wrap=True,

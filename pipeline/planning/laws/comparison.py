@@ -18,6 +18,8 @@ from pipeline.planning.laws.points import LawPoint, groups_of
 POINTS_PER_DECADE = 4
 BEYOND = 100.0
 """The axis ends at this multiple of the smaller of the largest computes."""
+RESAMPLES_DIVISOR = 4
+"""A prediction takes this part of the resamples of the law."""
 LEAST_SHARE = 0.975
 """Share of the resamples that must cross for the crossing to have an interval."""
 
@@ -209,7 +211,7 @@ class Prediction:
 
 
 def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None) -> Prediction:
-    """Return the loss of the run with the most FLOPs, by a law of the runs with fewer.
+    """Return the loss of the run with the most FLOPs, by a law of all others.
 
     Its repeats with other seeds are left out with it. The interval is that of the law; what seeds
     add to a single run is not in it. `report` is called after each resample.
@@ -222,7 +224,7 @@ def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None
         fitted.count,
         law.name,
         law.unit,
-        resamples=len(fitted.resampled),
+        resamples=len(fitted.resampled) // RESAMPLES_DIVISOR,
         seed=fitted.seed,
         report=report,
     )
@@ -238,8 +240,12 @@ def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None
 def largest_and_others(
     points: Sequence[LawPoint], count: str
 ) -> tuple[list[LawPoint], list[LawPoint]]:
-    """Return the runs with the most FLOPs, one for each seed, and all other runs."""
-    largest = max(points, key=lambda point: point.flops)
+    """Return the run with the most FLOPs, as often as seeds repeat it, and all other runs.
+
+    Of several runs with the most FLOPs it is the one with the most parameters.
+    """
+    most_flops = groups_of(points, lambda point: point.flops)[-1]
+    largest = max(most_flops, key=lambda point: point.counts[count])
     same_tokens = _group_with(points, largest, lambda point: point.tokens)
     repeats = _group_with(same_tokens, largest, lambda point: point.counts[count])
     return repeats, [point for point in points if point not in repeats]

@@ -129,8 +129,10 @@ def _stored_law(values: dict[str, Any], fit: dict[str, Any]) -> StoredLaw:
     unit = values["unit"]
     if unit not in get_args(Unit):
         raise ValueError(f"unit {unit}")
-    numbers = {field: float(fit["law"][key]) for key, field in LAW_FIELDS.items()}
-    for key, number in numbers.items():
+    numbers: dict[str, float] = {}
+    for key, field in LAW_FIELDS.items():
+        number = float(fit["law"][key])
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{key} {number}")
+        numbers[field] = number
     return StoredLaw(LossLaw(name=str(values["name"]), unit=unit, **numbers), str(fit["count"]))

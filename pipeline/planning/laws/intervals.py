@@ -41,7 +41,7 @@ class FittedNumber:
     """E, A, alpha, B, beta, or a, the exponent of N_opt."""
     interval: Interval
     rule: str
-    """When such a number counts as not identified, in words."""
+    """With which interval such a number is not identified, in words."""
     is_identified: bool
 
 
@@ -83,13 +83,13 @@ def numbers_of(fitted: FittedLaw) -> list[FittedNumber]:
 
 def _share(symbol: str, interval: Interval, widest: float) -> FittedNumber:
     """Return a number whose interval may be `widest` times its value wide."""
-    rule = f"its interval is wider than {widest:.0%} of it"
+    rule = f"wider than {100 * widest:.0f} %"
     return FittedNumber(symbol, interval, rule, interval.width <= widest)
 
 
 def _factor(symbol: str, interval: Interval) -> FittedNumber:
     """Return a number whose bounds may be WIDEST_FACTOR apart."""
-    rule = f"its bounds are more than a factor of {WIDEST_FACTOR:.0f} apart"
+    rule = f"bounds a factor of {WIDEST_FACTOR:.0f} apart"
     return FittedNumber(symbol, interval, rule, interval.high <= WIDEST_FACTOR * interval.low)
 
 

@@ -3,7 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.planning.laws.comparison import Prediction, largest_and_others, predict_largest
+from pipeline.planning.laws.comparison import (
+    RESAMPLES_DIVISOR,
+    Prediction,
+    largest_and_others,
+    predict_largest,
+)
 from pipeline.planning.laws.fit import RESAMPLES, SEED, FittedLaw, fit_law
 from pipeline.planning.laws.intervals import (
     FittedNumber,
@@ -16,8 +21,8 @@ from pipeline.planning.laws.isoflop import Parabola, isoflop_budgets, parabola_o
 from pipeline.planning.laws.points import Selection
 from pipeline.planning.laws.refusals import refusals, refuse_unfit
 
-FITS_A_COUNT = 2
-"""A law of all points, and one without the largest run."""
+FITS_A_COUNT = 1 + 1 / RESAMPLES_DIVISOR
+"""Resamples of a law of all points, and of one without the largest run, over those asked for."""
 
 
 @dataclass(frozen=True)
