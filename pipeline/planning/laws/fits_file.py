@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,6 +17,8 @@ FORMAT = "pipeline fits"
 VERSION = 1
 FILE_NAME = "fits.json"
 """Default name, beside the table."""
+COUNTS_OF_ALL = ("parameters_total", "parameters")
+"""Ways of counting N that are all parameters, or what a table simply calls so."""
 LAW_FIELDS = {
     "E": "irreducible",
     "A": "parameter_factor",
@@ -96,6 +98,16 @@ def read_law(path: Path, counts: Sequence[str]) -> StoredLaw:
         f"{path}: holds laws of {first_of([stored.count for stored in laws], 5)}, and one of "
         f"{' or '.join(counts)} is needed: fit a table with such a column"
     )
+
+
+def law_of_all_parameters(path: Path) -> LossLaw:
+    """Return the law of a file with N all parameters, in nats a token.
+
+    Its name says which file it is from. Raises DataError as `read_law`, and ConfigError for a law in
+    bits per byte.
+    """
+    law = read_law(path, COUNTS_OF_ALL).law
+    return replace(law, name=f"{law.name}, fitted in {path}").in_nats()
 
 
 def read_laws(path: Path) -> list[StoredLaw]:

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from planning.laws.law_points import COUNT, SLANTED, grid_of, selection_of
 
-from pipeline.errors import DataError
-from pipeline.planning.laws.fits_file import read_law, read_laws, write_fits
+from pipeline.errors import ConfigError, DataError
+from pipeline.planning.laws.fits_file import (
+    law_of_all_parameters,
+    read_law,
+    read_laws,
+    write_fits,
+)
 from pipeline.planning.laws.summary import FitSummary, summaries_of
 
 SELECTION = selection_of(grid_of(SLANTED), "bits")
@@ -105,3 +110,23 @@ def test_a_damaged_file_of_laws(
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(DataError, match=rf"is damaged \(.*{message}.*Fit the table again"):
         read_laws(path)
+
+
+def test_a_plans_law_is_in_nats_and_names_its_file(
+    tmp_path: Path, summaries: list[FitSummary]
+) -> None:
+    path = tmp_path / "fits.json"
+    write_fits(path, SELECTION, summaries)
+    law = law_of_all_parameters(path)
+    assert law.unit == "nats"
+    assert law.loss(1e6, 1e8) == pytest.approx(math.log(2) * SLANTED.loss(1e6, 1e8), rel=1e-6)
+    assert law.name == f"points.csv, fitted in {path}"
+
+
+def test_a_plan_takes_no_law_in_bits_per_byte(tmp_path: Path, summaries: list[FitSummary]) -> None:
+    path = tmp_path / "fits.json"
+    write_fits(path, selection_of(SELECTION.kept, "bits-per-byte"), summaries)
+    with pytest.raises(
+        ConfigError, match=r"points\.csv, fitted in .*: the law is in bits per byte"
+    ):
+        law_of_all_parameters(path)
