@@ -10,9 +10,9 @@ from planning.laws.law_points import grid_of, selection_of
 from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.logs import console
+from pipeline.planning.laws.fit_summary import summaries_of
 from pipeline.planning.laws.fits_file import write_fits
 from pipeline.planning.laws.loss_law import LossLaw
-from pipeline.planning.laws.summary import summaries_of
 from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from pipeline.errors import DataError, first_of
+from pipeline.planning.laws.fit_summary import FitSummary
 from pipeline.planning.laws.intervals import PERCENTILES
 from pipeline.planning.laws.loss_law import LossLaw, Unit
 from pipeline.planning.laws.points import Selection
-from pipeline.planning.laws.summary import FitSummary
 from pipeline.store.files import read_json, write_json
 
 FORMAT = "pipeline fits"

@@ -56,7 +56,7 @@ def test_chinchillas_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert re.search(r"^beta +0\.36717 ", printed, re.MULTILINE)
     assert re.search(r"^5\.76e23\* +7\.319e10 +\[.*\] +1\.312e12 ", printed, re.MULTILINE)
     assert re.search(r"^1\.00e22 +9\.115e9 ", printed, re.MULTILINE)
-    assert "largest run, line 249 (C = 1.3e+22), by a law of all others: 2.13" in printed
+    assert "largest run, line 249 (C = 1.30e22), by a law of all others: 2.13" in printed
     assert "parabolas" not in printed
     assert max(len(line) for line in printed.splitlines()[7:-1]) <= 98
     assert [stored.count for stored in read_laws(tmp_path / "laws.json")] == [COUNT]
@@ -77,7 +77,7 @@ def test_a_grid_is_shown_with_its_parabolas_and_written_beside_the_table(
     assert "1 not used, rolled back: line 9" in printed
     assert re.search(r"^E .* not identified: wider than 10 %", printed, re.MULTILINE)
     assert "parabolas through each budget: a picture, biased even without noise" in printed
-    assert len(re.findall(r"C = 1e\+\d+: lowest at N = .*, inside the grid, ", printed)) == 4
+    assert len(re.findall(r"C = 1\.00e\d+: lowest at N = .*, inside the grid, ", printed)) == 4
     assert re.search(r"N_opt grows as C\^0\.\d+ by their minima", printed)
     assert (tmp_path / "fits.json").is_file()
 

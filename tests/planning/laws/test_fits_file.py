@@ -9,13 +9,13 @@ import pytest
 from planning.laws.law_points import COUNT, SLANTED, grid_of, selection_of
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.planning.laws.fit_summary import FitSummary, summaries_of
 from pipeline.planning.laws.fits_file import (
     law_of_all_parameters,
     read_law,
     read_laws,
     write_fits,
 )
-from pipeline.planning.laws.summary import FitSummary, summaries_of
 
 SELECTION = selection_of(grid_of(SLANTED), "bits")
 

@@ -74,15 +74,15 @@ def summaries_of(
             fitted=fitted,
             numbers=tuple(numbers_of(fitted)),
             optima=tuple(optimum_at(fitted, flops) for flops in axis),
-            prediction=_prediction(selection, fitted, report),
+            prediction=prediction_of(selection, fitted, report),
             parabolas=tuple(parabola_of(budget) for budget in budgets),
         )
 
 
-def _prediction(
+def prediction_of(
     selection: Selection, fitted: FittedLaw, report: Callable[[], None]
 ) -> Prediction | None:
-    """Return the prediction of the largest run, where the others allow a fit without it."""
+    """Return the prediction of the largest run; None where the others alone allow no fit."""
     _, others = largest_and_others(fitted.points, fitted.count)
     if refusals(replace(selection, kept=tuple(others)), fitted.count):
         return None

@@ -6,8 +6,8 @@ import pytest
 from planning.laws.law_points import COUNT, SLANTED, grid_of
 
 from pipeline.errors import RequirementError
+from pipeline.planning.laws.fit_summary import FITS_A_COUNT, summaries_of
 from pipeline.planning.laws.points import PointTable, select_points
-from pipeline.planning.laws.summary import FITS_A_COUNT, summaries_of
 
 BOTH = tuple(
     replace(
