@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from planning.laws.law_points import grid_of, selection_of
+from law_points import grid_of, selection_of
 
 from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
 from pipeline.errors import ConfigError, DataError, UserError

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planning.laws.law_points import COUNT, SLANTED, grid_of
+from law_points import COUNT, SLANTED, grid_of
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from planning.laws.law_points import COUNT, grid_of
+from law_points import COUNT, grid_of
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app

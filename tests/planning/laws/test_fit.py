@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planning.laws.law_points import CHINCHILLA, COUNT, SLANTED, grid_of
+from law_points import CHINCHILLA, COUNT, SLANTED, grid_of
 from scipy.optimize import approx_fprime
 
 from pipeline.planning.laws.fit import HUBER_DELTA, _Problem, fit_law

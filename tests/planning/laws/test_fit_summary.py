@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from planning.laws.law_points import COUNT, SLANTED, grid_of
+from law_points import COUNT, SLANTED, grid_of
 
 from pipeline.errors import RequirementError
 from pipeline.planning.laws.fit_summary import FITS_A_COUNT, summaries_of

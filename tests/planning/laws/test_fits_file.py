@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planning.laws.law_points import COUNT, SLANTED, grid_of, selection_of
+from law_points import COUNT, SLANTED, grid_of, selection_of
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.planning.laws.fit_summary import FitSummary, summaries_of

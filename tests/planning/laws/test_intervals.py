@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from planning.laws.law_points import COUNT, grid_of
+from law_points import COUNT, grid_of
 
 from pipeline.planning.laws.fit import FittedLaw
 from pipeline.planning.laws.intervals import (

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from planning.laws.law_points import COUNT
+from law_points import COUNT
 
 from pipeline.planning.laws.points import (
     DroppedPoint,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from planning.laws.law_points import COUNT, SLANTED, grid_of, point_of, selection_of
+from law_points import COUNT, SLANTED, grid_of, point_of, selection_of
 
 from pipeline.errors import RequirementError
 from pipeline.planning.laws.points import LawPoint, PointTable, select_points
