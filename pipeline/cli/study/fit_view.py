@@ -173,7 +173,7 @@ def _print_numbers(summary: FitSummary) -> None:
     for number in summary.numbers:
         verdict = ""
         if not number.is_identified:
-            verdict = f"not identified: {number.rule}"
+            verdict = f"not identified: {number.doubt}"
         rows.add_row(
             number.symbol,
             *with_bounds(number.interval),

@@ -5,6 +5,7 @@ Arrays are of shape (points,) float64. Reads and writes nothing.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -166,12 +167,16 @@ class _Problem:
         `times`: how often each point counts.
         """
         weights = np.sqrt(times)
-        projected: list[tuple[float, Array]] = []
+        floor = math.exp(self.least_log)
+        # The last resort: three equal terms.
+        third = float(self.log_losses.mean()) - math.log(3)
+        projected = [(math.inf, np.array([third, third, third, 0.3, 0.3]))]
         for alpha, beta, columns in self.grid:
-            factors, residual = nnls(columns * weights[:, None], weights)
-            floor = math.exp(self.least_log)
-            logs = np.log(np.maximum(factors, floor))
-            projected.append((float(residual), np.array([*logs, alpha, beta])))
+            # Losses that are all equal can send the solver round in circles.
+            with suppress(RuntimeError):
+                factors, residual = nnls(columns * weights[:, None], weights)
+                logs = np.log(np.maximum(factors, floor))
+                projected.append((float(residual), np.array([*logs, alpha, beta])))
         projected.sort(key=lambda place: place[0])
         return [start for _, start in projected[:number]]
 

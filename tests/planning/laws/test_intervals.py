@@ -24,6 +24,10 @@ def fitted(*resampled: LossLaw, budgets: tuple[float, ...] = (1e18, 1e19)) -> Fi
     return FittedLaw(LAW, COUNT, 0.0, tuple(points), resampled, seed=0)
 
 
+def fitted_law(law: LossLaw, *resampled: LossLaw) -> FittedLaw:
+    return replace(fitted(*resampled), law=law)
+
+
 def test_percentiles_of_the_middle_95_percent() -> None:
     assert percentiles(range(401)) == (10.0, 390.0)
 
@@ -36,17 +40,17 @@ def test_an_interval_is_that_of_the_resamples() -> None:
 
 
 def not_identified(**changes: float) -> dict[str, str]:
-    """Return symbol -> rule, where half of the resamples have changed numbers."""
+    """Return symbol -> doubt, where half of the resamples have changed numbers."""
     laws = [*[LAW] * 10, *[replace(LAW, **changes)] * 10]
     return {
-        number.symbol: number.rule
+        number.symbol: number.doubt
         for number in numbers_of(fitted(*laws))
         if not number.is_identified
     }
 
 
 @pytest.mark.parametrize(
-    ("field", "fine", "wide", "symbol", "rule"),
+    ("field", "fine", "wide", "symbol", "doubt"),
     [
         ("irreducible", 1.1, 1.11, "E", "wider than 10 %"),
         ("parameter_exponent", 0.75, 0.76, "alpha", "wider than 50 %"),
@@ -56,10 +60,35 @@ def not_identified(**changes: float) -> dict[str, str]:
     ],
 )
 def test_what_is_not_identified(
-    field: str, fine: float, wide: float, symbol: str, rule: str
+    field: str, fine: float, wide: float, symbol: str, doubt: str
 ) -> None:
     assert not_identified(**{field: fine - 1e-9}) == {}
-    assert not_identified(**{field: wide}) == {symbol: rule}
+    assert not_identified(**{field: wide}) == {symbol: doubt}
+
+
+def test_a_term_that_adds_next_to_nothing_is_not_identified() -> None:
+    """A / N^alpha is 1e-4 at the smallest N, about 1e8, under a thousandth of a loss of 1."""
+    law = replace(LAW, parameter_factor=1.0)
+    doubts = {number.symbol: number.doubt for number in numbers_of(fitted_law(law, law))}
+    assert doubts == {
+        "E": "",
+        "A": "its term adds under 0.1 % to a loss",
+        "alpha": "its term adds under 0.1 % to a loss",
+        "B": "",
+        "beta": "",
+        "a": "its term adds under 0.1 % to a loss",
+    }
+
+
+@pytest.mark.parametrize(("exponent", "is_doubted"), [(0.01, True), (0.011, False), (3.0, True)])
+def test_an_exponent_at_a_limit_of_its_range_is_not_identified(
+    exponent: float, is_doubted: bool
+) -> None:
+    law = replace(LAW, token_exponent=exponent, token_factor=1e30)
+    numbers = {number.symbol: number for number in numbers_of(fitted_law(law, law))}
+    assert (numbers["beta"].doubt == "exponent at a limit of 0.01 to 3") is is_doubted
+    assert (numbers["B"].doubt == "exponent at a limit of 0.01 to 3") is is_doubted
+    assert numbers["alpha"].is_identified
 
 
 def test_the_exponent_of_the_optimum_is_judged_like_the_others() -> None:
