@@ -26,6 +26,7 @@ from pipeline.planning.laws.loss_law import Unit
 from pipeline.planning.laws.points import COUNTS, PointTable, Selection, select_points
 from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.refusals import refusals
+from pipeline.store.files import refuse_unwritable
 
 LEAST_WIDTH = 98
 NAMES_SHOWN = 5
@@ -60,10 +61,12 @@ class FitQuestion:
 def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     """Fit a table's law for each way of counting N, print and write it.
 
-    Raises DataError and ConfigError for a table that cannot be read, RequirementError for points that
-    forbid a fit.
+    Raises DataError and ConfigError for a table that cannot be read, UserError for a file that cannot be
+    written, before any fit, and RequirementError for points that forbid one.
     """
     table = read_points(question.points, question.unit)
+    output = question.output or question.points.with_name(FILE_NAME)
+    refuse_unwritable(output, "--output", is_folder=False)
     _refuse_wrong_options(question, table)
     selection = select_points(
         table, leave_out=question.leave_out, drop_highest=question.drop_highest
@@ -71,7 +74,6 @@ def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     if not as_json:
         _print_points(selection)
     summaries = _fitted(selection, question)
-    output = question.output or question.points.with_name(FILE_NAME)
     write_fits(output, selection, summaries)
     if as_json:
         print_json(fits_as_json(selection, summaries))

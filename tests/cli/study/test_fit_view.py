@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.cli.study.fit_view import FitQuestion, show_fits
-from pipeline.errors import ConfigError, RequirementError
+from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.planning.laws.fits_file import read_laws
 from pipeline.planning.laws.points import LawPoint
 
@@ -95,6 +95,15 @@ def test_a_refused_fit_prints_the_points_first_and_writes_nothing(
         show_fits(question(written(tmp_path, points)), as_json=False)
     assert "10 points, losses in nats a token; 10 used" in capsys.readouterr().out
     assert not (tmp_path / "fits.json").exists()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_fit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = written(tmp_path, grid_of(SLANTED))
+    with pytest.raises(UserError, match=r"--output .*points\.csv is not a folder"):
+        show_fits(question(path, output=path / "fits.json"), as_json=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_wrong_options_are_named_at_once(tmp_path: Path) -> None:
