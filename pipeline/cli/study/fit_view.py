@@ -80,7 +80,7 @@ def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     else:
         _print_refused_counts(selection)
         for summary in summaries:
-            _print_fit(summary)
+            _print_fit(summary, question.computes)
     note(f"wrote {output}")
 
 
@@ -146,7 +146,7 @@ def _print_refused_counts(selection: Selection) -> None:
             console.print(f"no law with N = {COUNTS[count]}: {reason}", soft_wrap=True)
 
 
-def _print_fit(summary: FitSummary) -> None:
+def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
     """Print the law of one way of counting N, and what follows from it."""
     fitted = summary.fitted
     console.print(
@@ -162,7 +162,13 @@ def _print_fit(summary: FitSummary) -> None:
         soft_wrap=True,
     )
     _print_numbers(summary)
-    _print_optima(summary.optima)
+    _print_optima(
+        [
+            optimum
+            for optimum in summary.optima
+            if optimum.flops in computes or math.log10(optimum.flops).is_integer()
+        ]
+    )
     _print_parabolas(summary)
     console.print(f"\n{prediction_line(summary.prediction)}", soft_wrap=True)
 

@@ -12,12 +12,15 @@ import numpy as np
 from pipeline.errors import ConfigError, first_of
 from pipeline.planning.laws.crossing import crossings_of
 from pipeline.planning.laws.fit import FittedLaw, fit_law
-from pipeline.planning.laws.intervals import Interval, interval_of, percentiles
+from pipeline.planning.laws.intervals import (
+    BEYOND,
+    PLACES_A_DECADE,
+    Interval,
+    interval_of,
+    percentiles,
+)
 from pipeline.planning.laws.points import LawPoint, groups_of
 
-POINTS_PER_DECADE = 4
-BEYOND = 100.0
-"""The axis ends at this multiple of the smaller of the largest computes."""
 RESAMPLES_DIVISOR = 4
 """A prediction takes this part of the resamples of the law."""
 LEAST_SHARE = 0.975
@@ -123,11 +126,12 @@ def _refuse_different_quantities(first: FittedLaw, second: FittedLaw) -> None:
 
 
 def _common_axis(first: FittedLaw, second: FittedLaw) -> list[float]:
-    """Return computes, evenly in their logarithm, from what both have to BEYOND what both have."""
+    """Return computes, evenly in their logarithm, from the larger of the smallest ones to BEYOND the
+    smaller of the largest."""
     computes = [[point.flops for point in fitted.points] for fitted in (first, second)]
     low = max(min(flops) for flops in computes)
     high = BEYOND * min(max(flops) for flops in computes)
-    number = max(2, int(np.ceil(POINTS_PER_DECADE * np.log10(high / low))) + 1)
+    number = max(2, int(np.ceil(PLACES_A_DECADE * np.log10(high / low))) + 1)
     return [float(flops) for flops in np.geomspace(low, high, number)]
 
 

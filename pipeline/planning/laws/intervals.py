@@ -1,5 +1,6 @@
 """What a fitted law says, with intervals from its resamples, and what of it is not identified."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ WIDEST_EXPONENT = 0.5
 WIDEST_FACTOR = 10.0
 """Upper over lower bound of A or B above which it is not identified. Each is a term of the loss at
 N = 1 or D = 1, far outside any table, and follows its exponent."""
+PLACES_A_DECADE = 4
+BEYOND = 100.0
+"""Laws are shown up to this multiple of the largest compute."""
 LEAST_SHARE_OF_TERM = HUBER_DELTA
 """Share of a loss below which the term of N or D is lost among the differences that are fitted."""
 
@@ -137,9 +141,13 @@ def optimum_at(fitted: FittedLaw, flops: float) -> Optimum:
     )
 
 
-def compute_axis(fitted: FittedLaw, beyond: float = 100.0) -> list[float]:
-    """Return computes to show a law at: powers of ten from its points to `beyond` their largest."""
+def compute_axis(fitted: FittedLaw) -> list[float]:
+    """Return computes to show a law at: PLACES_A_DECADE, powers of ten among them.
+
+    They reach from the points to BEYOND times the largest compute.
+    """
     computes = [point.flops for point in fitted.points]
-    first = int(np.floor(np.log10(min(computes))))
-    last = int(np.ceil(np.log10(max(computes) * beyond)))
-    return [10.0**power for power in range(first, last + 1)]
+    first = math.floor(math.log10(min(computes)))
+    last = math.ceil(math.log10(BEYOND * max(computes)))
+    places = range(PLACES_A_DECADE * first, PLACES_A_DECADE * last + 1)
+    return [10.0 ** (place / PLACES_A_DECADE) for place in places]
