@@ -34,6 +34,13 @@ def plan(
         list[Path] | None,
         typer.Option("--from", help="Calibrate by this run; several tell more.", metavar="RUN"),
     ] = None,
+    law: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predict the loss by this fits.json of `study fit`; default: Chinchilla's runs.",
+            metavar="FILE",
+        ),
+    ] = None,
     # What is printed.
     published: Annotated[
         bool,
@@ -52,7 +59,9 @@ def plan(
     """Tell what a run costs before it starts: memory, time, GPU-hours, jobs, disk; check it all."""
     from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
 
-    question = PlanQuestion(run_file, overrides or [], hardware, nodes, hours_per_job, runs or [])
+    question = PlanQuestion(
+        run_file, overrides or [], hardware, nodes, hours_per_job, runs or [], law
+    )
     if published:
         show_published_runs(STAGES, question, as_json=json, page=page)
     else:

@@ -14,6 +14,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console, counted_noun, human_bytes, print_json, print_wide, short
+from pipeline.planning.laws.fits_file import law_of_all_parameters
+from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
 from pipeline.planning.plan import FLOPS_FORMULA, Plan
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
@@ -41,6 +43,8 @@ class PlanQuestion:
     hours_per_job: float
     runs: Sequence[Path]
     """Runs that calibrate the plan."""
+    law: Path | None = None
+    """A `fits.json` that predicts the loss; None: the law of Chinchilla's runs."""
 
 
 def show_plan(
@@ -87,11 +91,14 @@ def _checked_plan(
 ) -> tuple[Plan, RunConfig]:
     """Return a run file's plan and settings, after every check that needs no data."""
     config = load(run_file, question.overrides)
+    law = CHINCHILLA_REFIT
+    if question.law is not None:
+        law = law_of_all_parameters(question.law)
     allocation = allocation_of(config, question.hardware, question.nodes, question.hours_per_job)
     config = on_allocation(config, allocation)
     asked = [stage for stage in stages if stage.is_asked(config)]
     refuse_mistakes((check for stage in asked for check in stage.checks if check.is_ahead), config)
-    return plan_run(config, allocation, question.runs), config
+    return plan_run(config, allocation, question.runs, law), config
 
 
 def plan_as_json(plan: Plan) -> dict[str, object]:

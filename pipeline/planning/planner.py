@@ -15,7 +15,7 @@ from pipeline.planning.calibration import (
     run_figures,
 )
 from pipeline.planning.disk_use import data_size
-from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
+from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT, LossLaw
 from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_setting import (
@@ -59,8 +59,15 @@ def on_allocation(config: RunConfig, allocation: Allocation) -> RunConfig:
     return config.model_copy(update={"launch": launch})
 
 
-def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) -> Plan:
+def plan_run(
+    config: RunConfig,
+    allocation: Allocation,
+    runs: Sequence[Path],
+    law: LossLaw = CHINCHILLA_REFIT,
+) -> Plan:
     """Return the plan of a run on an allocation; `runs` calibrate its rates.
+
+    `law`: predicts the loss, in nats a token, with N all parameters.
 
     Raises ConfigError for a model that cannot be built, a batch that the devices do not divide, and
     runs that tell nothing about this one; DataError for a folder without such a run.
@@ -93,7 +100,7 @@ def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) ->
         allocation,
         rates,
         data=data,
-        fit=CHINCHILLA_REFIT,
+        fit=law,
         noise_scale=noise_scale,
     )
 

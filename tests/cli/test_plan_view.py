@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from law_points import grid_of, selection_of
 
 from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.logs import console
+from pipeline.planning.laws.fit_summary import summaries_of
+from pipeline.planning.laws.fits_file import write_fits
+from pipeline.planning.laws.loss_law import LossLaw
 from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]
@@ -20,9 +24,10 @@ def plan(
     hardware: str = "h100-sxm",
     nodes: int | None = None,
     as_json: bool = False,
+    law: Path | None = None,
 ) -> None:
     settings = ["evaluation.tasks=[]", "evaluation.heldout_bytes=0", *overrides]
-    question = PlanQuestion(run_file, settings, hardware, nodes, 24.0, [])
+    question = PlanQuestion(run_file, settings, hardware, nodes, 24.0, [], law)
     show_plan(STAGES, question, as_json=as_json, page=None)
 
 
@@ -105,6 +110,28 @@ def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     with pytest.raises(ConfigError, match=r"the fastest that fits: a template of ZeRO stage \d"):
         plan(make_run(), hardware=str(own))
     assert "does not fit" in capsys.readouterr().out
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_a_law_of_ones_own_predicts_the_loss(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 32,928 parameters, with alpha = beta and A = B: as many tokens as parameters."""
+    law = LossLaw("mine", 1.0, 16.0, 0.5, 16.0, 0.5)
+    selection = selection_of(grid_of(law))
+    path = tmp_path / "fits.json"
+    write_fits(path, selection, list(summaries_of(selection, resamples=4)))
+    plan(make_run(), "batch.global_batch_tokens=512", law=path, as_json=True)
+    model = json.loads(capsys.readouterr().out)["model"]
+    assert model["fit"]["name"] == f"points.csv, fitted in {path}"
+    assert model["loss"] == pytest.approx(law.loss(32_928, model["train_tokens"]), rel=1e-5)
+    assert model["optimal_tokens_per_parameter"] == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.ranks  # the run file's data are made by processes
+def test_a_law_that_is_none_is_refused_before_the_checks(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"laws\.json: does not exist"):
+        plan(make_run(), law=tmp_path / "laws.json")
 
 
 def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> None:

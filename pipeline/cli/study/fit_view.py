@@ -9,32 +9,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cli.study.fit_lines import (
+    UNIT_WORDS,
+    amount,
+    amounts_with_bounds,
+    prediction_line,
+    with_bounds,
+)
 from pipeline.errors import ConfigError, first_of
 from pipeline.logs import console, counted_noun, note, print_json, print_wide, progress
+from pipeline.planning.laws.fit_summary import FITS_A_COUNT, FitSummary, summaries_of
 from pipeline.planning.laws.fits_file import FILE_NAME, fits_as_json, write_fits
-from pipeline.planning.laws.intervals import Interval, Optimum
+from pipeline.planning.laws.intervals import Optimum
 from pipeline.planning.laws.isoflop import Parabola, optimum_exponent
 from pipeline.planning.laws.loss_law import Unit
 from pipeline.planning.laws.points import COUNTS, PointTable, Selection, select_points
 from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.refusals import refusals
-from pipeline.planning.laws.summary import FITS_A_COUNT, FitSummary, summaries_of
+from pipeline.store.files import refuse_unwritable
 
-LEAST_WIDTH = 96
+LEAST_WIDTH = 98
 NAMES_SHOWN = 5
 """Names of dropped points that are printed for each reason; the file has all."""
-UNIT_WORDS: dict[Unit, str] = {
-    "nats": "nats a token",
-    "bits": "bits a token",
-    "bits-per-byte": "bits per byte",
-}
 MEANINGS = {
-    "E": "loss that no size and no text removes",
+    "E": "irreducible loss",
     "A": "factor of 1 / N^alpha",
     "alpha": "how fast size helps",
     "B": "factor of 1 / D^beta",
     "beta": "how fast text helps",
-    "a": "N_opt grows as C^a: beta / (alpha + beta)",
+    "a": "N_opt grows as C^a",
 }
 """Symbol -> what a stranger should know of it."""
 
@@ -58,10 +61,12 @@ class FitQuestion:
 def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     """Fit a table's law for each way of counting N, print and write it.
 
-    Raises DataError and ConfigError for a table that cannot be read, RequirementError for points that
-    forbid a fit.
+    Raises DataError and ConfigError for a table that cannot be read, UserError for a file that cannot be
+    written, before any fit, and RequirementError for points that forbid one.
     """
     table = read_points(question.points, question.unit)
+    output = question.output or question.points.with_name(FILE_NAME)
+    refuse_unwritable(output, "--output", is_folder=False)
     _refuse_wrong_options(question, table)
     selection = select_points(
         table, leave_out=question.leave_out, drop_highest=question.drop_highest
@@ -69,14 +74,13 @@ def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     if not as_json:
         _print_points(selection)
     summaries = _fitted(selection, question)
-    output = question.output or question.points.with_name(FILE_NAME)
     write_fits(output, selection, summaries)
     if as_json:
         print_json(fits_as_json(selection, summaries))
     else:
         _print_refused_counts(selection)
         for summary in summaries:
-            _print_fit(summary)
+            _print_fit(summary, question.computes)
     note(f"wrote {output}")
 
 
@@ -142,7 +146,7 @@ def _print_refused_counts(selection: Selection) -> None:
             console.print(f"no law with N = {COUNTS[count]}: {reason}", soft_wrap=True)
 
 
-def _print_fit(summary: FitSummary) -> None:
+def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
     """Print the law of one way of counting N, and what follows from it."""
     fitted = summary.fitted
     console.print(
@@ -158,9 +162,15 @@ def _print_fit(summary: FitSummary) -> None:
         soft_wrap=True,
     )
     _print_numbers(summary)
-    _print_optima(summary.optima)
+    _print_optima(
+        [
+            optimum
+            for optimum in summary.optima
+            if optimum.flops in computes or math.log10(optimum.flops).is_integer()
+        ]
+    )
     _print_parabolas(summary)
-    _print_prediction(summary)
+    console.print(f"\n{prediction_line(summary.prediction)}", soft_wrap=True)
 
 
 def _print_numbers(summary: FitSummary) -> None:
@@ -171,19 +181,14 @@ def _print_numbers(summary: FitSummary) -> None:
     for number in summary.numbers:
         verdict = ""
         if not number.is_identified:
-            verdict = f"not identified: {number.rule}"
+            verdict = f"not identified: {number.doubt}"
         rows.add_row(
             number.symbol,
-            *_with_bounds(number.interval),
+            *with_bounds(number.interval),
             MEANINGS[number.symbol],
             verdict,
         )
     print_wide(rows, LEAST_WIDTH)
-
-
-def _with_bounds(interval: Interval) -> tuple[str, str]:
-    """Return a value and its bounds."""
-    return f"{interval.value:.5g}", f"[{interval.low:.4g}, {interval.high:.4g}]"
 
 
 def _print_optima(optima: Sequence[Optimum]) -> None:
@@ -199,25 +204,12 @@ def _print_optima(optima: Sequence[Optimum]) -> None:
         if optimum.is_beyond:
             beyond = "*"
         rows.add_row(
-            f"{_amount(optimum.flops, 2)}{beyond}",
-            *_amounts_with_bounds(optimum.parameters),
-            *_amounts_with_bounds(optimum.tokens),
-            *_with_bounds(optimum.loss),
+            f"{amount(optimum.flops, 2)}{beyond}",
+            *amounts_with_bounds(optimum.parameters),
+            *amounts_with_bounds(optimum.tokens),
+            *with_bounds(optimum.loss),
         )
     print_wide(rows, LEAST_WIDTH)
-
-
-def _amounts_with_bounds(interval: Interval) -> tuple[str, str]:
-    """Return an amount of parameters or tokens and its bounds."""
-    low = _amount(interval.low, 2)
-    high = _amount(interval.high, 2)
-    return _amount(interval.value, 3), f"[{low}, {high}]"
-
-
-def _amount(value: float, digits: int) -> str:
-    """Return a large number with digits after the point, such as `7.319e10`."""
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
 
 
 def _print_parabolas(summary: FitSummary) -> None:
@@ -226,7 +218,7 @@ def _print_parabolas(summary: FitSummary) -> None:
         return
     console.print("\nparabolas through each budget: a picture, biased even without noise")
     for parabola in summary.parabolas:
-        console.print(f"  C = {parabola.flops:.3g}: {_minimum_words(parabola)}")
+        console.print(f"  C = {amount(parabola.flops, 2)}: {_minimum_words(parabola)}")
     exponent = optimum_exponent(summary.parabolas)
     if math.isfinite(exponent):
         console.print(f"  N_opt grows as C^{exponent:.3f} by their minima")
@@ -239,19 +231,4 @@ def _minimum_words(parabola: Parabola) -> str:
     where = "inside the grid"
     if not parabola.is_inside:
         where = "outside the grid"
-    return f"lowest at N = {parabola.minimum:.3e}, {where}, with a loss of {parabola.lowest:.4f}"
-
-
-def _print_prediction(summary: FitSummary) -> None:
-    """Print how well the law of all other runs predicts the largest one."""
-    prediction = summary.prediction
-    if prediction is None:
-        console.print("\nthe largest run is not predicted: the others alone allow no fit")
-        return
-    predicted = prediction.predicted
-    console.print(
-        f"\nlargest run, {prediction.name} (C = {prediction.flops:.3g}), by a law of all smaller ones: "
-        f"{predicted.value:.4f} [{predicted.low:.4f}, {predicted.high:.4f}], measured "
-        f"{prediction.measured:.4f} ({prediction.error:+.2%})",
-        soft_wrap=True,
-    )
+    return f"lowest at N = {amount(parabola.minimum, 3)}, {where}, with a loss of {parabola.lowest:.4f}"

@@ -13,7 +13,7 @@ from pipeline.cli.command_groups import output_file
 from pipeline.cli.study import run_commands
 
 study = typer.Typer(
-    help="Families of runs: train them, fit laws of the loss to them, honestly.",
+    help="Families of runs: trained, laws of the loss fitted to them and compared, with intervals.",
     no_args_is_help=True,
 )
 study.command("run")(run_commands.run)
@@ -79,3 +79,33 @@ def fit_laws(
         output=output,
     )
     show_fits(question, as_json=json)
+
+
+@study.command("compare")
+def compare_laws(
+    tables: Annotated[
+        list[Path],
+        typer.Argument(metavar="A.CSV B.CSV [C.CSV]...", help="Tables of two procedures."),
+    ],
+    *,
+    unit: Annotated[
+        UnitOption,
+        typer.Option(help="What a loss counts; bits-per-byte where tokenizers differ."),
+    ] = UnitOption.NATS,
+    count: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that counts N; default: the first that all have.", metavar="NAME"
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=40, help="Resamples of the points, for the intervals.", metavar="N")
+    ] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell which procedure has the lower loss from which compute on, and where that is not known."""
+    from pipeline.cli.study.laws_compared import CompareQuestion, show_law_comparison
+
+    question = CompareQuestion(tables, unit.value, count, resamples, seed)
+    show_law_comparison(question, as_json=json)

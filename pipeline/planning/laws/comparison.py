@@ -12,12 +12,17 @@ import numpy as np
 from pipeline.errors import ConfigError, first_of
 from pipeline.planning.laws.crossing import crossings_of
 from pipeline.planning.laws.fit import FittedLaw, fit_law
-from pipeline.planning.laws.intervals import Interval, interval_of, percentiles
+from pipeline.planning.laws.intervals import (
+    BEYOND,
+    PLACES_A_DECADE,
+    Interval,
+    interval_of,
+    percentiles,
+)
 from pipeline.planning.laws.points import LawPoint, groups_of
 
-POINTS_PER_DECADE = 4
-BEYOND = 100.0
-"""The axis ends at this multiple of the smaller of the largest computes."""
+RESAMPLES_DIVISOR = 4
+"""A prediction takes this part of the resamples of the law."""
 LEAST_SHARE = 0.975
 """Share of the resamples that must cross for the crossing to have an interval."""
 
@@ -121,11 +126,12 @@ def _refuse_different_quantities(first: FittedLaw, second: FittedLaw) -> None:
 
 
 def _common_axis(first: FittedLaw, second: FittedLaw) -> list[float]:
-    """Return computes, evenly in their logarithm, from what both have to BEYOND what both have."""
+    """Return computes, evenly in their logarithm, from the larger of the smallest ones to BEYOND the
+    smaller of the largest."""
     computes = [[point.flops for point in fitted.points] for fitted in (first, second)]
     low = max(min(flops) for flops in computes)
     high = BEYOND * min(max(flops) for flops in computes)
-    number = max(2, int(np.ceil(POINTS_PER_DECADE * np.log10(high / low))) + 1)
+    number = max(2, int(np.ceil(PLACES_A_DECADE * np.log10(high / low))) + 1)
     return [float(flops) for flops in np.geomspace(low, high, number)]
 
 
@@ -209,7 +215,7 @@ class Prediction:
 
 
 def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None) -> Prediction:
-    """Return the loss of the run with the most FLOPs, by a law of the runs with fewer.
+    """Return the loss of the run with the most FLOPs, by a law of all others.
 
     Its repeats with other seeds are left out with it. The interval is that of the law; what seeds
     add to a single run is not in it. `report` is called after each resample.
@@ -222,7 +228,7 @@ def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None
         fitted.count,
         law.name,
         law.unit,
-        resamples=len(fitted.resampled),
+        resamples=len(fitted.resampled) // RESAMPLES_DIVISOR,
         seed=fitted.seed,
         report=report,
     )
@@ -238,8 +244,12 @@ def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None
 def largest_and_others(
     points: Sequence[LawPoint], count: str
 ) -> tuple[list[LawPoint], list[LawPoint]]:
-    """Return the runs with the most FLOPs, one for each seed, and all other runs."""
-    largest = max(points, key=lambda point: point.flops)
+    """Return the run with the most FLOPs, as often as seeds repeat it, and all other runs.
+
+    Of several runs with the most FLOPs it is the one with the most parameters.
+    """
+    most_flops = groups_of(points, lambda point: point.flops)[-1]
+    largest = max(most_flops, key=lambda point: point.counts[count])
     same_tokens = _group_with(points, largest, lambda point: point.tokens)
     repeats = _group_with(same_tokens, largest, lambda point: point.counts[count])
     return repeats, [point for point in points if point not in repeats]

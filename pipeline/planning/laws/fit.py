@@ -5,6 +5,7 @@ Arrays are of shape (points,) float64. Reads and writes nothing.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -128,6 +129,16 @@ class _Problem:
         return np.log(self.losses)
 
     @cached_property
+    def logs_by_place(self) -> Array:
+        """Matrix of what is fitted -> logarithms of the terms A, B and E: shape (3 points, 5)."""
+        matrix = np.zeros((3, len(self.losses), 5))
+        for term in range(3):
+            matrix[term, :, term] = 1
+        matrix[0, :, 3] = -self.log_parameters
+        matrix[1, :, 4] = -self.log_tokens
+        return matrix.reshape(-1, 5)
+
+    @cached_property
     def least_log(self) -> float:
         """Smallest logarithm of a term."""
         return math.log(LEAST_TERM) + float(self.log_losses.mean())
@@ -156,12 +167,16 @@ class _Problem:
         `times`: how often each point counts.
         """
         weights = np.sqrt(times)
-        projected: list[tuple[float, Array]] = []
+        floor = math.exp(self.least_log)
+        # The last resort: three equal terms.
+        third = float(self.log_losses.mean()) - math.log(3)
+        projected = [(math.inf, np.array([third, third, third, 0.3, 0.3]))]
         for alpha, beta, columns in self.grid:
-            factors, residual = nnls(columns * weights[:, None], weights)
-            floor = math.exp(self.least_log)
-            logs = np.log(np.maximum(factors, floor))
-            projected.append((float(residual), np.array([*logs, alpha, beta])))
+            # Losses that are all equal can send the solver round in circles.
+            with suppress(RuntimeError):
+                factors, residual = nnls(columns * weights[:, None], weights)
+                logs = np.log(np.maximum(factors, floor))
+                projected.append((float(residual), np.array([*logs, alpha, beta])))
         projected.sort(key=lambda place: place[0])
         return [start for _, start in projected[:number]]
 
@@ -192,29 +207,16 @@ class _Problem:
     def objective(self, place: Array, times: Array) -> tuple[float, Array]:
         """Return the sum of Huber losses of log L - log prediction, and its gradient, shape (5,)."""
         # The three terms' logarithms, and their share of the prediction.
-        log_a, log_b, log_e, alpha, beta = place
-        terms = np.stack(
-            [
-                log_a - alpha * self.log_parameters,
-                log_b - beta * self.log_tokens,
-                np.full_like(self.losses, log_e),
-            ]
-        )
-        predicted = np.logaddexp.reduce(terms, axis=0)
-        shares = np.exp(terms - predicted)
-        errors = self.log_losses - predicted
+        terms = (self.logs_by_place @ place).reshape(3, -1)
+        largest = terms.max(axis=0)
+        relative = np.exp(terms - largest)
+        sums = relative.sum(axis=0)
+        errors = self.log_losses - largest - np.log(sums)
         clipped = np.clip(errors, -HUBER_DELTA, HUBER_DELTA)
         objective = times @ (clipped * (errors - 0.5 * clipped))
         # The derivative of a Huber loss by its error is the clipped error.
-        by_term = -(times * clipped) * shares
-        gradient = [
-            by_term[0].sum(),
-            by_term[1].sum(),
-            by_term[2].sum(),
-            -by_term[0] @ self.log_parameters,
-            -by_term[1] @ self.log_tokens,
-        ]
-        return float(objective), np.array(gradient)
+        by_term = -(times * clipped / sums) * relative
+        return float(objective), by_term.ravel() @ self.logs_by_place
 
     def law(self, place: Array, name: str, unit: Unit) -> LossLaw:
         """Return the law at a place."""

@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from pipeline.errors import DataError, first_of
+from pipeline.planning.laws.fit_summary import FitSummary
 from pipeline.planning.laws.intervals import PERCENTILES
 from pipeline.planning.laws.loss_law import LossLaw, Unit
 from pipeline.planning.laws.points import Selection
-from pipeline.planning.laws.summary import FitSummary
 from pipeline.store.files import read_json, write_json
 
 FORMAT = "pipeline fits"
 VERSION = 1
 FILE_NAME = "fits.json"
 """Default name, beside the table."""
+COUNTS_OF_ALL = ("parameters_total", "parameters")
+"""Ways of counting N that are all parameters, or what a table simply calls so."""
 LAW_FIELDS = {
     "E": "irreducible",
     "A": "parameter_factor",
@@ -98,6 +100,16 @@ def read_law(path: Path, counts: Sequence[str]) -> StoredLaw:
     )
 
 
+def law_of_all_parameters(path: Path) -> LossLaw:
+    """Return the law of a file with N all parameters, in nats a token.
+
+    Its name says which file it is from. Raises DataError as `read_law`, and ConfigError for a law in
+    bits per byte.
+    """
+    law = read_law(path, COUNTS_OF_ALL).law
+    return replace(law, name=f"{law.name}, fitted in {path}").in_nats()
+
+
 def read_laws(path: Path) -> list[StoredLaw]:
     """Return the laws of a file, one for each way of counting N.
 
@@ -129,8 +141,10 @@ def _stored_law(values: dict[str, Any], fit: dict[str, Any]) -> StoredLaw:
     unit = values["unit"]
     if unit not in get_args(Unit):
         raise ValueError(f"unit {unit}")
-    numbers = {field: float(fit["law"][key]) for key, field in LAW_FIELDS.items()}
-    for key, number in numbers.items():
+    numbers: dict[str, float] = {}
+    for key, field in LAW_FIELDS.items():
+        number = float(fit["law"][key])
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{key} {number}")
+        numbers[field] = number
     return StoredLaw(LossLaw(name=str(values["name"]), unit=unit, **numbers), str(fit["count"]))

@@ -1,11 +1,12 @@
 """What a fitted law says, with intervals from its resamples, and what of it is not identified."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.planning.laws.fit import FittedLaw
+from pipeline.planning.laws.fit import EXPONENTS, HUBER_DELTA, FittedLaw
 from pipeline.planning.laws.loss_law import LossLaw
 
 PERCENTILES = (2.5, 97.5)
@@ -17,6 +18,11 @@ WIDEST_EXPONENT = 0.5
 WIDEST_FACTOR = 10.0
 """Upper over lower bound of A or B above which it is not identified. Each is a term of the loss at
 N = 1 or D = 1, far outside any table, and follows its exponent."""
+PLACES_A_DECADE = 4
+BEYOND = 100.0
+"""Laws are shown up to this multiple of the largest compute."""
+LEAST_SHARE_OF_TERM = HUBER_DELTA
+"""Share of a loss below which the term of N or D is lost among the differences that are fitted."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,12 @@ class FittedNumber:
     symbol: str
     """E, A, alpha, B, beta, or a, the exponent of N_opt."""
     interval: Interval
-    rule: str
-    """When such a number counts as not identified, in words."""
-    is_identified: bool
+    doubt: str
+    """Why the number is not identified; empty if it is."""
+
+    @property
+    def is_identified(self) -> bool:
+        return not self.doubt
 
 
 @dataclass(frozen=True)
@@ -71,26 +80,54 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
 
 def numbers_of(fitted: FittedLaw) -> list[FittedNumber]:
     """Return E, A, alpha, B, beta and the exponent of N_opt, each with its interval."""
+    law = fitted.law
+    fewest_parameters = min(point.counts[fitted.count] for point in fitted.points)
+    fewest_tokens = min(point.tokens for point in fitted.points)
+    lowest_loss = min(point.loss for point in fitted.points)
+    size_term = law.parameter_factor / fewest_parameters**law.parameter_exponent
+    token_term = law.token_factor / fewest_tokens**law.token_exponent
+    size_problem = _problem_of_term(size_term / lowest_loss, law.parameter_exponent)
+    token_problem = _problem_of_term(token_term / lowest_loss, law.token_exponent)
+    irreducible = interval_of(fitted, lambda law: law.irreducible)
+    alpha = interval_of(fitted, lambda law: law.parameter_exponent)
+    beta = interval_of(fitted, lambda law: law.token_exponent)
+    optimal = interval_of(fitted, lambda law: law.optimal_exponent)
     return [
-        _share("E", interval_of(fitted, lambda law: law.irreducible), WIDEST_IRREDUCIBLE),
-        _factor("A", interval_of(fitted, lambda law: law.parameter_factor)),
-        _share("alpha", interval_of(fitted, lambda law: law.parameter_exponent), WIDEST_EXPONENT),
-        _factor("B", interval_of(fitted, lambda law: law.token_factor)),
-        _share("beta", interval_of(fitted, lambda law: law.token_exponent), WIDEST_EXPONENT),
-        _share("a", interval_of(fitted, lambda law: law.optimal_exponent), WIDEST_EXPONENT),
+        _share("E", irreducible, WIDEST_IRREDUCIBLE),
+        _factor("A", interval_of(fitted, lambda law: law.parameter_factor), size_problem),
+        _share("alpha", alpha, WIDEST_EXPONENT, size_problem),
+        _factor("B", interval_of(fitted, lambda law: law.token_factor), token_problem),
+        _share("beta", beta, WIDEST_EXPONENT, token_problem),
+        _share("a", optimal, WIDEST_EXPONENT, size_problem or token_problem),
     ]
 
 
-def _share(symbol: str, interval: Interval, widest: float) -> FittedNumber:
+def _problem_of_term(share: float, exponent: float) -> str:
+    """Return why the term of N or D has no meaning, whatever its interval; "" if it has one.
+
+    `share`: the term at the smallest N or D, where it is largest, over the lowest loss.
+    """
+    if share < LEAST_SHARE_OF_TERM:
+        return f"its term adds under {100 * LEAST_SHARE_OF_TERM:.1f} % to a loss"
+    if not EXPONENTS[0] * (1 + 1e-6) < exponent < EXPONENTS[1] * (1 - 1e-6):
+        return f"exponent at a limit of {EXPONENTS[0]} to {EXPONENTS[1]:.0f}"
+    return ""
+
+
+def _share(symbol: str, interval: Interval, widest: float, problem: str = "") -> FittedNumber:
     """Return a number whose interval may be `widest` times its value wide."""
-    rule = f"its interval is wider than {widest:.0%} of it"
-    return FittedNumber(symbol, interval, rule, interval.width <= widest)
+    doubt = problem
+    if not problem and interval.width > widest:
+        doubt = f"wider than {100 * widest:.0f} %"
+    return FittedNumber(symbol, interval, doubt)
 
 
-def _factor(symbol: str, interval: Interval) -> FittedNumber:
+def _factor(symbol: str, interval: Interval, problem: str) -> FittedNumber:
     """Return a number whose bounds may be WIDEST_FACTOR apart."""
-    rule = f"its bounds are more than a factor of {WIDEST_FACTOR:.0f} apart"
-    return FittedNumber(symbol, interval, rule, interval.high <= WIDEST_FACTOR * interval.low)
+    doubt = problem
+    if not problem and interval.high > WIDEST_FACTOR * interval.low:
+        doubt = f"bounds a factor of {WIDEST_FACTOR:.0f} apart"
+    return FittedNumber(symbol, interval, doubt)
 
 
 def optimum_at(fitted: FittedLaw, flops: float) -> Optimum:
@@ -104,9 +141,13 @@ def optimum_at(fitted: FittedLaw, flops: float) -> Optimum:
     )
 
 
-def compute_axis(fitted: FittedLaw, beyond: float = 100.0) -> list[float]:
-    """Return computes to show a law at: powers of ten from its points to `beyond` their largest."""
+def compute_axis(fitted: FittedLaw) -> list[float]:
+    """Return computes to show a law at: PLACES_A_DECADE, powers of ten among them.
+
+    They reach from the points to BEYOND times the largest compute.
+    """
     computes = [point.flops for point in fitted.points]
-    first = int(np.floor(np.log10(min(computes))))
-    last = int(np.ceil(np.log10(max(computes) * beyond)))
-    return [10.0**power for power in range(first, last + 1)]
+    first = math.floor(math.log10(min(computes)))
+    last = math.ceil(math.log10(BEYOND * max(computes)))
+    places = range(PLACES_A_DECADE * first, PLACES_A_DECADE * last + 1)
+    return [10.0 ** (place / PLACES_A_DECADE) for place in places]

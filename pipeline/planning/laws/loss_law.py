@@ -16,6 +16,9 @@ CRITICAL_TOKENS = 2e8
 CRITICAL_EXPONENT = 1 / 0.21
 """Kaplan's critical batch: 2e8 tokens / L^(1 / 0.21). Source: Kaplan et al. 2020
 (arXiv:2001.08361), equation 1.4."""
+MOST_LOG = 200.0
+"""Largest logarithm of an N_opt, and of its inverse. Laws of a handful of points can have any; their
+powers must stay numbers."""
 
 Unit = Literal["nats", "bits", "bits-per-byte"]
 """What a loss counts: nats or bits of a token, or bits of a byte of text."""
@@ -92,7 +95,8 @@ class LossLaw:
             self.token_exponent * self.token_factor
         )
         product = flops / FLOPS_PER_PARAMETER_AND_TOKEN
-        return ratio ** (1 / exponents) * product**self.optimal_exponent
+        log_parameters = math.log(ratio) / exponents + self.optimal_exponent * math.log(product)
+        return math.exp(min(max(log_parameters, -MOST_LOG), MOST_LOG))
 
     def optimal_tokens(self, flops: float) -> float:
         """Return the D with the lowest loss for a compute of 6 N D FLOPs."""

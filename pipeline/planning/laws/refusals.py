@@ -141,16 +141,18 @@ def _smaller_than_between_seeds(points: Sequence[LawPoint], count: str) -> list[
     Compared are the range of the sizes' mean losses and the expected difference of two seeds, which
     is sqrt(2) times their standard deviation, at each budget of an isoFLOP grid, or over all points.
     """
-    deviation = _deviation_between_seeds(points, count)
+    repeats = _repeats(points, count)
+    deviation = _deviation_between_seeds(repeats)
     if deviation is None:
         return []
     between_seeds = math.sqrt(2) * deviation
-    budgets = isoflop_budgets(points, count)
     places = [
-        (f"at {budget.flops:.3g} FLOPs", [loss for _, loss in budget.sizes]) for budget in budgets
+        (f"at {budget.flops:.3g} FLOPs", [loss for _, loss in budget.sizes])
+        for budget in isoflop_budgets(points, count)
     ]
-    if not budgets:
-        places = [("over all runs", [point.loss for point in points])]
+    if not places:
+        means = [sum(point.loss for point in group) / len(group) for group in repeats]
+        places = [("over all runs", means)]
     return [
         f"{place} losses of different sizes differ by {max(losses) - min(losses):.3g}, those of two "
         f"seeds by {between_seeds:.3g}: train more seeds, or sizes that are further apart"
@@ -159,16 +161,24 @@ def _smaller_than_between_seeds(points: Sequence[LawPoint], count: str) -> list[
     ]
 
 
-def _deviation_between_seeds(points: Sequence[LawPoint], count: str) -> float | None:
+def _repeats(points: Sequence[LawPoint], count: str) -> list[list[LawPoint]]:
+    """Return the points in groups of one N and D."""
+    return [
+        group
+        for same_size in groups_of(points, lambda point: point.counts[count])
+        for group in groups_of(same_size, lambda point: point.tokens)
+    ]
+
+
+def _deviation_between_seeds(repeats: Sequence[Sequence[LawPoint]]) -> float | None:
     """Return the pooled standard deviation of losses at equal N and D; None without repeats."""
     squares = 0.0
     freedom = 0
-    for same_size in groups_of(points, lambda point: point.counts[count]):
-        for repeats in groups_of(same_size, lambda point: point.tokens):
-            if len({point.seed for point in repeats}) > 1:
-                losses = np.array([point.loss for point in repeats])
-                squares += float(((losses - losses.mean()) ** 2).sum())
-                freedom += len(repeats) - 1
+    for group in repeats:
+        if len({point.seed for point in group}) > 1:
+            losses = np.array([point.loss for point in group])
+            squares += float(((losses - losses.mean()) ** 2).sum())
+            freedom += len(group) - 1
     if freedom == 0:
         return None
     return math.sqrt(squares / freedom)

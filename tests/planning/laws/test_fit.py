@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planning.laws.law_points import CHINCHILLA, COUNT, SLANTED, grid_of
+from law_points import CHINCHILLA, COUNT, SLANTED, grid_of
 from scipy.optimize import approx_fprime
 
 from pipeline.planning.laws.fit import HUBER_DELTA, _Problem, fit_law
+from pipeline.planning.laws.intervals import numbers_of
 from pipeline.planning.laws.loss_law import LossLaw
 
 
@@ -101,3 +102,10 @@ def test_each_resample_is_reported() -> None:
         grid_of(SLANTED), COUNT, "grid", "nats", resamples=3, report=lambda: reported.append(None)
     )
     assert len(reported) == 3
+
+
+def test_losses_that_are_all_equal_are_all_irreducible() -> None:
+    points = [replace(point, loss=3.0) for point in grid_of(SLANTED)]
+    fitted = fit_law(points, COUNT, "flat", "nats", resamples=4)
+    assert fitted.law.irreducible == pytest.approx(3, rel=1e-6)
+    assert {number.symbol for number in numbers_of(fitted) if number.is_identified} == {"E"}

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from planning.laws.law_points import COUNT, SLANTED, grid_of, point_of
+from law_points import COUNT, SLANTED, grid_of, point_of
 
 from pipeline.planning.laws.fit import fit_law
 from pipeline.planning.laws.isoflop import (

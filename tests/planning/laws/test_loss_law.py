@@ -1,8 +1,17 @@
-"""Loss fits and critical batches, by hand."""
+"""Laws of the loss and critical batches, by hand."""
+
+import math
 
 import pytest
 
-from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT, LossLaw, critical_batch_tokens
+from pipeline.errors import ConfigError
+from pipeline.planning.laws.loss_law import (
+    CHINCHILLA_REFIT,
+    KAPLAN_PARAMETERS,
+    KAPLAN_TOKENS,
+    LossLaw,
+    critical_batch_tokens,
+)
 
 SIMPLE = LossLaw("simple", 1.0, 16.0, 0.5, 16.0, 0.5)
 
@@ -37,3 +46,35 @@ def test_chinchillas_compute_asks_for_about_twenty_tokens_a_parameter() -> None:
 def test_critical_batch_by_kaplans_formula() -> None:
     assert critical_batch_tokens(1.0) == 2e8
     assert critical_batch_tokens(2.0) == pytest.approx(2e8 / 2**4.7619, rel=1e-4)
+
+
+def test_kaplans_laws() -> None:
+    """Kaplan et al. 2020, equations 1.1 and 1.2, at 1e8 parameters and at 1e9 tokens."""
+    assert f"{KAPLAN_PARAMETERS.loss(1e8):.4f}" == "2.8300"
+    assert f"{KAPLAN_TOKENS.loss(1e9):.4f}" == "2.8156"
+
+
+def test_the_optimal_loss_is_that_of_the_optimum() -> None:
+    assert SIMPLE.optimal_loss(6 * 64 * 64) == pytest.approx(1 + 2 + 2)
+
+
+def test_an_optimum_of_absurd_exponents_is_a_number() -> None:
+    law = LossLaw("few points", 1.0, 1e9, 0.01, 1e-9, 0.01)
+    assert law.optimal_parameters(1e20) == pytest.approx(math.exp(200))
+    assert math.isfinite(law.optimal_loss(1e20))
+
+
+def test_bits_become_nats() -> None:
+    bits = LossLaw("bits", 1.0, 16.0, 0.5, 16.0, 0.5, unit="bits")
+    nats = bits.in_nats()
+    assert nats.unit == "nats"
+    assert nats.loss(64, 256) == pytest.approx(bits.loss(64, 256) * math.log(2))
+    assert nats.in_nats() is nats
+
+
+def test_bits_per_byte_are_no_nats() -> None:
+    law = LossLaw("mine", 1.0, 16.0, 0.5, 16.0, 0.5, unit="bits-per-byte")
+    with pytest.raises(
+        ConfigError, match=r"bits per byte, and nats a token are needed.*--unit nats"
+    ):
+        law.in_nats()

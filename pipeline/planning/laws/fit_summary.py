@@ -3,7 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.planning.laws.comparison import Prediction, largest_and_others, predict_largest
+from pipeline.planning.laws.comparison import (
+    RESAMPLES_DIVISOR,
+    Prediction,
+    largest_and_others,
+    predict_largest,
+)
 from pipeline.planning.laws.fit import RESAMPLES, SEED, FittedLaw, fit_law
 from pipeline.planning.laws.intervals import (
     FittedNumber,
@@ -16,8 +21,8 @@ from pipeline.planning.laws.isoflop import Parabola, isoflop_budgets, parabola_o
 from pipeline.planning.laws.points import Selection
 from pipeline.planning.laws.refusals import refusals, refuse_unfit
 
-FITS_A_COUNT = 2
-"""A law of all points, and one without the largest run."""
+FITS_A_COUNT = 1 + 1 / RESAMPLES_DIVISOR
+"""Resamples of a law of all points, and of one without the largest run, over those asked for."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,15 @@ def summaries_of(
             fitted=fitted,
             numbers=tuple(numbers_of(fitted)),
             optima=tuple(optimum_at(fitted, flops) for flops in axis),
-            prediction=_prediction(selection, fitted, report),
+            prediction=prediction_of(selection, fitted, report),
             parabolas=tuple(parabola_of(budget) for budget in budgets),
         )
 
 
-def _prediction(
+def prediction_of(
     selection: Selection, fitted: FittedLaw, report: Callable[[], None]
 ) -> Prediction | None:
-    """Return the prediction of the largest run, where the others allow a fit without it."""
+    """Return the prediction of the largest run; None where the others alone allow no fit."""
     _, others = largest_and_others(fitted.points, fitted.count)
     if refusals(replace(selection, kept=tuple(others)), fitted.count):
         return None

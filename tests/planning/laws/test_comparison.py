@@ -1,0 +1,156 @@
+"""Two procedures by their laws: which is better, from where on, and whether that can be said."""
+
+from dataclasses import replace
+
+import pytest
+from law_points import COUNT, SLANTED, grid_of
+
+from pipeline.errors import ConfigError
+from pipeline.planning.laws.comparison import (
+    compare_laws,
+    comparison_words,
+    largest_and_others,
+    predict_largest,
+)
+from pipeline.planning.laws.fit import FittedLaw, fit_law
+from pipeline.planning.laws.loss_law import LossLaw
+from pipeline.planning.laws.points import LawPoint
+
+SLOW = LossLaw("slow", 1.8, 10.0, 0.1, 10.0, 0.1)
+"""N_opt = D_opt = sqrt(C / 6): L*(C) = 1.8 + 20 (C / 6)^-.05."""
+FAST = LossLaw("fast", 1.8, 100.0, 0.2, 100.0, 0.2)
+"""L*(C) = 1.8 + 200 (C / 6)^-.1: equal to that of SLOW where (C / 6)^.05 = 10."""
+CROSSING = 6e20
+BUDGETS = (1e18, 1e21)
+
+
+def law_of(law: LossLaw, spread: float) -> FittedLaw:
+    """Return a law whose 41 resamples differ from it by up to `spread` in E."""
+    resampled = [
+        replace(law, irreducible=law.irreducible + spread * (number - 20) / 20)
+        for number in range(41)
+    ]
+    return FittedLaw(law, COUNT, 0.0, tuple(grid_of(law, BUDGETS)), tuple(resampled), seed=0)
+
+
+def test_curves_and_their_crossing_by_hand() -> None:
+    comparison = compare_laws(law_of(SLOW, 0.0), law_of(FAST, 0.0))
+    assert comparison.axis[0] == pytest.approx(1e18)
+    assert comparison.axis[-1] == pytest.approx(1e23)
+    assert len(comparison.axis) == 21
+    assert comparison.first_curve[0].value == pytest.approx(1.8 + 20 * (1e18 / 6) ** -0.05)
+    assert comparison.crossing == pytest.approx(CROSSING)
+    assert comparison.crossing_interval == pytest.approx((CROSSING, CROSSING))
+
+
+def test_without_noise_each_is_better_on_its_side() -> None:
+    comparison = compare_laws(law_of(SLOW, 0.0), law_of(FAST, 0.0))
+    before, after = comparison.stretches
+    assert (before.better, after.better) == ("first", "second")
+    assert before.high < CROSSING < after.low
+    assert comparison_words(comparison) == [
+        "slow is better from C = 1e+18 to C = 5.62e+20",
+        "fast is better from C = 1e+21 on, as far as the axis goes (C = 1e+23)",
+        "the two curves cross at C = 6e+20 [6e+20, 6e+20]",
+    ]
+
+
+def test_resamples_are_compared_in_pairs() -> None:
+    """Both laws move together, so their difference does not move at all."""
+    comparison = compare_laws(law_of(SLOW, 0.5), law_of(FAST, 0.5))
+    assert len(comparison.stretches) == 2
+    first = comparison.first_curve[0]
+    assert first.high - first.low == pytest.approx(0.95)
+    assert comparison.difference[0].low == pytest.approx(comparison.difference[0].high)
+
+
+def test_where_the_band_of_the_difference_holds_zero_nothing_is_said() -> None:
+    """FAST alone moves by 0.1 in E: differences below 0.095 are not separable.
+
+    With x = (C / 6e20)^.05, FAST minus SLOW is 2 / x^2 - 2 / x: 0.095 at x = 0.956 (C = 2.4e20) and
+    -0.095 at x = 1.053 (C = 1.7e21). Steps of the axis are 10^.25: 1.78e20 and 1.78e21.
+    """
+    comparison = compare_laws(law_of(SLOW, 0.0), law_of(FAST, 0.1))
+    assert comparison_words(comparison)[:2] == [
+        "slow is better from C = 1e+18 to C = 1.78e+20",
+        "fast is better from C = 1.78e+21 on, as far as the axis goes (C = 1e+23)",
+    ]
+    assert comparison.crossing_interval is not None
+    low, high = comparison.crossing_interval
+    assert 1.78e20 < low < CROSSING < high < 1.78e21 * 10**0.25
+
+
+def test_only_far_away_it_can_be_said_which_is_better() -> None:
+    """FAST alone moves by 0.4: a difference of 0.38 is there from x = 1.34 (C = 2.1e23) on, beyond the
+    axis, and down to x = 0.85 (C = 2.3e19)."""
+    comparison = compare_laws(law_of(FAST, 0.4), law_of(SLOW, 0.0))
+    assert comparison_words(comparison)[0] == "slow is better from C = 1e+18 to C = 1.78e+19"
+    assert len(comparison.stretches) == 1
+
+
+def test_a_start_that_is_not_separable_is_said() -> None:
+    """With a B of 50 they cross at C = 5.7e14. With x = (C / 5.7e14)^.05, the difference is
+    4 / x^2 - 4 / x: beyond 0.95 x 0.95 from x = 1.53 (C = 2.8e18) on."""
+    early = LossLaw("early", 1.8, 50.0, 0.2, 50.0, 0.2)
+    comparison = compare_laws(law_of(SLOW, 0.0), law_of(early, 0.95))
+    assert comparison_words(comparison) == [
+        "slow and early are not separable below C = 3.16e+18",
+        "early is better from C = 3.16e+18 on, as far as the axis goes (C = 1e+23)",
+        "the two curves do not cross on this axis",
+    ]
+
+
+def test_a_crossing_that_few_resamples_show_has_no_interval() -> None:
+    comparison = compare_laws(law_of(SLOW, 0.0), law_of(FAST, 1.0))
+    assert comparison.crossing == pytest.approx(CROSSING)
+    assert comparison.crossing_interval is None
+    assert comparison_words(comparison) == [
+        "slow is better from C = 1e+18 to C = 1e+18",
+        "the two curves cross at C = 6e+20, without an interval: more than 2.5% of the resamples do "
+        "not cross",
+    ]
+
+
+def test_a_law_against_itself_is_not_separable() -> None:
+    comparison = compare_laws(law_of(SLOW, 0.1), law_of(SLOW, 0.1))
+    assert comparison.stretches == ()
+    assert comparison.crossing is None
+    assert comparison_words(comparison) == ["slow and slow are not separable below C = 1e+23"]
+
+
+def test_different_quantities_are_refused_all_at_once() -> None:
+    first = law_of(SLOW, 0.0)
+    points = tuple(replace(point, tokenizer="bpe") for point in first.points)
+    first = replace(first, points=points)
+    other = tuple(replace(point, tokenizer="spm") for point in points)
+    second = replace(
+        law_of(replace(FAST, unit="bits"), 0.0), points=other, count="parameters_total"
+    )
+    with pytest.raises(ConfigError) as raised:
+        compare_laws(first, second)
+    assert raised.value.problems == [
+        "the losses are in nats and in bits: fit both with one --unit",
+        "N is parameters in one and parameters_total in the other: count it in one way",
+        "the tokens are those of 2 tokenizers (bpe, spm): compare bits per byte, with --unit "
+        "bits-per-byte",
+    ]
+
+
+def test_the_largest_run_is_left_out_with_its_seeds() -> None:
+    points = grid_of(SLANTED)
+    largest = replace(points[-1], name="largest", seed="1")
+    points = [*points[:-1], largest, replace(largest, seed="2", loss=largest.loss + 0.1)]
+    repeats, others = largest_and_others(points, COUNT)
+    assert [point.seed for point in repeats] == ["1", "2"]
+    assert len(others) == 19
+
+
+def test_points_of_a_law_predict_their_largest_run() -> None:
+    points: list[LawPoint] = grid_of(SLANTED)
+    prediction = predict_largest(fit_law(points, COUNT, "grid", "nats", resamples=8))
+    assert prediction.name == points[-1].name
+    assert prediction.predicted.value == pytest.approx(points[-1].loss, rel=1e-6)
+    assert prediction.error == pytest.approx(0, abs=1e-6)
+    wrong = [*points[:-1], replace(points[-1], loss=points[-1].loss / 1.1)]
+    prediction = predict_largest(fit_law(wrong, COUNT, "grid", "nats", resamples=8))
+    assert prediction.error == pytest.approx(0.1, rel=1e-5)

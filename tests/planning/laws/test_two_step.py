@@ -1,0 +1,91 @@
+"""Accuracy from bits per byte of the right answer: sigmoids of known numbers, and noise."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from pipeline.errors import RequirementError
+from pipeline.planning.laws.loss_law import LossLaw
+from pipeline.planning.laws.two_step import (
+    AccuracySigmoid,
+    TaskPoint,
+    TwoStepLaw,
+    accuracy_range,
+    fit_sigmoid,
+    noise_of_last_checkpoints,
+)
+
+SIGMOID = AccuracySigmoid(floor=0.25, height=0.5, steepness=4.0, middle=1.0)
+QUIET = (0.5, 0.5, 0.5)
+
+
+def points_of(sigmoid: AccuracySigmoid, *bits: float) -> list[TaskPoint]:
+    return [TaskPoint(str(each), each, sigmoid.accuracy(each), QUIET) for each in bits]
+
+
+def test_a_sigmoid_by_hand() -> None:
+    assert SIGMOID.accuracy(1.0) == 0.5
+    assert SIGMOID.accuracy(1.0 + math.log(3) / 4) == pytest.approx(0.25 + 0.5 / 4)
+    assert SIGMOID.accuracy(1e6) == 0.25
+    assert SIGMOID.accuracy(-1e6) == 0.75
+
+
+def test_a_sigmoid_is_recovered() -> None:
+    points = points_of(SIGMOID, 0.2, 0.5, 0.8, 0.9, 1.0, 1.1, 1.4, 1.8, 2.2)
+    fitted = fit_sigmoid(points, "arc")
+    assert fitted.floor == pytest.approx(0.25, abs=1e-5)
+    assert fitted.height == pytest.approx(0.5, abs=1e-5)
+    assert fitted.steepness == pytest.approx(4.0, abs=1e-3)
+    assert fitted.middle == pytest.approx(1.0, abs=1e-4)
+
+
+def test_no_accuracy_exceeds_one() -> None:
+    points = points_of(AccuracySigmoid(0.25, 0.9, 4.0, 0.6), 0.8, 0.9, 1.0, 1.1, 1.4, 1.8)
+    fitted = fit_sigmoid(points, "arc")
+    assert fitted.floor + fitted.height <= 1 + 1e-12
+
+
+def test_both_steps_by_hand() -> None:
+    law = LossLaw("bits", 0.5, 2.0, 0.5, 4.0, 0.5, unit="bits-per-byte")
+    both = TwoStepLaw(law, SIGMOID)
+    assert law.loss(64, 256) == 1.0
+    assert both.accuracy(64, 256) == 0.5
+
+
+def test_noise_is_pooled_over_runs() -> None:
+    """Squares 2 x 0.01^2 and 2 x 0.03^2 over 2 + 2 degrees of freedom."""
+    points = [
+        TaskPoint("a", 1.0, 0.5, (0.49, 0.50, 0.51)),
+        TaskPoint("b", 1.1, 0.4, (0.37, 0.40, 0.43)),
+        TaskPoint("c", 1.2, 0.3, (0.0, 1.0)),
+    ]
+    assert noise_of_last_checkpoints(points) == pytest.approx(math.sqrt(0.002 / 4))
+    assert noise_of_last_checkpoints(points[2:]) is None
+    assert accuracy_range(points) == pytest.approx(0.2)
+
+
+def test_noise_above_the_difference_is_refused() -> None:
+    points = [
+        replace(point, last_accuracies=(0.2, 0.5, 0.8))
+        for point in points_of(SIGMOID, 0.9, 0.95, 1.0, 1.05, 1.1)
+    ]
+    with pytest.raises(RequirementError) as raised:
+        fit_sigmoid(points, "arc")
+    assert raised.value.exit_code == 3
+    assert str(raised.value) == (
+        "arc: accuracy is not predicted:\n"
+        f"  - the models' accuracies differ by {accuracy_range(points):.4f}, the noise over the last "
+        "checkpoints of a run is 0.3000: score more questions, or larger models"
+    )
+
+
+def test_too_few_models_without_checkpoints_are_refused_for_both() -> None:
+    points = [replace(point, last_accuracies=()) for point in points_of(SIGMOID, 0.9, 1.0)]
+    with pytest.raises(RequirementError) as raised:
+        fit_sigmoid(points, "arc")
+    assert str(raised.value).splitlines()[1:] == [
+        "  - 2 models are scored, at least 5 are needed: score more of them",
+        "  - no run has 3 scored checkpoints at its end, so the noise is not known: score the last "
+        "checkpoints of the runs",
+    ]
