@@ -31,7 +31,11 @@ class UnitOption(StrEnum):
 @study.command("fit")
 def fit_laws(
     points: Annotated[
-        Path, typer.Argument(metavar="POINTS.CSV", help="Table of trained models, a line each.")
+        Path,
+        typer.Argument(
+            metavar="STUDY.YAML|POINTS.CSV",
+            help="A study, or anybody's table of trained models, a line each.",
+        ),
     ],
     *,
     # What the table holds, and which of it is used.
@@ -67,9 +71,10 @@ def fit_laws(
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to a table, with intervals; say what is not known."""
     from pipeline.cli.study.fit_view import FitQuestion, show_fits
+    from pipeline.cli.study.opened_study import table_of_points
 
     question = FitQuestion(
-        points=points,
+        points=table_of_points(points),
         unit=unit.value,
         leave_out=leave_out or [],
         drop_highest=drop_highest,
@@ -85,7 +90,9 @@ def fit_laws(
 def compare_laws(
     tables: Annotated[
         list[Path],
-        typer.Argument(metavar="A.CSV B.CSV [C.CSV]...", help="Tables of two procedures."),
+        typer.Argument(
+            metavar="A B [C]...", help="Studies, or tables of points, of two procedures or more."
+        ),
     ],
     *,
     unit: Annotated[
@@ -106,6 +113,8 @@ def compare_laws(
 ) -> None:
     """Tell which procedure has the lower loss from which compute on, and where that is not known."""
     from pipeline.cli.study.laws_compared import CompareQuestion, show_law_comparison
+    from pipeline.cli.study.opened_study import table_of_points
 
-    question = CompareQuestion(tables, unit.value, count, resamples, seed)
+    paths = [table_of_points(path) for path in tables]
+    question = CompareQuestion(paths, unit.value, count, resamples, seed)
     show_law_comparison(question, as_json=json)
