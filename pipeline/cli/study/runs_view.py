@@ -108,9 +108,9 @@ def _show_grid(opened: OpenedStudy, options: RunOptions) -> None:
         _plan(run, queued, opened.study, options)
         for run, queued in zip(opened.runs, opened.queued(), strict=True)
     ]
-    table = _table("run", "N", "D", "D/N", "C", "steps", "batch", "epochs", "device-h", "begins")
+    table = _table("run", "N", "D", "D/N", "C", "steps", "batch", "epochs", "device-h", "")
     for run, plan in zip(opened.runs, plans, strict=True):
-        begins = "" if run.trunk is None else f"at step {run.first_step - 1:,} of {run.trunk}"
+        begins = "" if run.trunk is None else f"branches at step {run.first_step - 1:,}"
         repeated = epochs.get(run.name)
         table.add_row(
             run.name,
