@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from pipeline.cluster.stop_request import StopRequest
-from pipeline.cluster.study.local_runs import LocalRuns, Share, rank_overrides
+from pipeline.cluster.study.local_runs import LocalRuns, Share, longest_first, rank_overrides
 from pipeline.cluster.study.queue import QueuedRun, RunState, StudyProgress, progress_of
 from pipeline.store.layout import RunFolder, manifest_path
 from pipeline.store.lease import Lease
@@ -215,3 +216,12 @@ def test_as_many_ranks_as_divide_the_batch(
         f"launch.ranks={used}",
         f"batch.micro_batch_sequences={micro}",
     ]
+
+
+def test_of_equal_work_the_run_of_more_steps_comes_first(tmp_path: Path) -> None:
+    trunk = replace(queued(tmp_path, "trunk", 1e12), steps=100)
+    small = replace(queued(tmp_path, "small", 1.1e12), steps=5000)
+    large = replace(queued(tmp_path, "large", 8e12), steps=10)
+    branch = queued(tmp_path, "branch", 9e13, trunk)
+    order = sorted([branch, trunk, small, large], key=longest_first)
+    assert [run.name for run in order] == ["large", "small", "trunk", "branch"]
