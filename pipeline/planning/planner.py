@@ -8,16 +8,13 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.sites import Site
 from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, model_facts
-from pipeline.planning.calibration import (
-    RunFigures,
-    calibrated_rates,
-    refuse_other_runs,
-    run_figures,
-)
+from pipeline.planning.calibration import calibrated_rates
+from pipeline.planning.comparable_runs import refuse_other_runs
 from pipeline.planning.disk_use import data_size
 from pipeline.planning.loss_fit import CHINCHILLA_REFIT
 from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
+from pipeline.planning.run_figures import RunFigures, run_figures
 from pipeline.planning.run_setting import (
     measured_data,
     overlaps_communication,
@@ -76,7 +73,11 @@ def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) ->
     noise_scale = None
     if figures:
         refuse_other_runs(
-            figures, allocation.hardware_name, config.precision.dtype, facts.parameters
+            figures,
+            allocation.hardware_name,
+            hardware,
+            setting,
+            facts.parameters,
         )
         rates = calibrated_rates(rates, figures, hardware)
         noise_scale = _noise_scale(figures)
