@@ -77,7 +77,7 @@ def show_published_runs(
             name=question.run_file.stem,
             flops=plan.model.total_flops,
             year=today.year + (today.timetuple().tm_yday - 1) / 365,
-            gpu_hours=plan.time.device_hours,
+            gpu_hours=None if plan.predicted_time is None else plan.time.device_hours,
         )
     show_published(planned, as_json, page)
 
@@ -98,12 +98,14 @@ def plan_as_json(plan: Plan) -> dict[str, object]:
     """Return a plan as JSON values, with what follows from its fields."""
     values = asdict(plan)
     values["allocation"]["hardware"] = plan.allocation.hardware.model_dump(mode="json")
+    values["time"] = values.pop("predicted_time")
+    time = plan.predicted_time
     return {
         **values,
         "total_flops": plan.model.total_flops,
         "tokens_per_parameter": plan.model.tokens_per_parameter,
-        "step_seconds": plan.time.step.total,
-        "efficiency": plan.time.step.efficiency,
+        "step_seconds": None if time is None else time.step.total,
+        "efficiency": None if time is None else time.step.efficiency,
         "disk_bytes_at_most": plan.disk.most,
         "run_bytes_at_the_end": plan.disk.run_at_the_end,
     }
@@ -201,17 +203,24 @@ def _print_memory(plan: Plan) -> None:
         if fitting:
             best = fastest_that_fits(fitting)
             assert best is not None
-            mark = " (fastest)" if best is fastest else ""
             row += [
                 str(best.micro_batch_sequences),
                 human_bytes(best.device_bytes),
-                f"{best.step_seconds:.3g}{mark}",
+                _step_text(best, best is fastest),
             ]
         else:
             row += ["none", "", ""]
         table.add_row(*row)
     console.print()
     print_wide(table, TABLE_WIDTH)
+
+
+def _step_text(case: MemoryCase, is_fastest: bool) -> str:
+    if case.step_seconds is None:
+        return "not predicted"
+    if is_fastest:
+        return f"{case.step_seconds:.3g} (fastest)"
+    return f"{case.step_seconds:.3g}"
 
 
 def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
@@ -224,12 +233,22 @@ def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
 
 def _print_time(plan: Plan) -> None:
     # Steps.
-    time = plan.time
-    step = time.step
     _heading("time")
+    time = plan.predicted_time
+    if time is None:
+        _line(
+            "step",
+            "not predicted: states are in host memory, and no rate tells how long they take to "
+            "move; --from RUN takes that of a run that does so",
+        )
+        return
+    step = time.step
+    waiting = ""
+    if step.host:
+        waiting = f"{step.host:.3g} waiting for the host + "
     _line(
         "step",
-        f"{step.total:.3g} s = {step.compute:.3g} computing + {step.communication:.3g} "
+        f"{step.total:.3g} s = {step.compute:.3g} computing + {waiting}{step.communication:.3g} "
         f"communication + {step.per_device:.3g} growing with devices",
     )
     _line("tokens a second", f"{short(time.tokens_per_second)} in {time.steps:,} steps")
@@ -320,8 +339,9 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
     remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
     if fastest is not None:
         recompute = str(fastest.recomputes).lower()
+        what = "would fit" if fastest.step_seconds is None else "the fastest that fits"
         remedy = (
-            f"the fastest that fits: a template of ZeRO stage {fastest.zero_stage}, "
+            f"{what}: a template of ZeRO stage {fastest.zero_stage}, "
             f"batch.micro_batch_sequences = {fastest.micro_batch_sequences}, "
             f"train.activation_checkpointing = {recompute}"
         )

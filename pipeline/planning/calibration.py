@@ -16,7 +16,7 @@ from pipeline.planning.plan import (
 )
 from pipeline.planning.rates import PlanRates, Rate
 from pipeline.planning.run_figures import RunFigures
-from pipeline.planning.step_time import communication
+from pipeline.planning.step_time import communication, micro_batches
 from pipeline.tokens.indexed_dataset import token_dtype
 
 MOST_SHARE = 1.0
@@ -39,6 +39,14 @@ def calibrated_rates(
         share = calibrated(fitted)
     rates = replace(assumed, per_device_share=share)
     rates = replace(rates, mfu=calibrated(_mfu(last, rates, hardware)))
+
+    # A step at ZeRO stage 3 shows the longest time that its hooks can take.
+    if last.setting.zero_stage == 3:
+        computing = _computing(last, share.value, rates.overlap.value, hardware)
+        tokens = last.config.batch.global_batch_tokens
+        longest = computing / (last.facts.size.layers * micro_batches(last.setting, tokens))
+        if longest < rates.zero_3_host_seconds.value:
+            rates = replace(rates, zero_3_host_seconds=calibrated(longest))
 
     # Validations.
     if last.validation_seconds is not None:

@@ -27,7 +27,7 @@ from pipeline.planning.job_chain import JobChain, chain_of_jobs
 from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
 from pipeline.planning.rates import PlanRates, Rate
-from pipeline.planning.step_time import StepTime, communication, step_time
+from pipeline.planning.step_time import StepTime, communication, micro_batches, step_time
 
 GIB = 2**30
 FLOPS_FORMULA = "6 N + 12 L d T"
@@ -134,10 +134,17 @@ class Plan:
     rates: PlanRates
     model: ModelCost
     memory: MemoryPlan
-    time: TimePlan
+    predicted_time: TimePlan | None
+    """None where no rate tells the time of a step: states in host memory, and no run with them."""
     disk: DiskUse
     data: DataPlan
     batch: BatchPlan
+
+    @property
+    def time(self) -> TimePlan:
+        """The predicted time, for callers that have refused a plan without one."""
+        assert self.predicted_time is not None, "a plan without time is refused before"
+        return self.predicted_time
 
 
 def make_plan(
@@ -160,7 +167,9 @@ def make_plan(
     model = _model_cost(config, facts, fit)
     memory = _memory(model, setting, allocation, rates)
     disk = _disk(config, setting, facts, data, rates)
-    time = _time(config, model, setting, allocation, rates, disk)
+    time = None
+    if is_step_predicted(setting, allocation.hardware, rates):
+        time = _time(config, model, setting, allocation, rates, disk)
     prepare, tokenize = data_core_hours(data.text_bytes, rates)
     batch = _batch(config, model, noise_scale)
     return Plan(allocation, rates, model, memory, time, disk, DataPlan(prepare, tokenize), batch)
@@ -213,11 +222,20 @@ def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossFit) -> ModelCost
     )
 
 
+def is_step_predicted(setting: MemorySetting, hardware: Hardware, rates: PlanRates) -> bool:
+    """Tell whether the rates hold for a run's step.
+
+    Where a GPU's states are in host memory, only a run of the same kind tells how long they take to
+    move and how long the host's optimizer takes.
+    """
+    is_offloaded = any(setting.offloads) and not hardware.is_cpu
+    return not is_offloaded or rates.mfu.kind == "calibrated"
+
+
 def _step(
-    per_token: float,
+    facts: ModelFacts,
     tokens: float,
     setting: MemorySetting,
-    parameters: int,
     allocation: Allocation,
     rates: PlanRates,
 ) -> StepTime:
@@ -226,16 +244,27 @@ def _step(
     peak = hardware.peak_flops(setting.dtype)
     if peak is None:
         raise ValueError(f"{hardware.description} does not compute in {setting.dtype}")
+    per_token = flops_per_token(facts, setting.sequence_length)
     compute = per_token * tokens / allocation.devices / (peak * rates.mfu.value)
     # Recomputing adds a forward pass to the two passes, which are three times as much.
     if setting.activation_checkpointing:
         compute *= 1 + 1 / BACKWARD_AND_FORWARD
     sent = communication(
-        parameters, setting, tokens, hardware, allocation.nodes, rates.overlap.value
+        facts.parameters, setting, tokens, hardware, allocation.nodes, rates.overlap.value
     )
-    per_device = rates.per_device_share.value * compute
+    # The hooks of ZeRO 3 run on the host, once for each layer of a micro-batch.
+    host = 0.0
+    if setting.zero_stage == 3:
+        layers = facts.size.layers * micro_batches(setting, tokens)
+        host = layers * rates.zero_3_host_seconds.value
     return step_time(
-        compute, sent.wire_bytes, sent.bandwidth, sent.overlap, per_device, allocation.devices
+        compute,
+        sent.wire_bytes,
+        sent.bandwidth,
+        sent.overlap,
+        rates.per_device_share.value * compute,
+        allocation.devices,
+        host_seconds=host,
     )
 
 
@@ -260,11 +289,10 @@ def _memory(
             parts.append(MemoryPart("beside what is predicted", beside))
         return parts
 
-    def seconds_of(changed: MemorySetting) -> float:
-        step = _step(
-            model.flops_per_token, tokens_of_step, changed, facts.parameters, allocation, rates
-        )
-        return step.total
+    def seconds_of(changed: MemorySetting) -> float | None:
+        if not is_step_predicted(changed, hardware, rates):
+            return None
+        return _step(facts, tokens_of_step, changed, allocation, rates).total
 
     # The run's own setting, and all others.
     own = MemoryCase.of(setting, parts_of(setting), free, seconds_of(setting))
@@ -307,10 +335,9 @@ def _time(
     rates: PlanRates,
     disk: DiskUse,
 ) -> TimePlan:
-    parameters = model.facts.parameters
 
     def step_of(tokens: float) -> StepTime:
-        return _step(model.flops_per_token, tokens, setting, parameters, allocation, rates)
+        return _step(model.facts, tokens, setting, allocation, rates)
 
     # Steps, with the batch's ramp.
     steps_seconds = sum(count * step_of(tokens).total for count, tokens in config.step_plan.sizes())

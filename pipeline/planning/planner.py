@@ -104,12 +104,21 @@ def plan_on_site(
 ) -> Plan:
     """Return the plan of a run on some nodes of a site, in jobs of a time limit.
 
-    `runs` calibrate it. Raises ConfigError where a job would be over before its first step.
+    `runs` calibrate it. Raises ConfigError where the time of a step is not predicted, and where a
+    job would be over before its first step.
     """
     hardware = site.devices.model_copy(update={"devices_per_node": site.ranks_per_node})
     devices = nodes * site.ranks_per_node
     allocation = Allocation(site.hardware, hardware, nodes, devices, job_seconds / 3600)
     plan = plan_run(on_allocation(config, allocation), allocation, runs)
+    if plan.predicted_time is None:
+        raise ConfigError(
+            [
+                f"deepspeed = {config.deepspeed}: how long a step takes with states in host memory "
+                "is not predicted, so neither is the number of jobs; give a run that did so "
+                "(--from RUN), or choose a template without offloading"
+            ]
+        )
     if plan.time.chain is None:
         raise ConfigError(
             [

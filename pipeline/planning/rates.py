@@ -31,6 +31,8 @@ class PlanRates:
     """Share of computing during which a device can communicate."""
     per_device_share: Rate
     """What each further device adds to a step, as a share of its computing."""
+    zero_3_host_seconds: Rate
+    """Time of the host for each layer and micro-batch at ZeRO stage 3, whose hooks gather weights."""
     lost_time: Rate
     """Wall time of devices / time of the steps that count, start-ups and last saves aside."""
     validation_factor: Rate
@@ -60,6 +62,10 @@ class PlanRates:
         return replace(self, mfu=mfu)
 
 
+ZERO_3_HOST_SECONDS = 262_144 / 108_239 / (8 * 12)
+"""GPT-3 125M at ZeRO 3 on one H200, compiled: 262,144 tokens a step, 108,239 tokens a second, 8
+micro-batches of 12 layers: 25 ms. At ZeRO 1 such a step takes 0.56 s, here 2.42 s.
+Source: `pipeline/benchmarks/README.md`."""
 SCALING = "llm-foundry's throughput tables (mosaicml/llm-foundry@8c8dd48f): 8 to 512 H100"
 
 
@@ -78,10 +84,16 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
     share = 0.0
     if overlaps:
         share = 2 / 3
+    host = assumed(
+        ZERO_3_HOST_SECONDS, "GPT-3 125M at ZeRO 3 on one H200 (pipeline/benchmarks/README.md)"
+    )
+    if hardware.is_cpu:
+        host = assumed(0, "ranks on CPUs wait for no other processor")
     return PlanRates(
         mfu=assumed(hardware.assumed_mfu, f"hardware {name}"),
         overlap=assumed(share, "the backward pass, where the template has overlap_comm"),
         per_device_share=assumed(2e-4, SCALING),
+        zero_3_host_seconds=host,
         lost_time=assumed(1.1, "Llama 3's 90 % of the time in training (arXiv:2407.21783)"),
         validation_factor=assumed(1.0, "a forward pass is as fast as in training"),
         start_up_seconds=assumed(300, "start of a large job; a small one takes 30 s"),

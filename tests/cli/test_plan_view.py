@@ -1,6 +1,7 @@
 """`pipeline plan`: what it prints, and what it refuses."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,27 @@ def test_json_has_what_follows_too(make_run: MakeRun, capsys: pytest.CaptureFixt
         found["model"]["flops_per_token"] * found["model"]["train_tokens"]
     )
     assert found["step_seconds"] > 0
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_times_that_nothing_predicts_are_not_shown(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 240)
+    settings = ["launch.ranks=2", "deepspeed=zero3_offload", "optimizer.kind=adamw"]
+    run_file = make_run()
+    plan(run_file, *settings)
+    text = capsys.readouterr().out
+    assert "\n  step                     not predicted: states are in host memory, " in text
+    assert "--from RUN takes that of a run that does so\n" in text
+    assert "GPU-hours" not in text
+    assert "(fastest)" not in text
+    plan(run_file, *settings, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["time"], found["step_seconds"], found["efficiency"]) == (None, None, None)
+    # ZeRO 3 on the devices is predicted, with what its hooks take.
+    plan(run_file, "launch.ranks=2", "deepspeed=zero3")
+    assert re.search(r"computing \+ [\d.]+ waiting for the host \+", capsys.readouterr().out)
 
 
 @pytest.mark.ranks  # a process of its own looks at the model

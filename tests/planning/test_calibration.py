@@ -67,6 +67,24 @@ def test_rates_of_a_run_by_hand(figures: RunFigures) -> None:
     assert found.validation_factor.kind == "assumed"
 
 
+def test_a_run_at_zero_3_shows_the_longest_time_of_its_hooks(figures: RunFigures) -> None:
+    """Four micro-batches of two layers: an eighth of the step's computing at most."""
+    computing = 256 * (6e6 + 19_200) / 1e12
+    wire = 3 * 4 * 0.75 * 2e6 / 10e9
+    at_3 = replace(
+        figures,
+        setting=replace(figures.setting, zero_stage=3),
+        peak_bytes=1,
+        step_seconds=computing + wire,
+    )
+    found = calibrated_rates(rates(), [at_3], HARDWARE)
+    assert found.mfu.value == pytest.approx(0.5)
+    assert found.zero_3_host_seconds.value == pytest.approx(computing / 8)
+    assert found.zero_3_host_seconds.kind == "calibrated"
+    slow = calibrated_rates(rates(zero_3_host_seconds=computing / 10), [at_3], HARDWARE)
+    assert slow.zero_3_host_seconds.kind == "assumed"
+
+
 def test_validations_are_calibrated_beside_their_flops(figures: RunFigures) -> None:
     """64 sequences of 8 tokens of one source, a quarter on each device, forward only."""
     expected = 64 * 8 / 4 * (6e6 + 19_200) / 3 / 1e12
