@@ -285,7 +285,11 @@ def _print_disk(plan: Plan) -> None:
         "documents",
         f"{human_bytes(data.document_bytes)} for {human_bytes(data.text_bytes)} of text",
     )
-    _line("tokens", f"{human_bytes(data.token_bytes)} for {data.tokens:,.0f} tokens")
+    existing = ""
+    if data.tokens > data.text_tokens:
+        existing = f"; {data.tokens - data.text_tokens:,.0f} exist already, and are not copied"
+    made = f"{human_bytes(data.token_bytes)} for {data.text_tokens:,.0f} tokens"
+    _line("tokens", made + existing)
     _line(
         "checkpoints",
         f"{disk.most_checkpoints:,} of {human_bytes(disk.checkpoint)} at a time, "
@@ -295,10 +299,8 @@ def _print_disk(plan: Plan) -> None:
     _line("at most", human_bytes(disk.most))
     copy = sum(part.host for part in plan.memory.own.parts)
     _line("host memory", f"{human_bytes(copy)} for each device")
-    _line(
-        "core-hours of data",
-        f"{plan.data.prepare_core_hours:.3g} prepare, {plan.data.tokenize_core_hours:.3g} tokenize",
-    )
+    hours = [f"{hours:.3g} {stage}" for stage, hours in plan.data.of_stages().items()]
+    _line("core-hours of data", ", ".join(hours) or "none: there is no text to read")
 
 
 def _print_batch(plan: Plan) -> None:

@@ -173,10 +173,10 @@ def _with_data(
     rates: PlanRates, data: DataSize, vocabulary: int, calibrated: Callable[[float], Rate]
 ) -> PlanRates:
     """Return the rates with the sizes of a corpus that was made."""
-    ids = data.tokens * token_dtype(vocabulary).itemsize
+    ids = data.text_tokens * token_dtype(vocabulary).itemsize
     return replace(
         rates,
-        text_bytes_per_token=calibrated(data.text_bytes / data.tokens),
+        text_bytes_per_token=calibrated(data.text_bytes / data.text_tokens),
         document_bytes_per_text_byte=calibrated(data.document_bytes / data.text_bytes),
         token_extra_share=calibrated(data.token_bytes / ids - 1),
     )

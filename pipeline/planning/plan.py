@@ -22,7 +22,8 @@ from pipeline.engine.memory import (
     memory_parts,
 )
 from pipeline.model.model_facts import ModelFacts
-from pipeline.planning.disk_use import DataSize, DiskUse, data_core_hours
+from pipeline.planning.data_stages import DataPlan, data_core_hours
+from pipeline.planning.disk_use import DataSize, DiskUse
 from pipeline.planning.job_chain import JobChain, chain_of_jobs
 from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
@@ -119,14 +120,6 @@ class BatchPlan:
 
 
 @dataclass(frozen=True)
-class DataPlan:
-    """The data stages."""
-
-    prepare_core_hours: float
-    tokenize_core_hours: float
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a run costs."""
 
@@ -138,6 +131,7 @@ class Plan:
     """None where no rate tells the time of a step: states in host memory, and no run with them."""
     disk: DiskUse
     data: DataPlan
+    """Core-hours of the data stages."""
     batch: BatchPlan
 
     @property
@@ -170,9 +164,9 @@ def make_plan(
     time = None
     if is_step_predicted(setting, allocation.hardware, rates):
         time = _time(config, model, setting, allocation, rates, disk)
-    prepare, tokenize = data_core_hours(data.text_bytes, rates)
+    stages = data_core_hours(config, data, rates)
     batch = _batch(config, model, noise_scale)
-    return Plan(allocation, rates, model, memory, time, disk, DataPlan(prepare, tokenize), batch)
+    return Plan(allocation, rates, model, memory, time, disk, stages, batch)
 
 
 def _batch(config: RunConfig, model: ModelCost, noise_scale: Rate | None) -> BatchPlan:

@@ -10,17 +10,16 @@ from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.planning.calibration import calibrated_rates
 from pipeline.planning.comparable_runs import refuse_other_runs
-from pipeline.planning.disk_use import data_size
+from pipeline.planning.data_stages import with_tokenizer_rates
 from pipeline.planning.loss_fit import CHINCHILLA_REFIT
 from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_figures import RunFigures, run_figures
 from pipeline.planning.run_setting import (
-    measured_data,
     overlaps_communication,
+    planned_data,
     setting_on_devices,
 )
-from pipeline.store.layout import data_folder
 
 
 def allocation_of(
@@ -68,6 +67,7 @@ def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) ->
 
     # The rates: assumed, and what runs tell.
     rates = assumed_rates(hardware, allocation.hardware_name, overlaps_communication(config))
+    rates = with_tokenizer_rates(rates, config)
     rates = with_all_attention(rates, hardware, facts, config.data.sequence_length)
     figures = [run_figures(path) for path in runs]
     noise_scale = None
@@ -83,10 +83,7 @@ def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) ->
         noise_scale = _noise_scale(figures)
 
     # The data: as large as they are, where they are there.
-    tokens = config.step_plan.total_tokens
-    data = measured_data(data_folder(config))
-    if data is None:
-        data = data_size(tokens, facts.shape.vocabulary, rates)
+    data = planned_data(config, facts.shape.vocabulary, rates)
     return make_plan(
         config,
         facts,
@@ -116,7 +113,7 @@ def plan_on_site(
             [
                 f"deepspeed = {config.deepspeed}: how long a step takes with states in host memory "
                 "is not predicted, so neither is the number of jobs; give a run that did so "
-                "(--from RUN), or choose a template without offloading"
+                "(--from RUN) or the hours of training (--hours), or choose a template without offloading"
             ]
         )
     if plan.time.chain is None:

@@ -55,7 +55,10 @@ class PlanRates:
     token_extra_share: Rate
     """Size of index files beside the token ids, as a share of the ids."""
     prepare_bytes_per_core_second: Rate
+    learn_bytes_per_core_second: Rate
+    """Text of the sample from which a vocabulary is learned."""
     tokenize_bytes_per_core_second: Rate
+    pack_tokens_per_core_second: Rate
 
     def with_mfu(self, mfu: Rate) -> "PlanRates":
         """Return the rates with another utilisation."""
@@ -110,5 +113,9 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
         prepare_bytes_per_core_second=assumed(
             120e6, "`prepare` on one core, compressed JSON lines"
         ),
-        tokenize_bytes_per_core_second=assumed(40e6, "`tokenize` on one core, SentencePiece"),
+        learn_bytes_per_core_second=assumed(1.8e6, "`train-tokenizer`, SentencePiece BPE"),
+        tokenize_bytes_per_core_second=assumed(42e6, "`tokenize` on one core, SentencePiece BPE"),
+        pack_tokens_per_core_second=assumed(
+            660e6, "`pack` on one core (pipeline/sampling/README.md)"
+        ),
     )
