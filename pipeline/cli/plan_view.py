@@ -4,7 +4,7 @@ Writes nothing but what the checks keep in data_dir. Imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
@@ -13,9 +13,18 @@ from pipeline.cli.start_checks import refuse_mistakes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
-from pipeline.logs import console, counted_noun, human_bytes, print_json, print_wide, short
+from pipeline.logs import (
+    binary_bytes,
+    console,
+    counted_noun,
+    human_bytes,
+    print_json,
+    print_wide,
+    short,
+)
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
-from pipeline.planning.plan import FLOPS_FORMULA, Plan
+from pipeline.planning.plan import FLOPS_FORMULA, GIB, MemoryPlan, Plan
+from pipeline.planning.plan_json import plan_as_json
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
 from pipeline.planning.published import PlannedPoint
 from pipeline.planning.rates import Rate
@@ -25,6 +34,14 @@ NAMES_WIDTH = 24
 """Columns of the names of figures."""
 TABLE_WIDTH = 96
 """Columns of the memory table: a narrower terminal breaks lines rather than words."""
+MEMORY_COLUMNS = (
+    "ZeRO",
+    "recompute",
+    "micro-batch 1",
+    "largest micro-batch that fits",
+    "memory",
+    "step, s",
+)
 PETAFLOP_DAY = 1e15 * 86_400
 
 
@@ -94,23 +111,6 @@ def _checked_plan(
     return plan_run(config, allocation, question.runs), config
 
 
-def plan_as_json(plan: Plan) -> dict[str, object]:
-    """Return a plan as JSON values, with what follows from its fields."""
-    values = asdict(plan)
-    values["allocation"]["hardware"] = plan.allocation.hardware.model_dump(mode="json")
-    values["time"] = values.pop("predicted_time")
-    time = plan.predicted_time
-    return {
-        **values,
-        "total_flops": plan.model.total_flops,
-        "tokens_per_parameter": plan.model.tokens_per_parameter,
-        "step_seconds": None if time is None else time.step.total,
-        "efficiency": None if time is None else time.step.efficiency,
-        "disk_bytes_at_most": plan.disk.most,
-        "run_bytes_at_the_end": plan.disk.run_at_the_end,
-    }
-
-
 def _print_plan(plan: Plan, config: RunConfig) -> None:
     allocation = plan.allocation
     console.print(
@@ -119,7 +119,7 @@ def _print_plan(plan: Plan, config: RunConfig) -> None:
         f"{config.precision.dtype}"
     )
     _print_model(plan)
-    _print_memory(plan)
+    _print_memory(plan.memory)
     _print_time(plan)
     _print_disk(plan)
     _print_batch(plan)
@@ -144,9 +144,11 @@ def _print_model(plan: Plan) -> None:
         f"{facts.parameters:,} = {facts.embedding_parameters:,} embedding + "
         f"{facts.parameters - facts.embedding_parameters:,} others",
     )
-    _line("multiplying (N)", f"{facts.size.parameters:,}")
     if facts.is_mixture:
-        _line("active for a token", f"{facts.active_parameters:,}")
+        _line("multiplying", f"{facts.size.parameters:,}")
+        _line("active for a token (N)", f"{facts.active_parameters:,}")
+    else:
+        _line("multiplying (N)", f"{facts.size.parameters:,}")
 
     # Compute, and what it buys.
     _line("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
@@ -166,50 +168,39 @@ def _print_model(plan: Plan) -> None:
     _line("predicted loss", f"{loss}; {model.fit.name}")
 
 
-def _print_memory(plan: Plan) -> None:
+def _print_memory(memory: MemoryPlan) -> None:
+    """Print each part of the run's own memory, and what fits by ZeRO stage and recomputation."""
     from rich.table import Table
 
-    memory = plan.memory
     own = memory.own
     _heading("memory of a device")
     for part in own.parts:
-        text = human_bytes(part.device)
+        text = binary_bytes(part.device)
         if part.host:
-            text = f"{human_bytes(part.host)} on the host"
+            text = f"{binary_bytes(part.host)} on the host"
         _line(part.name, text)
     verdict = "fits" if own.fits else "does not fit"
     _line(
-        "sum, as the run file has it",
-        f"{human_bytes(own.device_bytes)} of {human_bytes(memory.free.device)}: {verdict}",
+        "sum",
+        f"{binary_bytes(memory.needed(own))} of {binary_bytes(memory.free.device)}, as the run "
+        f"file has it: {verdict}",
     )
 
     # The largest micro-batch that fits, for each way to execute the run.
-    table = Table(
-        "ZeRO",
-        "recompute",
-        "micro-batch 1",
-        "largest micro-batch that fits",
-        "memory",
-        "step, s",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+    table = Table(*MEMORY_COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     fastest = fastest_that_fits(memory.cases)
     for group in _groups(memory.cases):
-        fitting = [case for case in group if case.fits]
         row = [str(group[0].zero_stage), "yes" if group[0].recomputes else "no"]
-        row.append(human_bytes(group[0].device_bytes))
-        if fitting:
-            best = fastest_that_fits(fitting)
-            assert best is not None
+        row.append(binary_bytes(memory.needed(group[0])))
+        best = fastest_that_fits(group)
+        if best is None:
+            row += ["none", "", ""]
+        else:
             row += [
                 str(best.micro_batch_sequences),
-                human_bytes(best.device_bytes),
+                binary_bytes(memory.needed(best)),
                 _step_text(best, best is fastest),
             ]
-        else:
-            row += ["none", "", ""]
         table.add_row(*row)
     console.print()
     print_wide(table, TABLE_WIDTH)
@@ -252,11 +243,12 @@ def _print_time(plan: Plan) -> None:
         f"communication + {step.per_device:.3g} growing with devices",
     )
     _line("tokens a second", f"{short(time.tokens_per_second)} in {time.steps:,} steps")
-    _line(
-        "training",
-        f"{_hours(time.steps_seconds)} of steps, {_hours(time.validation_seconds)} validation, "
-        f"{_hours(time.saves_seconds)} waiting for saves",
-    )
+    parts = [f"{_hours(time.steps_seconds)} of steps"]
+    if time.validation_seconds:
+        parts.append(f"{_hours(time.validation_seconds)} validation")
+    if time.saves_seconds:
+        parts.append(f"{_hours(time.saves_seconds)} waiting for saves")
+    _line("training", ", ".join(parts))
     _line(
         "wall time",
         f"{_hours(time.wall_seconds)} with time lost (x {plan.rates.lost_time.value:g})",
@@ -273,7 +265,7 @@ def _print_time(plan: Plan) -> None:
             f"{time.chain.overhead_seconds / 60:.1f} min for start-up, margin and save; each waits "
             f"for {counted_noun(plan.allocation.nodes, 'node')}",
         )
-    kind = "rank" if plan.allocation.hardware.is_cpu else "GPU"
+    kind = "device" if plan.allocation.hardware.is_cpu else "GPU"
     _line(f"{kind}-hours", f"{time.device_hours:,.4g}")
 
 
@@ -297,8 +289,7 @@ def _print_disk(plan: Plan) -> None:
     )
     _line("export", human_bytes(disk.export))
     _line("at most", human_bytes(disk.most))
-    copy = sum(part.host for part in plan.memory.own.parts)
-    _line("host memory", f"{human_bytes(copy)} for each device")
+    _line("host memory", f"{binary_bytes(plan.memory.own.host_bytes)} for each device")
     hours = [f"{hours:.3g} {stage}" for stage, hours in plan.data.of_stages().items()]
     _line("core-hours of data", ", ".join(hours) or "none: there is no text to read")
 
@@ -317,7 +308,20 @@ def _print_batch(plan: Plan) -> None:
 
 
 def _print_rates(plan: Plan) -> None:
-    _heading("what these numbers rest on")
+    _heading("what these numbers rest on, besides the run file")
+    hardware = plan.allocation.hardware
+    dtype = plan.memory.dtype
+    peak = hardware.peak_flops(dtype)
+    assert peak is not None, "a plan was made for this format"
+    source = f"assumed: hardware {plan.allocation.hardware_name}"
+    for name, value in (
+        (f"peak TFLOP/s in {dtype}", peak / 1e12),
+        ("memory of a device, GiB", plan.memory.free.device / GIB),
+        ("memory of a host, GiB", hardware.host_memory_gib),
+        ("link in a node, GB/s", hardware.link_gb_per_second),
+        ("network of a device, GB/s", hardware.network_gb_per_second),
+    ):
+        console.print(f"  {name:31} {value:<10.4g} {source}")
     for field in fields(plan.rates):
         rate: Rate = getattr(plan.rates, field.name)
         name = field.name.replace("_", " ")
@@ -327,6 +331,8 @@ def _print_rates(plan: Plan) -> None:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3g} s"
     if seconds < 3600:
         return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:,.4g} h"
@@ -337,6 +343,15 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
     own = plan.memory.own
     if own.fits:
         return
+    if plan.memory.lacks_host_memory:
+        raise ConfigError(
+            [
+                f"memory: the run needs {binary_bytes(own.host_bytes)} of a device's share of "
+                f"{binary_bytes(plan.memory.free.host)} of the host's memory; set "
+                "checkpoint.asynchronous = false or a template without offloading, or plan for "
+                "hosts with more memory"
+            ]
+        )
     fastest = fastest_that_fits(plan.memory.cases)
     remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
     if fastest is not None:
@@ -349,7 +364,7 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
         )
     raise ConfigError(
         [
-            f"memory: the run needs {human_bytes(own.device_bytes)} of a device's "
-            f"{human_bytes(plan.memory.free.device)}; {remedy}"
+            f"memory: the run needs {binary_bytes(plan.memory.needed(own))} of a device's "
+            f"{binary_bytes(plan.memory.free.device)}; {remedy}"
         ]
     )

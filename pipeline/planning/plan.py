@@ -13,6 +13,7 @@ from pipeline.config.hardware import Hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import job_margin_seconds
 from pipeline.engine.memory import (
+    RESERVE,
     WIDTH,
     FreeMemory,
     MemoryPart,
@@ -84,6 +85,20 @@ class MemoryPlan:
     """The run file's own settings."""
     cases: Sequence[MemoryCase]
     free: FreeMemory
+    dtype: str
+    """Number format of weights and matrix products."""
+
+    def needed(self, case: MemoryCase) -> float:
+        """Return the bytes that are compared with a device's: with the host's, where it is one."""
+        if self.free.is_shared:
+            return case.device_bytes + case.host_bytes
+        return case.device_bytes
+
+    @property
+    def lacks_host_memory(self) -> bool:
+        """Whether the run does not fit although the device alone has room."""
+        has_room = self.needed(self.own) <= self.free.device * (1 - RESERVE)
+        return has_room and not self.own.fits
 
 
 @dataclass(frozen=True)
@@ -290,7 +305,7 @@ def _memory(
 
     # The run's own setting, and all others.
     own = MemoryCase.of(setting, parts_of(setting), free, seconds_of(setting))
-    return MemoryPlan(own, memory_grid(setting, free, parts_of, seconds_of), free)
+    return MemoryPlan(own, memory_grid(setting, free, parts_of, seconds_of), free, setting.dtype)
 
 
 def _disk(

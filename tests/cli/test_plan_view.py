@@ -39,6 +39,11 @@ def test_every_number_says_what_it_rests_on(
         assert f"\n{part}\n" in text
     assert "32,928 = 12,288 embedding + 20,640 others" in text
     assert "mfu                             0.42       assumed: hardware h100-sxm" in text
+    assert "peak TFLOP/s in fp32            67         assumed: hardware h100-sxm" in text
+    assert "memory of a device, GiB         80         assumed: hardware h100-sxm" in text
+    assert "network of a device, GB/s       50         assumed: hardware h100-sxm" in text
+    assert re.search(r"\n  sum {22}[\d.]+ MiB of 80.0 GiB, as the run file has it: fits\n", text)
+    assert " 0 min" not in text
     assert "tokens on disk" in text
     assert "measured" in text  # the tokens are there
 
@@ -75,6 +80,34 @@ def test_times_that_nothing_predicts_are_not_shown(
     # ZeRO 3 on the devices is predicted, with what its hooks take.
     plan(run_file, "launch.ranks=2", "deepspeed=zero3")
     assert re.search(r"computing \+ [\d.]+ waiting for the host \+", capsys.readouterr().out)
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_n_of_the_flops_is_the_line_that_says_so(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a mixture of experts N counts the active parameters."""
+    monkeypatch.setattr(console, "width", 120)
+    sizes = (
+        "num_local_experts=4",
+        "num_experts_per_tok=1",
+        "num_key_value_heads=4",
+        "router_aux_loss_coef=0",
+    )
+    experts = [f"model.config.{size}" for size in sizes]
+    settings = ["model.architecture=mixtral", *experts, "optimizer.kind=adamw", "launch.ranks=2"]
+    run_file = make_run()
+    plan(run_file, *settings, as_json=True)
+    facts = json.loads(capsys.readouterr().out)["model"]["facts"]
+    assert facts["active_parameters"] < facts["size"]["parameters"]
+    plan(run_file, *settings)
+    text = capsys.readouterr().out
+    assert f"active for a token (N)   {facts['active_parameters']:,}\n" in text
+    assert f"multiplying              {facts['size']['parameters']:,}\n" in text
+    plan(run_file, "launch.ranks=2")
+    text = capsys.readouterr().out
+    assert "multiplying (N)" in text
+    assert "active" not in text
 
 
 @pytest.mark.ranks  # a process of its own looks at the model
@@ -127,6 +160,16 @@ def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     with pytest.raises(ConfigError, match=r"the fastest that fits: a template of ZeRO stage \d"):
         plan(make_run(), hardware=str(own))
     assert "does not fit" in capsys.readouterr().out
+    own.write_text(own.read_text().replace("memory_gib: 0.0008", "memory_gib: 0.00001"))
+    tiny = tmp_path / "tiny.yaml"
+    own.rename(tiny)  # a file is read once
+    with pytest.raises(ConfigError, match=r"; nothing that DeepSpeed executes fits: use more or l"):
+        plan(make_run(), hardware=str(tiny))
+    no_host = tmp_path / "no_host.yaml"
+    text = tiny.read_text().replace("memory_gib: 0.00001", "memory_gib: 1", 1)
+    no_host.write_text(text.replace("host_memory_gib: 8", "host_memory_gib: 0.00001"))
+    with pytest.raises(ConfigError, match=r"of the host's memory; set checkpoint\.asynchronous"):
+        plan(make_run(), hardware=str(no_host))
 
 
 def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +178,9 @@ def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert "GPT-3 175B" in text
     assert "planned" not in text
+    page = Path("milestones.html")
+    with pytest.raises(UserError, match=r"--page goes with --published: it shows published runs"):
+        show_plan(STAGES, question, as_json=False, page=page)
     with pytest.raises(UserError, match=r"name a run file, as in `pipeline plan run\.yaml`"):
         show_plan(STAGES, question, as_json=False, page=None)
 

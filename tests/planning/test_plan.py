@@ -8,12 +8,12 @@ from plans import HARDWARE, allocation, facts_of
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.engine.memory import MemorySetting, memory_parts, state_parts
+from pipeline.engine.memory import FreeMemory, MemoryPart, MemorySetting, memory_parts, state_parts
 from pipeline.model.shape import rows_at_once
 from pipeline.planning.disk_use import data_size
 from pipeline.planning.loss_fit import LossFit
-from pipeline.planning.memory_grid import fastest_that_fits
-from pipeline.planning.plan import Plan, is_step_predicted, make_plan
+from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
+from pipeline.planning.plan import MemoryPlan, Plan, is_step_predicted, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_setting import setting_on_devices
 
@@ -165,6 +165,23 @@ def test_fp16_at_stage_2_is_2_p_and_18_p_over_k() -> None:
     setting = MemorySetting("fp16", 2, 8, 1, 8, 8, moment_bytes=8.0)
     total = sum(part.device for part in state_parts(1_000_000, setting))
     assert total == 2e6 + 18e6 / 8
+
+
+def test_memory_is_compared_with_what_it_shares() -> None:
+    """A device of 100 bytes and a host of 50, or one memory of 100; 5 % are reserved."""
+    parts = [MemoryPart("a", 60.0), MemoryPart("b", 20.0, 40.0)]
+    apart = FreeMemory(100.0, 50.0, is_shared=False)
+    case = MemoryCase(1, 1, False, parts, apart.fits(parts), 1.0)
+    memory = MemoryPlan(case, [case], apart, "fp32")
+    assert (memory.needed(case), case.fits, memory.lacks_host_memory) == (80, True, False)
+
+    small = FreeMemory(100.0, 41.0, is_shared=False)
+    lacking = MemoryPlan(replace(case, fits=small.fits(parts)), [], small, "fp32")
+    assert lacking.lacks_host_memory
+    shared = FreeMemory(100.0, 100.0, is_shared=True)
+    together = MemoryPlan(replace(case, fits=shared.fits(parts)), [], shared, "fp32")
+    assert together.needed(case) == 120
+    assert (together.own.fits, together.lacks_host_memory) == (False, False)
 
 
 def test_memory_beside_what_is_predicted(config: RunConfig) -> None:
