@@ -23,7 +23,8 @@ from pipeline.logs import (
     short,
 )
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
-from pipeline.planning.plan import FLOPS_FORMULA, GIB, MemoryPlan, Plan
+from pipeline.planning.model_cost import FLOPS_FORMULA
+from pipeline.planning.plan import GIB, MemoryPlan, Plan
 from pipeline.planning.plan_json import plan_as_json
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
 from pipeline.planning.published import PlannedPoint
@@ -85,18 +86,29 @@ def show_plan(
 def show_published_runs(
     stages: Sequence[Stage], question: PlanQuestion, *, as_json: bool, page: Path | None
 ) -> None:
-    """Print published runs, with the planned one among them where a run file is given."""
+    """Print published runs, with the planned one among them where a run file is given.
+
+    Raises ConfigError where that run cannot start, after the runs are printed where its memory does
+    not fit.
+    """
     planned = None
+    plan = None
     if question.run_file is not None:
         plan, _ = _checked_plan(stages, question, question.run_file)
         today = date.today()
+        # A run that cannot start takes no hours.
+        hours = None
+        if plan.memory.own.fits and plan.predicted_time is not None:
+            hours = plan.time.device_hours
         planned = PlannedPoint(
             name=question.run_file.stem,
-            flops=plan.model.total_flops,
+            flops=plan.model.comparable_flops,
             year=today.year + (today.timetuple().tm_yday - 1) / 365,
-            gpu_hours=None if plan.predicted_time is None else plan.time.device_hours,
+            gpu_hours=hours,
         )
     show_published(planned, as_json, page)
+    if plan is not None:
+        refuse_what_does_not_fit(plan)
 
 
 def _checked_plan(

@@ -8,9 +8,9 @@ from pipeline.config.hardware import Hardware
 from pipeline.engine.memory import WIDTH, checkpoint_bytes, logits_at_once, memory_parts
 from pipeline.errors import ConfigError
 from pipeline.planning.disk_use import DataSize
+from pipeline.planning.model_cost import flops_per_token
 from pipeline.planning.plan import (
     BACKWARD_AND_FORWARD,
-    flops_per_token,
     validation_seconds,
     validation_tokens,
 )

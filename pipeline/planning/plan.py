@@ -4,7 +4,6 @@ Pure arithmetic over the run file, the model's facts, the hardware and the plan'
 torch; reads and writes nothing.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,14 +27,11 @@ from pipeline.planning.disk_use import DataSize, DiskUse
 from pipeline.planning.job_chain import JobChain, chain_of_jobs
 from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
+from pipeline.planning.model_cost import ModelCost, flops_per_token, model_cost
 from pipeline.planning.rates import PlanRates, Rate
 from pipeline.planning.step_time import StepTime, communication, micro_batches, step_time
 
 GIB = 2**30
-FLOPS_FORMULA = "6 N + 12 L d T"
-"""FLOPs a token: N multiplying parameters (of a mixture of experts the active ones), L layers, d
-attention heads x their width, T tokens of a sequence. Counts the masked half of attention, too, as
-published figures do."""
 BACKWARD_AND_FORWARD = 3
 """FLOPs of both passes / those of the forward pass."""
 
@@ -49,32 +45,6 @@ class Allocation:
     nodes: int
     devices: int
     hours_per_job: float
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """The model and its compute."""
-
-    facts: ModelFacts
-    train_tokens: int
-    flops_per_token: float
-    """By FLOPS_FORMULA."""
-    loss: float | None
-    """Loss that the fit predicts, in nats a token; None where it is above that of equal
-    probabilities, as for models far smaller than the fit's."""
-    optimal_tokens_per_parameter: float
-    """Tokens a parameter of the fit's optimum for the same compute."""
-    fit: LossFit
-
-    @property
-    def total_flops(self) -> float:
-        """FLOPs of the whole training."""
-        return self.flops_per_token * self.train_tokens
-
-    @property
-    def tokens_per_parameter(self) -> float:
-        """Tokens trained on / all parameters."""
-        return self.train_tokens / self.facts.parameters
 
 
 @dataclass(frozen=True)
@@ -173,7 +143,7 @@ def make_plan(
     measured critical batch in tokens. Raises ValueError where the hardware does not compute in the
     run's number format.
     """
-    model = _model_cost(config, facts, fit)
+    model = model_cost(config, facts, fit)
     memory = _memory(model, setting, allocation, rates)
     disk = _disk(config, setting, facts, data, rates)
     time = None
@@ -195,12 +165,6 @@ def _batch(config: RunConfig, model: ModelCost, noise_scale: Rate | None) -> Bat
     return BatchPlan(tokens, critical_batch_tokens(model.loss), basis)
 
 
-def flops_per_token(facts: ModelFacts, sequence_length: int) -> float:
-    """Return the FLOPs of a token by FLOPS_FORMULA."""
-    attention = 12.0 * facts.size.layers * facts.size.attention_width * sequence_length
-    return 6.0 * facts.active_parameters + attention
-
-
 def validation_tokens(config: RunConfig) -> int:
     """Return the tokens of one validation: at most, where little is held out."""
     sequences = config.data.validation_sequences * max(1, len(config.sources))
@@ -213,22 +177,6 @@ def validation_seconds(flops: float, rate: float) -> float:
     `flops`: those of forward and backward pass on a device; `rate`: FLOP/s that it reaches.
     """
     return flops / rate / BACKWARD_AND_FORWARD
-
-
-def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossFit) -> ModelCost:
-    tokens = config.step_plan.total_tokens
-    per_token = flops_per_token(facts, config.data.sequence_length)
-    compute = 6.0 * facts.parameters * tokens
-    loss = fit.loss(facts.parameters, tokens)
-    is_plausible = loss < math.log(facts.shape.vocabulary)
-    return ModelCost(
-        facts=facts,
-        train_tokens=tokens,
-        flops_per_token=per_token,
-        loss=loss if is_plausible else None,
-        optimal_tokens_per_parameter=fit.optimal_tokens(compute) / fit.optimal_parameters(compute),
-        fit=fit,
-    )
 
 
 def is_step_predicted(setting: MemorySetting, hardware: Hardware, rates: PlanRates) -> bool:

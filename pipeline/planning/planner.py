@@ -12,7 +12,8 @@ from pipeline.planning.calibration import calibrated_rates
 from pipeline.planning.comparable_runs import refuse_other_runs
 from pipeline.planning.data_stages import with_tokenizer_rates
 from pipeline.planning.loss_fit import CHINCHILLA_REFIT
-from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
+from pipeline.planning.model_cost import flops_per_token
+from pipeline.planning.plan import Allocation, Plan, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_figures import RunFigures, run_figures
 from pipeline.planning.run_setting import (

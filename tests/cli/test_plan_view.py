@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console
 from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]
+SMALL = (
+    "{description: small, device_names: [Small], peak_bf16_tflops: 1, peak_fp16_tflops: 1,"
+    " peak_fp32_tflops: 1, memory_gib: 0.0008, devices_per_node: 2, link_gb_per_second: 2,"
+    " network_gb_per_second: 1, host_memory_gib: 8, cores_per_node: 2, assumed_mfu: 0.4}"
+)
 
 
 def plan(
@@ -152,11 +158,7 @@ def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "small.yaml"
-    own.write_text(
-        "{description: small, device_names: [Small], peak_bf16_tflops: 1, peak_fp16_tflops: 1,"
-        " peak_fp32_tflops: 1, memory_gib: 0.0008, devices_per_node: 2, link_gb_per_second: 2,"
-        " network_gb_per_second: 1, host_memory_gib: 8, cores_per_node: 2, assumed_mfu: 0.4}"
-    )
+    own.write_text(SMALL)
     with pytest.raises(ConfigError, match=r"the fastest that fits: a template of ZeRO stage \d"):
         plan(make_run(), hardware=str(own))
     assert "does not fit" in capsys.readouterr().out
@@ -193,3 +195,20 @@ def test_the_planned_run_stands_among_published_ones(
     question = PlanQuestion(make_run(), settings, "h100-sxm", None, 24.0, [])
     show_published_runs(STAGES, question, as_json=False, page=None)
     assert "★ run " in capsys.readouterr().out
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_a_planned_run_that_does_not_fit_has_no_hours_among_published_ones(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL.replace("memory_gib: 0.0008", "memory_gib: 0.0001", 1))
+    settings = ["evaluation.tasks=[]", "launch.ranks=2"]
+    run_file = make_run()
+    question = PlanQuestion(run_file, settings, str(small), None, 24.0, [])
+    with pytest.raises(ConfigError, match=r"memory: the run needs"):
+        show_published_runs(STAGES, question, as_json=True, page=None)
+    planned = json.loads(capsys.readouterr().out)["planned"]
+    assert planned["gpu_hours"] is None
+    tokens = load(run_file, settings).step_plan.total_tokens
+    assert planned["flops"] == 6 * 32_928 * tokens  # N with embeddings, without attention

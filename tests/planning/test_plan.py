@@ -53,6 +53,9 @@ def test_the_model(config: RunConfig) -> None:
     model = plan_of(config).model
     assert model.flops_per_token == 6e6 + 12 * 2 * 100 * 8
     assert model.total_flops == model.flops_per_token * 1_024_000
+    assert model.comparable_flops == 6e6 * 1_024_000
+    experts = replace(model, facts=replace(model.facts, active_parameters=400_000))
+    assert experts.comparable_flops == pytest.approx(6 * 400_000 * 1_024_000)
     assert model.tokens_per_parameter == 1.024
     assert model.loss == pytest.approx(1 + 1 + 1000 / 1_024_000**0.5)
     assert model.optimal_tokens_per_parameter == pytest.approx(1)  # equal factors and exponents
