@@ -355,6 +355,7 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
     own = plan.memory.own
     if own.fits:
         return
+    # The host's memory.
     if plan.memory.lacks_host_memory:
         raise ConfigError(
             [
@@ -364,6 +365,7 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
                 "hosts with more memory"
             ]
         )
+    # The device's memory, with another way to execute the run.
     fastest = fastest_that_fits(plan.memory.cases)
     remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
     if fastest is not None:

@@ -27,6 +27,7 @@ def refuse_other_runs(
     problems: list[str] = []
     for run in runs:
         where = f"--from {run.path}"
+        # The device and what it computes.
         if not hardware.describes(run.device):
             problems.append(
                 f"{where}: ran on {run.device}, and the plan is for {hardware_name} "
@@ -43,6 +44,7 @@ def refuse_other_runs(
                 f"{_offloaded(setting)}; rates of one do not hold for the other, so plan from a run "
                 "with a similar template (`deepspeed`)"
             )
+        # The size of the model.
         ratio = parameters / run.facts.parameters
         if not 1 / MOST_TIMES_LARGER <= ratio <= MOST_TIMES_LARGER:
             problems.append(
@@ -50,6 +52,7 @@ def refuse_other_runs(
                 f"{parameters:,}, {ratio:.2g} times as many; rates hold for 1/4 to 4 times, so "
                 "plan from a run of a similar size"
             )
+    # Runs beside each other.
     problems += _differences(runs)
     if problems:
         raise ConfigError(problems)
