@@ -4,7 +4,7 @@ Writes nothing but what the checks keep in data_dir. Imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -23,12 +23,12 @@ from pipeline.logs import (
     short,
 )
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
+from pipeline.planning.memory_problems import memory_problems
 from pipeline.planning.model_cost import FLOPS_FORMULA
-from pipeline.planning.plan import GIB, MemoryPlan, Plan
-from pipeline.planning.plan_json import plan_as_json
+from pipeline.planning.plan import MemoryPlan, Plan
+from pipeline.planning.plan_outputs import plan_as_json, rates_by_name
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
 from pipeline.planning.published import PlannedPoint
-from pipeline.planning.rates import Rate
 from pipeline.store.artifacts import Stage
 
 NAMES_WIDTH = 24
@@ -321,25 +321,8 @@ def _print_batch(plan: Plan) -> None:
 
 def _print_rates(plan: Plan) -> None:
     _heading("what these numbers rest on, besides the run file")
-    hardware = plan.allocation.hardware
-    dtype = plan.memory.dtype
-    peak = hardware.peak_flops(dtype)
-    assert peak is not None, "a plan was made for this format"
-    source = f"assumed: hardware {plan.allocation.hardware_name}"
-    for name, value in (
-        (f"peak TFLOP/s in {dtype}", peak / 1e12),
-        ("memory of a device, GiB", plan.memory.free.device / GIB),
-        ("memory of a host, GiB", hardware.host_memory_gib),
-        ("link in a node, GB/s", hardware.link_gb_per_second),
-        ("network of a device, GB/s", hardware.network_gb_per_second),
-    ):
-        console.print(f"  {name:31} {value:<10.4g} {source}")
-    for field in fields(plan.rates):
-        rate: Rate = getattr(plan.rates, field.name)
-        name = field.name.replace("_", " ")
+    for name, rate in rates_by_name(plan).items():
         console.print(f"  {name:31} {rate.value:<10.4g} {rate.kind}: {rate.source}")
-    basis = plan.disk.data.basis
-    console.print(f"  {'tokens on disk':31} {basis.value:<10.4g} {basis.kind}: {basis.source}")
 
 
 def _hours(seconds: float) -> str:
@@ -351,34 +334,7 @@ def _hours(seconds: float) -> str:
 
 
 def refuse_what_does_not_fit(plan: Plan) -> None:
-    """Raise ConfigError where the run's own settings need more memory than a device has."""
-    own = plan.memory.own
-    if own.fits:
-        return
-    # The host's memory.
-    if plan.memory.lacks_host_memory:
-        raise ConfigError(
-            [
-                f"memory: the run needs {binary_bytes(own.host_bytes)} of a device's share of "
-                f"{binary_bytes(plan.memory.free.host)} of the host's memory; set "
-                "checkpoint.asynchronous = false or a template without offloading, or plan for "
-                "hosts with more memory"
-            ]
-        )
-    # The device's memory, with another way to execute the run.
-    fastest = fastest_that_fits(plan.memory.cases)
-    remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
-    if fastest is not None:
-        recompute = str(fastest.recomputes).lower()
-        what = "would fit" if fastest.step_seconds is None else "the fastest that fits"
-        remedy = (
-            f"{what}: a template of ZeRO stage {fastest.zero_stage}, "
-            f"batch.micro_batch_sequences = {fastest.micro_batch_sequences}, "
-            f"train.activation_checkpointing = {recompute}"
-        )
-    raise ConfigError(
-        [
-            f"memory: the run needs {binary_bytes(plan.memory.needed(own))} of a device's "
-            f"{binary_bytes(plan.memory.free.device)}; {remedy}"
-        ]
-    )
+    """Raise ConfigError where the run's own settings need more memory than there is."""
+    problems = memory_problems(plan.memory)
+    if problems:
+        raise ConfigError(problems)

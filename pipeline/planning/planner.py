@@ -114,7 +114,7 @@ def plan_on_site(
             [
                 f"deepspeed = {config.deepspeed}: how long a step takes with states in host memory "
                 "is not predicted, so neither is the number of jobs; give a run that did so "
-                "(--from RUN) or the hours of training (--hours), or choose a template without offloading"
+                "(--from RUN), or choose a template without offloading"
             ]
         )
     if plan.time.chain is None:
