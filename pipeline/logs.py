@@ -223,6 +223,13 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def binary_bytes(count: float) -> str:
+    """Return a size with a binary unit, as memory is counted: in GiB, or in MiB below one."""
+    if count >= 2**30:
+        return f"{count / 2**30:,.1f} GiB"
+    return f"{count / 2**20:,.1f} MiB"
+
+
 def number_or_blank(value: float | None, form: str) -> str:
     """Return a number in a format such as `.3f` or `.2%`; "" for None."""
     if value is None:

@@ -14,6 +14,9 @@ from pipeline.config.values import Section
 from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import ConfigError
 
+CPU = "CPU"
+"""Name under which runs record a device that is no GPU."""
+
 
 class Hardware(Section):
     """A kind of device, as one rank sees it, and a server with several of them.
@@ -54,6 +57,19 @@ class Hardware(Section):
     def is_cpu(self) -> bool:
         """Whether ranks run on the cores of the host and in its memory."""
         return not self.device_names
+
+    def describes(self, device_name: str) -> bool:
+        """Tell whether this is the hardware of a device that a driver reports under this name.
+
+        It is not where shipped hardware has a longer part of the name (`H100 PCIe` for `H100`).
+        """
+        if self.is_cpu:
+            return device_name == CPU
+        parts = [part for part in self.device_names if part in device_name]
+        if not parts:
+            return False
+        shipped = _shipped_parts(device_name)
+        return len(max(parts, key=len)) >= max(map(len, shipped), default=0)
 
     def peak_flops(self, dtype: str) -> float | None:
         """Return the FLOP/s of a number format; None where the device does not compute in it."""
@@ -99,14 +115,20 @@ def hardware_of_device(device_name: str) -> str | None:
 
     Of several parts that the name has, the longest decides. None for a device that is not shipped.
     """
-    found: dict[str, str] = {}
-    for name, path in shipped_files(HARDWARE).items():
-        for part in _read(path).device_names:
-            if part in device_name:
-                found[part] = name
-    if not found:
+    names = _shipped_parts(device_name)
+    if not names:
         return None
-    return found[max(found, key=len)]
+    return names[max(names, key=len)]
+
+
+def _shipped_parts(device_name: str) -> dict[str, str]:
+    """Return the parts of a device's name that shipped hardware has, with the hardware's name."""
+    return {
+        part: name
+        for name, path in shipped_files(HARDWARE).items()
+        for part in _read(path).device_names
+        if part in device_name
+    }
 
 
 def device_peak_flops(device_name: str) -> float | None:

@@ -8,22 +8,19 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.sites import Site
 from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, model_facts
-from pipeline.planning.calibration import (
-    RunFigures,
-    calibrated_rates,
-    refuse_other_runs,
-    run_figures,
-)
-from pipeline.planning.disk_use import data_size
+from pipeline.planning.calibration import calibrated_rates
+from pipeline.planning.comparable_runs import refuse_other_runs
+from pipeline.planning.data_stages import with_tokenizer_rates
 from pipeline.planning.loss_fit import CHINCHILLA_REFIT
-from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
+from pipeline.planning.model_cost import flops_per_token
+from pipeline.planning.plan import Allocation, Plan, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
+from pipeline.planning.run_figures import RunFigures, run_figures
 from pipeline.planning.run_setting import (
-    measured_data,
     overlaps_communication,
+    planned_data,
     setting_on_devices,
 )
-from pipeline.store.layout import data_folder
 
 
 def allocation_of(
@@ -71,21 +68,23 @@ def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) ->
 
     # The rates: assumed, and what runs tell.
     rates = assumed_rates(hardware, allocation.hardware_name, overlaps_communication(config))
+    rates = with_tokenizer_rates(rates, config)
     rates = with_all_attention(rates, hardware, facts, config.data.sequence_length)
     figures = [run_figures(path) for path in runs]
     noise_scale = None
     if figures:
         refuse_other_runs(
-            figures, allocation.hardware_name, config.precision.dtype, facts.parameters
+            figures,
+            allocation.hardware_name,
+            hardware,
+            setting,
+            facts.parameters,
         )
         rates = calibrated_rates(rates, figures, hardware)
         noise_scale = _noise_scale(figures)
 
     # The data: as large as they are, where they are there.
-    tokens = config.step_plan.total_tokens
-    data = measured_data(data_folder(config))
-    if data is None:
-        data = data_size(tokens, facts.shape.vocabulary, rates)
+    data = planned_data(config, facts.shape.vocabulary, rates)
     return make_plan(
         config,
         facts,
@@ -103,12 +102,21 @@ def plan_on_site(
 ) -> Plan:
     """Return the plan of a run on some nodes of a site, in jobs of a time limit.
 
-    `runs` calibrate it. Raises ConfigError where a job would be over before its first step.
+    `runs` calibrate it. Raises ConfigError where the time of a step is not predicted, and where a
+    job would be over before its first step.
     """
     hardware = site.devices.model_copy(update={"devices_per_node": site.ranks_per_node})
     devices = nodes * site.ranks_per_node
     allocation = Allocation(site.hardware, hardware, nodes, devices, job_seconds / 3600)
     plan = plan_run(on_allocation(config, allocation), allocation, runs)
+    if plan.predicted_time is None:
+        raise ConfigError(
+            [
+                f"deepspeed = {config.deepspeed}: how long a step takes with states in host memory "
+                "is not predicted, so neither is the number of jobs; give a run that did so "
+                "(--from RUN), or choose a template without offloading"
+            ]
+        )
     if plan.time.chain is None:
         raise ConfigError(
             [

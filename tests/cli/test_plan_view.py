@@ -1,17 +1,24 @@
 """`pipeline plan`: what it prints, and what it refuses."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console
 from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]
+SMALL = (
+    "{description: small, device_names: [Small], peak_bf16_tflops: 1, peak_fp16_tflops: 1,"
+    " peak_fp32_tflops: 1, memory_gib: 0.0008, devices_per_node: 2, link_gb_per_second: 2,"
+    " network_gb_per_second: 1, host_memory_gib: 8, cores_per_node: 2, assumed_mfu: 0.4}"
+)
 
 
 def plan(
@@ -38,6 +45,11 @@ def test_every_number_says_what_it_rests_on(
         assert f"\n{part}\n" in text
     assert "32,928 = 12,288 embedding + 20,640 others" in text
     assert "mfu                             0.42       assumed: hardware h100-sxm" in text
+    assert "peak TFLOP/s in fp32            67         assumed: hardware h100-sxm" in text
+    assert "memory of a device, GiB         80         assumed: hardware h100-sxm" in text
+    assert "network of a device, GB/s       50         assumed: hardware h100-sxm" in text
+    assert re.search(r"\n  sum {22}[\d.]+ MiB of 80.0 GiB, as the run file has it: fits\n", text)
+    assert " 0 min" not in text
     assert "tokens on disk" in text
     assert "measured" in text  # the tokens are there
 
@@ -53,6 +65,55 @@ def test_json_has_what_follows_too(make_run: MakeRun, capsys: pytest.CaptureFixt
         found["model"]["flops_per_token"] * found["model"]["train_tokens"]
     )
     assert found["step_seconds"] > 0
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_times_that_nothing_predicts_are_not_shown(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 240)
+    settings = ["launch.ranks=2", "deepspeed=zero3_offload", "optimizer.kind=adamw"]
+    run_file = make_run()
+    plan(run_file, *settings)
+    text = capsys.readouterr().out
+    assert "\n  step                     not predicted: states are in host memory, " in text
+    assert "--from RUN takes that of a run that does so\n" in text
+    assert "GPU-hours" not in text
+    assert "(fastest)" not in text
+    plan(run_file, *settings, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["time"], found["step_seconds"], found["efficiency"]) == (None, None, None)
+    # ZeRO 3 on the devices is predicted, with what its hooks take.
+    plan(run_file, "launch.ranks=2", "deepspeed=zero3")
+    assert re.search(r"computing \+ [\d.]+ waiting for the host \+", capsys.readouterr().out)
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_n_of_the_flops_is_the_line_that_says_so(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a mixture of experts N counts the active parameters."""
+    monkeypatch.setattr(console, "width", 120)
+    sizes = (
+        "num_local_experts=4",
+        "num_experts_per_tok=1",
+        "num_key_value_heads=4",
+        "router_aux_loss_coef=0",
+    )
+    experts = [f"model.config.{size}" for size in sizes]
+    settings = ["model.architecture=mixtral", *experts, "optimizer.kind=adamw", "launch.ranks=2"]
+    run_file = make_run()
+    plan(run_file, *settings, as_json=True)
+    facts = json.loads(capsys.readouterr().out)["model"]["facts"]
+    assert facts["active_parameters"] < facts["size"]["parameters"]
+    plan(run_file, *settings)
+    text = capsys.readouterr().out
+    assert f"active for a token (N)   {facts['active_parameters']:,}\n" in text
+    assert f"multiplying              {facts['size']['parameters']:,}\n" in text
+    plan(run_file, "launch.ranks=2")
+    text = capsys.readouterr().out
+    assert "multiplying (N)" in text
+    assert "active" not in text
 
 
 @pytest.mark.ranks  # a process of its own looks at the model
@@ -97,14 +158,20 @@ def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "small.yaml"
-    own.write_text(
-        "{description: small, device_names: [Small], peak_bf16_tflops: 1, peak_fp16_tflops: 1,"
-        " peak_fp32_tflops: 1, memory_gib: 0.0008, devices_per_node: 2, link_gb_per_second: 2,"
-        " network_gb_per_second: 1, host_memory_gib: 8, cores_per_node: 2, assumed_mfu: 0.4}"
-    )
+    own.write_text(SMALL)
     with pytest.raises(ConfigError, match=r"the fastest that fits: a template of ZeRO stage \d"):
         plan(make_run(), hardware=str(own))
     assert "does not fit" in capsys.readouterr().out
+    own.write_text(own.read_text().replace("memory_gib: 0.0008", "memory_gib: 0.00001"))
+    tiny = tmp_path / "tiny.yaml"
+    own.rename(tiny)  # a file is read once
+    with pytest.raises(ConfigError, match=r"; nothing that DeepSpeed executes fits: use more or l"):
+        plan(make_run(), hardware=str(tiny))
+    no_host = tmp_path / "no_host.yaml"
+    text = tiny.read_text().replace("memory_gib: 0.00001", "memory_gib: 1", 1)
+    no_host.write_text(text.replace("host_memory_gib: 8", "host_memory_gib: 0.00001"))
+    with pytest.raises(ConfigError, match=r"of the host's memory; set checkpoint\.asynchronous"):
+        plan(make_run(), hardware=str(no_host))
 
 
 def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +180,9 @@ def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert "GPT-3 175B" in text
     assert "planned" not in text
+    page = Path("milestones.html")
+    with pytest.raises(UserError, match=r"--page goes with --published: it shows published runs"):
+        show_plan(STAGES, question, as_json=False, page=page)
     with pytest.raises(UserError, match=r"name a run file, as in `pipeline plan run\.yaml`"):
         show_plan(STAGES, question, as_json=False, page=None)
 
@@ -125,3 +195,20 @@ def test_the_planned_run_stands_among_published_ones(
     question = PlanQuestion(make_run(), settings, "h100-sxm", None, 24.0, [])
     show_published_runs(STAGES, question, as_json=False, page=None)
     assert "★ run " in capsys.readouterr().out
+
+
+@pytest.mark.ranks  # a process of its own looks at the model
+def test_a_planned_run_that_does_not_fit_has_no_hours_among_published_ones(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL.replace("memory_gib: 0.0008", "memory_gib: 0.0001", 1))
+    settings = ["evaluation.tasks=[]", "launch.ranks=2"]
+    run_file = make_run()
+    question = PlanQuestion(run_file, settings, str(small), None, 24.0, [])
+    with pytest.raises(ConfigError, match=r"memory: the run needs"):
+        show_published_runs(STAGES, question, as_json=True, page=None)
+    planned = json.loads(capsys.readouterr().out)["planned"]
+    assert planned["gpu_hours"] is None
+    tokens = load(run_file, settings).step_plan.total_tokens
+    assert planned["flops"] == 6 * 32_928 * tokens  # N with embeddings, without attention
