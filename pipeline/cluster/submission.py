@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cluster.batch_script import BATCH_SCRIPTS, PlannedJob, sbatch_options
-from pipeline.config.groups import group_sizes
+from pipeline.config.batch_division import batches_that_nodes_do_not_divide
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import seconds_of_slurm_time
 from pipeline.config.sites import PREFIX, Nodes, Site, cpu_nodes_of
@@ -205,27 +205,7 @@ def _rank_problems(config: RunConfig, site: Site, nodes: int) -> list[str]:
             f"launch.ranks = {config.launch.ranks}: must equal {nodes} nodes x {per_node} ranks; set "
             "launch.ranks to auto"
         ]
-    sizes = group_sizes(ranks)
-    problems: list[str] = []
-    for setting, tokens in config.indivisible_batches(sizes):
-        remedy = f"set {nearest_multiples(tokens, config.tokens_per_pass(sizes))}"
-        fitting = _largest_fitting_nodes(config, per_node, nodes)
-        if fitting is not None:
-            remedy += f", or give --nodes {fitting}"
-        problems.append(
-            f"{setting} = {tokens}: must be a multiple of {nodes} nodes x {per_node} ranks x "
-            f"batch.micro_batch_sequences = {config.batch.micro_batch_sequences} x "
-            f"data.sequence_length = {config.data.sequence_length}; {remedy}"
-        )
-    return problems
-
-
-def _largest_fitting_nodes(config: RunConfig, per_node: int, nodes: int) -> int | None:
-    """Return the largest smaller number of nodes whose ranks divide every global batch."""
-    for fewer in range(nodes - 1, 0, -1):
-        if not config.indivisible_batches(group_sizes(fewer * per_node)):
-            return fewer
-    return None
+    return batches_that_nodes_do_not_divide(config, nodes, per_node)
 
 
 def _evaluation_problems(site: Site) -> list[str]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pipeline.cluster.doctor.finding import ALL, Finding
 from pipeline.cluster.launch import plan_launch
-from pipeline.cluster.launch_checks import batches_that_ranks_do_not_divide, check_device
+from pipeline.cluster.launch_checks import check_device
 from pipeline.cluster.time_limit import TimeLimit, end_of_slurm_job
+from pipeline.config.batch_division import batches_that_ranks_do_not_divide
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError, one_line
 from pipeline.logs import human_seconds
