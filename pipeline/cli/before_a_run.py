@@ -25,7 +25,11 @@ def plan(
     ] = "h100-sxm",
     nodes: Annotated[
         int | None,
-        typer.Option(min=1, help="Nodes; default: what launch.ranks needs, or one.", metavar="N"),
+        typer.Option(
+            min=1,
+            help="Nodes; default: what launch.ranks needs, or of one node what divides the batch.",
+            metavar="N",
+        ),
     ] = None,
     hours_per_job: Annotated[
         float, typer.Option(min=0.01, help="Time limit of a job.", metavar="H")

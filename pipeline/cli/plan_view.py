@@ -116,6 +116,11 @@ def _print_plan(plan: Plan, config: RunConfig) -> None:
         f"{counted_noun(allocation.nodes, 'node')}, ZeRO {plan.memory.own.zero_stage}, "
         f"{config.precision.dtype}"
     )
+    if allocation.devices_left_out:
+        console.print(
+            f"{allocation.devices} of the node's {allocation.hardware.devices_per_node} devices: "
+            "more do not divide the batch (launch.ranks, --nodes)"
+        )
     _print_model(plan)
     _print_memory(plan)
     _print_time(plan)

@@ -47,6 +47,8 @@ class Allocation:
     nodes: int
     devices: int
     hours_per_job: float
+    devices_left_out: int = 0
+    """Devices of the node that are not planned for, because with them the batch does not divide."""
 
 
 @dataclass(frozen=True)

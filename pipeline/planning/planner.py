@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.config.batch_division import batches_that_nodes_do_not_divide, dividing_ranks
 from pipeline.config.hardware import Hardware, read_hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sites import Site
 from pipeline.errors import ConfigError
+from pipeline.logs import counted_noun
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.planning.calibration import (
     RunFigures,
@@ -29,28 +31,48 @@ from pipeline.store.layout import data_folder
 def allocation_of(
     config: RunConfig, hardware_name: str, nodes: int | None, hours_per_job: float
 ) -> Allocation:
-    """Return the devices of a plan: whole nodes, or those of `launch.ranks`.
+    """Return the devices of a plan: those of `launch.ranks`, or whole nodes.
 
-    Without `nodes` and without a number in `launch.ranks`: one node. Raises ConfigError for unknown
-    hardware, and where the device does not compute in the run's number format.
+    Without both, one node, or as many of its devices as divide the batch, as training chooses its
+    ranks. Raises ConfigError for unknown hardware, where the device does not compute in the run's
+    number format, where `nodes` and `launch.ranks` disagree, and where `nodes` do not divide the
+    batch.
     """
     hardware = read_hardware(hardware_name)
-    dtype = config.precision.dtype
-    if hardware.peak_flops(dtype) is None:
-        raise ConfigError(
-            [
-                f"precision.dtype = {dtype}: {hardware.description} does not compute in it; set "
-                "another number format, or plan for other hardware"
-            ]
-        )
+    per_node = hardware.devices_per_node
     ranks = config.launch.ranks
-    if nodes is None and isinstance(ranks, int):
-        devices = ranks
-        nodes = -(-ranks // hardware.devices_per_node)
+    problems = _number_format_problems(config, hardware)
+    if isinstance(ranks, int):
+        filled = -(-ranks // per_node)
+        if nodes not in (None, filled):
+            problems.append(
+                f"--nodes = {nodes} and launch.ranks = {ranks}: {ranks} ranks take "
+                f"{counted_noun(filled, 'node')} of {per_node} devices; give --nodes {filled}, or "
+                f"set launch.ranks to {nodes * per_node} or auto"
+            )
+        allocation = Allocation(hardware_name, hardware, filled, ranks, hours_per_job)
+    elif nodes is None:
+        devices = dividing_ranks(config, per_node)
+        allocation = Allocation(
+            hardware_name, hardware, 1, devices, hours_per_job, devices_left_out=per_node - devices
+        )
     else:
-        nodes = nodes or 1
-        devices = nodes * hardware.devices_per_node
-    return Allocation(hardware_name, hardware, nodes, devices, hours_per_job)
+        problems += batches_that_nodes_do_not_divide(config, nodes, per_node)
+        allocation = Allocation(hardware_name, hardware, nodes, nodes * per_node, hours_per_job)
+    if problems:
+        raise ConfigError(problems)
+    return allocation
+
+
+def _number_format_problems(config: RunConfig, hardware: Hardware) -> list[str]:
+    """Return a message where the device does not compute in the run's number format."""
+    dtype = config.precision.dtype
+    if hardware.peak_flops(dtype) is not None:
+        return []
+    return [
+        f"precision.dtype = {dtype}: {hardware.description} does not compute in it; set "
+        "another number format, or plan for other hardware"
+    ]
 
 
 def on_allocation(config: RunConfig, allocation: Allocation) -> RunConfig:

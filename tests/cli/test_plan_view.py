@@ -56,14 +56,18 @@ def test_json_has_what_follows_too(make_run: MakeRun, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.ranks  # a process of its own looks at the model
-def test_devices_are_those_of_launch_ranks_or_whole_nodes(
+def test_devices_are_those_of_launch_ranks_or_those_that_divide_the_batch(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_file = make_run()
     plan(run_file, "launch.ranks=2", as_json=True)
-    assert json.loads(capsys.readouterr().out)["allocation"]["nodes"] == 1
-    plan(run_file, "launch.ranks=2", "batch.global_batch_tokens=1024", nodes=2, as_json=True)
-    assert json.loads(capsys.readouterr().out)["allocation"]["devices"] == 16
+    found = json.loads(capsys.readouterr().out)["allocation"]
+    assert [found["nodes"], found["devices"], found["devices_left_out"]] == [1, 2, 0]
+    # 4 sequences of a batch, one at a time: 4 of 8 devices.
+    plan(run_file, "batch.global_batch_tokens=128", "batch.micro_batch_sequences=1")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("4 x NVIDIA H100 SXM, 80 GB, 1 node")
+    assert lines[1].startswith("4 of the node's 8 devices: more do not divide the batch")
 
 
 @pytest.mark.ranks
@@ -72,7 +76,11 @@ def test_devices_are_those_of_launch_ranks_or_whole_nodes(
     [
         ((), "h100", r"--hardware = h100: no such hardware; there are a10, "),
         (("precision.dtype=bf16",), "v100-32gb", r"V100 SXM2, 32 GB does not compute in it"),
-        (("batch.global_batch_tokens=288",), "h100-sxm", r"must divide the 9 sequences"),
+        (
+            ("batch.global_batch_tokens=256", "launch.ranks=8"),
+            "h100-sxm",
+            r"launch\.ranks = 8 x .* must divide the 8 sequences",
+        ),
         (
             ("batch.global_batch_tokens=512", "evaluation.suite=pythia"),
             "h100-sxm",
