@@ -16,7 +16,12 @@ from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console, counted_noun, human_bytes, print_json, print_wide, short
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
 from pipeline.planning.plan import FLOPS_FORMULA, Plan
-from pipeline.planning.planner import allocation_of, on_allocation, plan_run
+from pipeline.planning.planner import (
+    allocation_of,
+    job_length_problems,
+    on_allocation,
+    plan_run,
+)
 from pipeline.planning.published import PlannedPoint
 from pipeline.planning.rates import Rate
 from pipeline.store.artifacts import Stage
@@ -48,8 +53,9 @@ def show_plan(
 ) -> None:
     """Check a run file and print what its run costs.
 
-    Raises ConfigError where the run cannot start: by any check that needs no data, or because its
-    memory does not fit, after the plan is printed. Raises UserError without a run file.
+    Raises ConfigError where the run cannot start: by any check that needs no data, or, after the
+    plan is printed, because its memory does not fit or a job ends before its first step. Raises
+    UserError without a run file.
     """
     if page is not None:
         raise UserError("--page goes with --published: it shows published runs and the planned one")
@@ -62,7 +68,10 @@ def show_plan(
         print_json(plan_as_json(plan))
     else:
         _print_plan(plan, config)
-    refuse_what_does_not_fit(plan)
+    problems = memory_problems(plan)
+    problems += job_length_problems(plan, f"--hours-per-job = {question.hours_per_job:g}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def show_published_runs(
@@ -147,9 +156,11 @@ def _print_model(plan: Plan) -> None:
         f"{facts.parameters:,} = {facts.embedding_parameters:,} embedding + "
         f"{facts.parameters - facts.embedding_parameters:,} others",
     )
-    _line("multiplying (N)", f"{facts.size.parameters:,}")
     if facts.is_mixture:
-        _line("active for a token", f"{facts.active_parameters:,}")
+        _line("multiplying", f"{facts.size.parameters:,}")
+        _line("active for a token (N)", f"{facts.active_parameters:,}")
+    else:
+        _line("multiplying (N)", f"{facts.size.parameters:,}")
 
     # Compute, and what it buys.
     _line("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
@@ -260,7 +271,10 @@ def _print_time(plan: Plan) -> None:
             f"for {counted_noun(plan.allocation.nodes, 'node')}",
         )
     kind = "rank" if plan.allocation.hardware.is_cpu else "GPU"
-    _line(f"{kind}-hours", f"{time.device_hours:,.4g}")
+    device_hours = f"{time.device_hours:,.4g}"
+    if time.chain is None:
+        device_hours += " without start-ups"
+    _line(f"{kind}-hours", device_hours)
 
 
 def _print_disk(plan: Plan) -> None:
@@ -316,11 +330,11 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:,.4g} h"
 
 
-def refuse_what_does_not_fit(plan: Plan) -> None:
-    """Raise ConfigError where the run's own settings need more memory than a device has."""
+def memory_problems(plan: Plan) -> list[str]:
+    """Return a message where the run's own settings need more memory than a device has."""
     own = plan.memory.own
     if own.fits:
-        return
+        return []
     fastest = fastest_that_fits(plan.memory.cases)
     remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
     if fastest is not None:
@@ -330,9 +344,7 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
             f"batch.micro_batch_sequences = {fastest.micro_batch_sequences}, "
             f"train.activation_checkpointing = {recompute}"
         )
-    raise ConfigError(
-        [
-            f"memory: the run needs {human_bytes(own.device_bytes)} of a device's "
-            f"{human_bytes(plan.memory.free.device)}; {remedy}"
-        ]
-    )
+    return [
+        f"memory: the run needs {human_bytes(own.device_bytes)} of a device's "
+        f"{human_bytes(plan.memory.free.device)}; {remedy}"
+    ]

@@ -104,7 +104,7 @@ class Site(Section):
     @property
     def devices(self) -> Hardware:
         """The devices of `gpu_nodes`."""
-        return read_hardware(self.hardware)
+        return read_hardware(self.hardware, f"{PREFIX}hardware")
 
     @property
     def ranks_per_node(self) -> int:

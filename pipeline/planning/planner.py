@@ -1,6 +1,7 @@
 """The plan of a run file: checked, on hardware, calibrated by runs where there are any."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.batch_division import batches_that_nodes_do_not_divide, dividing_ranks
@@ -8,7 +9,7 @@ from pipeline.config.hardware import Hardware, read_hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sites import Site
 from pipeline.errors import ConfigError
-from pipeline.logs import counted_noun
+from pipeline.logs import counted_noun, human_seconds
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.planning.calibration import (
     RunFigures,
@@ -125,25 +126,48 @@ def plan_on_site(
 ) -> Plan:
     """Return the plan of a run on some nodes of a site, in jobs of a time limit.
 
-    `runs` calibrate it. Raises ConfigError where a job would be over before its first step.
+    `runs` calibrate it. Raises ConfigError as `plan_run`, and where the site's devices do not
+    compute in the run's number format.
     """
     hardware = site.devices.model_copy(update={"devices_per_node": site.ranks_per_node})
+    problems = _number_format_problems(config, hardware)
+    if problems:
+        raise ConfigError(problems)
     devices = nodes * site.ranks_per_node
     allocation = Allocation(site.hardware, hardware, nodes, devices, job_seconds / 3600)
-    plan = plan_run(on_allocation(config, allocation), allocation, runs)
-    if plan.time.chain is None:
-        raise ConfigError(
-            [
-                f"--time: a job of {job_seconds / 60:,.0f} min is over before its first step, with "
-                f"{plan.rates.start_up_seconds.value / 60:,.0f} min for the start-up (assumed; "
-                "--from RUN takes that of a run); make it longer"
-            ]
-        )
-    return plan
+    return plan_run(on_allocation(config, allocation), allocation, runs)
+
+
+def with_training_hours(plan: Plan, hours: float) -> Plan:
+    """Return a plan in which the time of the training, without start-ups, is given."""
+    seconds = hours * 3600
+    job = plan.time.job
+    device_hours = job.held_seconds(seconds) * plan.allocation.devices / 3600
+    time = replace(
+        plan.time, wall_seconds=seconds, chain=job.chain(seconds), device_hours=device_hours
+    )
+    return replace(plan, time=time)
+
+
+def job_length_problems(plan: Plan, setting: str) -> list[str]:
+    """Return a message where a job is over before its first step.
+
+    `setting`: what sets the time limit of a job, with its value.
+    """
+    if plan.time.chain is not None:
+        return []
+    job = plan.time.job
+    rate = plan.rates.start_up_seconds
+    return [
+        f"{setting}: a job of {human_seconds(job.limit_seconds)} is over before its first step: "
+        f"start-up {human_seconds(job.start_up_seconds)} ({rate.kind}: {rate.source}), margin and "
+        f"save {human_seconds(job.margin_seconds)}; make it longer, or take the start-up of a run "
+        "by --from RUN"
+    ]
 
 
 def jobs_of_plan(plan: Plan) -> int:
-    """Return the number of jobs that a plan on a site proposes."""
+    """Return the number of jobs that a plan proposes, none of which ends before its first step."""
     assert plan.time.chain is not None
     return plan.time.chain.jobs
 
