@@ -15,6 +15,7 @@ def batches_that_ranks_do_not_divide(config: RunConfig, sizes: GroupSizes) -> li
 
     Where `launch.ranks` is a number it is one of the settings to change.
     """
+    # Ranks that a launcher counts: only the batch can change, or what is launched.
     if config.launch.ranks == "auto":
         return [
             f"{setting} = {tokens}: must be a multiple of {sizes.data} ranks x "
@@ -23,6 +24,7 @@ def batches_that_ranks_do_not_divide(config: RunConfig, sizes: GroupSizes) -> li
             "number of ranks"
             for setting, tokens in config.indivisible_batches(sizes)
         ]
+    # Ranks of the run file.
     micro = config.batch.micro_batch_sequences
     sequence = config.data.sequence_length
     per_pass = f"launch.ranks = {sizes.data} x batch.micro_batch_sequences = {micro}"

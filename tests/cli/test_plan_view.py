@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from facts_by_hand import made_up_facts
 
 from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console
+from pipeline.planning import planner
 from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]
@@ -113,6 +116,43 @@ def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     with pytest.raises(ConfigError, match=r"the fastest that fits: a template of ZeRO stage \d"):
         plan(make_run(), hardware=str(own))
     assert "does not fit" in capsys.readouterr().out
+
+
+def test_a_job_that_ends_before_its_first_step_is_refused_after_its_plan(
+    run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "model_facts", lambda _: made_up_facts(10**6))
+    question = PlanQuestion(run_file, [], "a10", None, 0.01, [])
+    with pytest.raises(ConfigError) as refused:
+        show_plan([], question, as_json=False, page=None)
+    assert refused.value.problems == [
+        "--hours-per-job = 0.01: a job of 36.0 s is over before its first step: start-up 5 min 00 s "
+        "(assumed: start of a large job; a small one takes 30 s), margin and save 30.0 s; make it "
+        "longer, or take the start-up of a run by --from RUN"
+    ]
+    printed = capsys.readouterr().out
+    assert "a job of 0.01 h ends before its first step" in printed
+    assert " without start-ups\n" in printed
+
+
+def test_the_formula_of_a_mixture_counts_active_parameters(
+    run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """6 N + 12 L d T = 6 x 1e6 + 12 x 1 x 1 x 8."""
+    facts = replace(made_up_facts(10**8), is_mixture=True, active_parameters=10**6)
+    monkeypatch.setattr(planner, "model_facts", lambda _: facts)
+    question = PlanQuestion(run_file, [], "a10", None, 24.0, [])
+    show_plan([], question, as_json=False, page=None)
+    words = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "multiplying 100,000,000" in words
+    assert "active for a token (N) 1,000,000" in words
+    assert "FLOPs a token 6e+06 = 6 N + 12 L d T" in words
+
+
+def test_a_page_shows_published_runs_only(tmp_path: Path) -> None:
+    question = PlanQuestion(None, [], "h100-sxm", None, 24.0, [])
+    with pytest.raises(UserError, match=r"^--page goes with --published: it shows published runs"):
+        show_plan(STAGES, question, as_json=False, page=tmp_path / "page.html")
 
 
 def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,15 +50,14 @@ def test_the_signal_is_that_of_the_batch_script() -> None:
 
 
 def test_a_chain_that_the_supervisor_alone_would_not_need() -> None:
-    """95.5 h at 24 h: 4 jobs with a margin of 32 s, 5 with the one that they have."""
-    own = JobTimes(24 * HOUR, 10 * MINUTE, margin_seconds=32, save_seconds=0)
-    assert own.chain(95.5 * HOUR) == chain_of_jobs(95.5 * HOUR, 24 * HOUR, 10 * MINUTE, 32)
+    """95.5 h at 24 h and 5 min of start-up: 4 jobs if each stopped 32 s before its end, but 5."""
+    own = JobTimes(24 * HOUR, 5 * MINUTE, margin_seconds=32, save_seconds=0.25)
     margin = lost_margin_seconds(24 * HOUR, step=0.5, validation=0.25, save=0.25)
-    lost = JobTimes(24 * HOUR, 10 * MINUTE, margin, save_seconds=0.25)
+    lost = JobTimes(24 * HOUR, 5 * MINUTE, margin, save_seconds=0.25)
     chains = [own.chain(95.5 * HOUR), lost.chain(95.5 * HOUR)]
     assert [chain.jobs for chain in chains if chain is not None] == [4, 5]
     # Each holds its devices from its start to the end of its last save.
-    assert lost.held_seconds(95.5 * HOUR) == 95.5 * HOUR + 5 * (10 * MINUTE + 0.25)
+    assert lost.held_seconds(95.5 * HOUR) == 95.5 * HOUR + 5 * (5 * MINUTE + 0.25)
 
 
 def test_a_job_that_is_too_short_has_no_chain() -> None:
