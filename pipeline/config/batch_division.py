@@ -66,8 +66,7 @@ def batches_that_nodes_do_not_divide(config: RunConfig, nodes: int, per_node: in
 
 def dividing_ranks(config: RunConfig, available: int) -> int:
     """Return the largest number of ranks that divides every global batch, at most `available`."""
-    pass_tokens = config.tokens_per_pass(group_sizes(1))
-    micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
+    micro_batches = _common_micro_batches(config)
     return next(
         ranks
         for ranks in range(min(available, micro_batches), 0, -1)
@@ -77,10 +76,17 @@ def dividing_ranks(config: RunConfig, available: int) -> int:
 
 def _largest_fitting_nodes(config: RunConfig, per_node: int, nodes: int) -> int | None:
     """Return the largest smaller number of nodes whose ranks divide every global batch."""
-    for fewer in range(nodes - 1, 0, -1):
-        if not config.indivisible_batches(group_sizes(fewer * per_node)):
+    micro_batches = _common_micro_batches(config)
+    for fewer in range(min(nodes - 1, micro_batches // per_node), 0, -1):
+        if micro_batches % group_sizes(fewer * per_node).data == 0:
             return fewer
     return None
+
+
+def _common_micro_batches(config: RunConfig) -> int:
+    """Return the largest number that divides the micro-batches of every global batch."""
+    pass_tokens = config.tokens_per_pass(group_sizes(1))
+    return math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
 
 
 def _pass_of_a_rank(config: RunConfig) -> str:
