@@ -77,7 +77,15 @@ def show_plan(
 def show_published_runs(
     stages: Sequence[Stage], question: PlanQuestion, *, as_json: bool, page: Path | None
 ) -> None:
-    """Print published runs, with the planned one among them where a run file is given."""
+    """Print published runs, with the planned one among them where a run file is given.
+
+    Raises UserError for options of a plan without a run file.
+    """
+    if question.run_file is None and (question.nodes is not None or question.runs):
+        raise UserError(
+            "--nodes and --from are about a planned run; name its run file, as in `pipeline plan "
+            "run.yaml --published`, or leave them out"
+        )
     planned = None
     if question.run_file is not None:
         plan, _ = _checked_plan(stages, question, question.run_file)

@@ -165,6 +165,15 @@ def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> 
         show_plan(STAGES, question, as_json=False, page=None)
 
 
+@pytest.mark.parametrize(("nodes", "runs"), [(3, []), (None, [Path("run")])])
+def test_options_of_a_plan_need_a_run_file(nodes: int | None, runs: list[Path]) -> None:
+    question = PlanQuestion(None, [], "h100-sxm", nodes, 24.0, runs)
+    with pytest.raises(
+        UserError, match=r"--nodes and --from are about a planned run; name its run"
+    ):
+        show_published_runs(STAGES, question, as_json=False, page=None)
+
+
 @pytest.mark.ranks  # a process of its own looks at the model
 def test_the_planned_run_stands_among_published_ones(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
