@@ -79,7 +79,6 @@ def submit(
             ["--site: is required; give --site or PIPELINE_SITE: " + _all_sites() + ", or a file"]
         )
     config = load(run_file, of_run)
-    site = read_site(options.site, of_site)
     if not options.dry_run and not has_slurm():
         raise UserError(
             "this machine has no Slurm (no sbatch or scontrol in PATH). Submit from a login node of "
@@ -88,10 +87,11 @@ def submit(
 
     # What the run needs, and whether it could start.
     waiting = _waiting_stages(stages, config)
-    _refuse_jobs_in_queue(config)
-    sizes = _sizes(config, site, options)
     needed = {_kind_of(stage) for stage in waiting}
     kinds: list[JobKind] = [kind for kind in JOB_KINDS if kind in needed]
+    site = read_site(options.site, of_site, with_cpu_nodes="data" in kinds)
+    _refuse_jobs_in_queue(config)
+    sizes = _sizes(config, site, options)
     jobs = plan_jobs(kinds, config, site, options.site, sizes)
     _refuse_what_stages_would(waiting, config)
 

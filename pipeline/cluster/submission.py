@@ -223,8 +223,8 @@ def send_jobs(
 ) -> list[SubmittedJob]:
     """Send jobs by sbatch, each after those that it waits for, and record their ids.
 
-    `scripts`: name of a job -> its batch script. Raises UserError where sbatch refuses one; those
-    before it are queued and recorded.
+    `scripts`: name of a job -> its batch script. Raises UserError where sbatch refuses one or names
+    no id; those before it are queued and recorded.
     """
     sent: dict[str, SubmittedJob] = {}
     for job in jobs:
@@ -240,6 +240,12 @@ def send_jobs(
             raise UserError(_refusal(job, scripts[job.name], answer.stderr, list(sent.values())))
         # `ID;CLUSTER` where there are several clusters.
         number = answer.stdout.strip().partition(";")[0]
+        if not number.isdecimal():
+            raise UserError(
+                f"sbatch accepted {scripts[job.name]}, but printed no job id ({number or 'nothing'}): "
+                "the job may be queued, and is not recorded. Look for it with `squeue --me`, end it "
+                f"with `scancel ID`, then submit again.{_queued_before(list(sent.values()))}"
+            )
         record: SubmittedJob = {
             "id": number,
             "kind": job.kind,
@@ -260,8 +266,19 @@ def _refusal(job: PlannedJob, script: Path, said: str, sent: Sequence[SubmittedJ
     message = f"sbatch refuses {script}: {' '.join(said.split())}. Correct the site"
     if not sent:
         return f"{message}, then submit again."
-    ids = " ".join(record["id"] for record in sent)
+    ids = _ids(sent)
     return (
         f"{message}. The jobs before it are queued: end them with `scancel {ids}`, then submit "
         f"again; or let them run, and submit {job.name} after them."
     )
+
+
+def _queued_before(sent: Sequence[SubmittedJob]) -> str:
+    """Return a sentence about the jobs that are queued, empty where there are none."""
+    if not sent:
+        return ""
+    return f" The jobs before it are queued: end them, too (`scancel {_ids(sent)}`)."
+
+
+def _ids(sent: Sequence[SubmittedJob]) -> str:
+    return " ".join(record["id"] for record in sent)

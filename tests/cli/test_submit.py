@@ -98,10 +98,13 @@ def test_a_site_must_be_named(run_file: Path) -> None:
         dry_run(run_file, "mare")
 
 
-def test_what_a_site_leaves_to_the_user_is_asked_for(run_file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"site\.account: the site leaves it to you; add site"):
+def test_what_a_site_leaves_to_the_user_is_asked_for_at_once(run_file: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
         dry_run(run_file, "lumi")
-    with pytest.raises(ConfigError, match=r"site\.cpu_nodes: the site leaves the nodes of the d"):
+    account, nodes = refused.value.problems
+    assert account.startswith("site.account: the site leaves it to you; add site.account=VALUE")
+    assert nodes.startswith("site.cpu_nodes: the site leaves the nodes of the data job to you; add")
+    with pytest.raises(ConfigError, match=r"1 problem in site lumi:\n.*site\.cpu_nodes: the site"):
         dry_run(run_file, "lumi", "site.account=me")
 
 
