@@ -51,14 +51,14 @@ def test_a_disk_with_too_little_free_is_refused(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load(run_file, ["checkpoint.keep_last=2", "checkpoint.save_every_steps=1"])
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 2**30))
-    told, problems = disk_space_needed(config, 1.0 * 2**30)
-    assert told == "up to 3 checkpoints of 1.0 GiB at a time, 3.0 GiB free on the disk"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3e9))
+    told, problems = disk_space_needed(config, 1.0e9)
+    assert told == "up to 3 checkpoints of 1.0 GB at a time, 3.0 GB free on the disk"
     assert problems == []
-    _, problems = disk_space_needed(config, 1.1 * 2**30)
+    _, problems = disk_space_needed(config, 1.1e9)
     assert len(problems) == 1
     assert (
-        "has 3.0 GiB free, and 3 checkpoints of 1.1 GiB (0 of them there) need 3.3 GiB more"
+        "has 3.0 GB free, and 3 checkpoints of 1.1 GB (0 of them there) need 3.3 GB more"
         in problems[0]
     )
     (config.paths.run_dir / "checkpoints" / ".partial" / "killed").mkdir(parents=True)
@@ -66,6 +66,6 @@ def test_a_disk_with_too_little_free_is_refused(
         "wb"
     ) as file:
         file.truncate(2**30)
-    assert disk_space_needed(config, 1.1 * 2**30)[1] == [], (
+    assert disk_space_needed(config, 1.1e9)[1] == [], (
         "what a killed save has left is removed at the start"
     )

@@ -31,18 +31,16 @@ def launch_findings(config: RunConfig) -> list[Finding]:
 
 
 def refused(check: str, error: UserError) -> list[Finding]:
-    """Return the problems of a refusal as findings; their texts end with the remedy."""
+    """Return the problems of a refusal as findings.
+
+    A message holds rule and remedy in an order of its own, so all of it stands below the table.
+    """
     problems: Sequence[str] = [one_line(error, 600)]
     if isinstance(error, ConfigError):
         problems = error.problems
-    findings: list[Finding] = []
-    for problem in problems:
-        seen, _, remedy = problem.rpartition("; ")
-        if not seen:
-            seen = problem
-            remedy = "change this as the message says"
-        findings.append(Finding(check, ALL, seen, "stops", remedy))
-    return findings
+    return [
+        Finding(check, ALL, problem.partition("; ")[0], "stops", problem) for problem in problems
+    ]
 
 
 def time_findings(config: RunConfig | None, now: float) -> list[Finding]:
