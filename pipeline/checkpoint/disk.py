@@ -32,14 +32,16 @@ def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[st
     )
     needed = max(0, most - len(existing)) * size
     free = shutil.disk_usage(_nearest_existing(folder)).free + unfinished
-    summary = f"up to {most} checkpoints of {binary_bytes(size)} at a time, {binary_bytes(free)} free on the disk"
+    each = binary_bytes(size)
+    room = binary_bytes(free)
+    summary = f"up to {most} checkpoints of {each} at a time, {room} free on the disk"
     if needed <= free:
         return summary, []
     return summary, [
-        f"paths.run_dir = {config.paths.run_dir}: its disk has {binary_bytes(free)} free, and {most} "
-        f"checkpoints of {binary_bytes(size)} ({len(existing)} of them there) need {binary_bytes(needed)} more; "
-        "set checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, or "
-        "choose another paths.run_dir"
+        f"paths.run_dir = {config.paths.run_dir}: its disk has {room} free, and {most} checkpoints of "
+        f"{each} ({len(existing)} of them there) need {binary_bytes(needed)} more; set "
+        "checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, or choose "
+        "another paths.run_dir"
     ]
 
 

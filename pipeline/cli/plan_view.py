@@ -27,7 +27,12 @@ from pipeline.planning.memory_problems import memory_problems
 from pipeline.planning.model_cost import FLOPS_FORMULA
 from pipeline.planning.plan import MemoryPlan, Plan
 from pipeline.planning.plan_outputs import plan_as_json, rates_by_name
-from pipeline.planning.planner import allocation_of, on_allocation, plan_run
+from pipeline.planning.planner import (
+    allocation_of,
+    job_length_problems,
+    on_allocation,
+    plan_run,
+)
 from pipeline.planning.published import PlannedPoint
 from pipeline.store.artifacts import Stage
 
@@ -66,8 +71,9 @@ def show_plan(
 ) -> None:
     """Check a run file and print what its run costs.
 
-    Raises ConfigError where the run cannot start: by any check that needs no data, or because its
-    memory does not fit, after the plan is printed. Raises UserError without a run file.
+    Raises ConfigError where the run cannot start: by any check that needs no data, or, after the
+    plan is printed, because its memory does not fit or a job ends before its first step. Raises
+    UserError without a run file.
     """
     if page is not None:
         raise UserError("--page goes with --published: it shows published runs and the planned one")
@@ -80,7 +86,12 @@ def show_plan(
         print_json(plan_as_json(plan))
     else:
         _print_plan(plan, config)
-    refuse_what_does_not_fit(plan)
+    problems = memory_problems(plan.memory)
+    if plan.predicted_time is not None:
+        limit = f"--hours-per-job = {question.hours_per_job:g}"
+        problems += job_length_problems(plan.time.jobs, plan.rates.start_up_seconds, limit)
+    if problems:
+        raise ConfigError(problems)
 
 
 def show_published_runs(
@@ -89,8 +100,13 @@ def show_published_runs(
     """Print published runs, with the planned one among them where a run file is given.
 
     Raises ConfigError where that run cannot start, after the runs are printed where its memory does
-    not fit.
+    not fit, and UserError for options of a plan without a run file.
     """
+    if question.run_file is None and (question.nodes is not None or question.runs):
+        raise UserError(
+            "--nodes and --from are about a planned run; name its run file, as in `pipeline plan "
+            "run.yaml --published`, or leave them out"
+        )
     planned = None
     plan = None
     if question.run_file is not None:
@@ -107,8 +123,8 @@ def show_published_runs(
             gpu_hours=hours,
         )
     show_published(planned, as_json, page)
-    if plan is not None:
-        refuse_what_does_not_fit(plan)
+    if plan is not None and not plan.memory.own.fits:
+        raise ConfigError(memory_problems(plan.memory))
 
 
 def _checked_plan(
@@ -130,6 +146,11 @@ def _print_plan(plan: Plan, config: RunConfig) -> None:
         f"{counted_noun(allocation.nodes, 'node')}, ZeRO {plan.memory.own.zero_stage}, "
         f"{config.precision.dtype}"
     )
+    if allocation.devices_left_out:
+        console.print(
+            f"{allocation.devices} of the node's {allocation.hardware.devices_per_node} devices: "
+            "more do not divide the batch (launch.ranks, --nodes)"
+        )
     _print_model(plan)
     _print_memory(plan.memory)
     _print_time(plan)
@@ -278,7 +299,10 @@ def _print_time(plan: Plan) -> None:
             f"for {counted_noun(plan.allocation.nodes, 'node')}",
         )
     kind = "device" if plan.allocation.hardware.is_cpu else "GPU"
-    _line(f"{kind}-hours", f"{time.device_hours:,.4g}")
+    device_hours = f"{time.device_hours:,.4g}"
+    if time.chain is None:
+        device_hours += " without start-ups"
+    _line(f"{kind}-hours", device_hours)
 
 
 def _print_disk(plan: Plan) -> None:
@@ -331,10 +355,3 @@ def _hours(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:,.4g} h"
-
-
-def refuse_what_does_not_fit(plan: Plan) -> None:
-    """Raise ConfigError where the run's own settings need more memory than there is."""
-    problems = memory_problems(plan.memory)
-    if problems:
-        raise ConfigError(problems)

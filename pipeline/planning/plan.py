@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pipeline.checkpoint.retention import kept_at_the_end, most_kept_at_once
 from pipeline.config.hardware import Hardware
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_sections import job_margin_seconds
 from pipeline.engine.memory import (
     RESERVE,
     WIDTH,
@@ -24,7 +23,7 @@ from pipeline.engine.memory import (
 from pipeline.model.model_facts import ModelFacts
 from pipeline.planning.data_stages import DataPlan, data_core_hours
 from pipeline.planning.disk_use import DataSize, DiskUse
-from pipeline.planning.job_chain import JobChain, chain_of_jobs
+from pipeline.planning.job_chain import JobChain, JobTimes, lost_margin_seconds
 from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
 from pipeline.planning.model_cost import ModelCost, flops_per_token, model_cost
@@ -45,6 +44,8 @@ class Allocation:
     nodes: int
     devices: int
     hours_per_job: float
+    devices_left_out: int = 0
+    """Devices of the node that are not planned for, because with them the batch does not divide."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,27 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True)
+class JobsPlan:
+    """The jobs that a training takes."""
+
+    job: JobTimes
+    """Time limit of a job, with its start-up, margin and save."""
+    wall_seconds: float
+    """Steps, validations and saves, with time lost to failures; without start-ups."""
+    devices: int
+
+    @property
+    def chain(self) -> JobChain | None:
+        """The jobs; None where a job is over before its first step."""
+        return self.job.chain(self.wall_seconds)
+
+    @property
+    def device_hours(self) -> float:
+        """All devices in all jobs, start-ups and lost time included."""
+        return self.job.held_seconds(self.wall_seconds) * self.devices / 3600
+
+
+@dataclass(frozen=True)
 class TimePlan:
     """Time of the training, and of the jobs that it takes."""
 
@@ -82,16 +104,29 @@ class TimePlan:
     """All devices together, in steps."""
     steps_seconds: float
     validation_seconds: float
-    save_seconds: float
-    """One save, while training goes on or waits for it."""
     saves_seconds: float
     """Time for which training waits for saves."""
-    wall_seconds: float
-    """Steps, validations and saves, with time lost to failures."""
-    chain: JobChain | None
-    """None where a job is over before its first step."""
-    device_hours: float
-    """All devices in all jobs, start-ups and lost time included."""
+    jobs: JobsPlan
+
+    @property
+    def wall_seconds(self) -> float:
+        """Steps, validations and saves, with time lost to failures."""
+        return self.jobs.wall_seconds
+
+    @property
+    def chain(self) -> JobChain | None:
+        """The jobs; None where a job is over before its first step."""
+        return self.jobs.chain
+
+    @property
+    def device_hours(self) -> float:
+        """All devices in all jobs, start-ups and lost time included."""
+        return self.jobs.device_hours
+
+    @property
+    def save_seconds(self) -> float:
+        """The time of one save."""
+        return self.jobs.job.save_seconds
 
 
 @dataclass(frozen=True)
@@ -318,23 +353,19 @@ def _time(
     # Jobs.
     useful = steps_seconds + validations * validation + waited
     wall = useful * rates.lost_time.value
-    margin = job_margin_seconds(last.total, validation, save)
-    job_seconds = allocation.hours_per_job * 3600
-    start_up = rates.start_up_seconds.value
-    chain = None
-    held = wall
-    if job_seconds > start_up + margin:
-        chain = chain_of_jobs(wall, job_seconds, start_up, margin)
-        held = wall + chain.jobs * (start_up + save)
+    limit = allocation.hours_per_job * 3600
+    job = JobTimes(
+        limit_seconds=limit,
+        start_up_seconds=rates.start_up_seconds.value,
+        margin_seconds=lost_margin_seconds(limit, last.total, validation, save),
+        save_seconds=save,
+    )
     return TimePlan(
         step=last,
         steps=config.total_steps,
         tokens_per_second=config.batch.global_batch_tokens / last.total,
         steps_seconds=steps_seconds,
         validation_seconds=validations * validation,
-        save_seconds=save,
         saves_seconds=waited,
-        wall_seconds=wall,
-        chain=chain,
-        device_hours=held * allocation.devices / 3600,
+        jobs=JobsPlan(job, wall, allocation.devices),
     )

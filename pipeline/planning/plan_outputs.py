@@ -13,6 +13,15 @@ def plan_as_json(plan: Plan) -> dict[str, object]:
     values["allocation"]["hardware_kind"] = "assumed"
     values["time"] = values.pop("predicted_time")
     time = plan.predicted_time
+    if time is not None:
+        jobs = values["time"].pop("jobs")
+        chain = time.chain
+        values["time"] |= {
+            "job": jobs["job"],
+            "wall_seconds": time.wall_seconds,
+            "chain": None if chain is None else asdict(chain),
+            "device_hours": time.device_hours,
+        }
     return {
         **values,
         "total_flops": plan.model.total_flops,
