@@ -7,6 +7,7 @@ control the terminal. Writes to standard output and standard error; without a te
 import importlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -193,8 +194,23 @@ def _harmless_record(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON in printable ASCII, other characters as `\\uNNNN`."""
-    sys.stdout.write(json.dumps(value, indent=1).replace("\x7f", "\\u007f") + "\n")
+    """Print a value as JSON in printable ASCII, other characters as `\\uNNNN`.
+
+    JSON has no infinite numbers and no NaN: `null` stands for them.
+    """
+    text = json.dumps(_only_finite(value), indent=1, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+
+
+def _only_finite(value: Any) -> Any:
+    """Return a JSON value with None in place of numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _only_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_only_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def print_wide(table: RenderableType, least_width: int) -> None:
@@ -221,6 +237,13 @@ def human_bytes(count: float) -> str:
             return f"{count:.{digits}f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def binary_bytes(count: float) -> str:
+    """Return a size with a binary unit, as memory is counted: in GiB, or in MiB below one."""
+    if count >= 2**30:
+        return f"{count / 2**30:,.1f} GiB"
+    return f"{count / 2**20:,.1f} MiB"
 
 
 def number_or_blank(value: float | None, form: str) -> str:

@@ -4,6 +4,7 @@ one."""
 import io
 import json
 import logging
+import math
 import sys
 import unicodedata
 import warnings
@@ -197,6 +198,13 @@ def test_json_is_printable_ascii_and_says_the_same(capsys: pytest.CaptureFixture
     assert printed.isascii()
     assert all(line.isprintable() for line in printed.splitlines())
     assert json.loads(printed) == {HOSTILE: ["\udcff é", HOSTILE]}
+
+
+def test_json_has_finite_numbers_only(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.print_json({"a": [math.inf, 1.5], "b": (math.nan, {"c": -math.inf, "d": 2})})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"a": [None, 1.5], "b": [None, {"c": None, "d": 2}]}
+    assert "Infinity" not in printed
 
 
 @pytest.mark.parametrize(("is_terminal", "shown"), [(True, "0:00:40"), (False, "(40.0 s left)")])

@@ -9,9 +9,8 @@ from pathlib import Path
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.checkpoint.retention import most_kept_at_once, saves_of_run
 from pipeline.config.run_config import RunConfig
+from pipeline.logs import binary_bytes
 from pipeline.store.layout import run_folder, unfinished_checkpoints
-
-GIB = 2**30
 
 
 def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
@@ -35,13 +34,15 @@ def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[st
     )
     needed = max(0, most - len(existing)) * size
     free = shutil.disk_usage(_nearest_existing(folder)).free + unfinished
-    summary = f"up to {most} checkpoints of {_gib(size)} at a time, {_gib(free)} free on the disk"
+    each = binary_bytes(size)
+    room = binary_bytes(free)
+    summary = f"up to {most} checkpoints of {each} at a time, {room} free on the disk"
     if needed <= free:
         return summary, []
     return summary, [
-        f"paths.run_dir = {config.paths.run_dir}: its disk has {_gib(free)} free, and {most} "
-        f"checkpoints of {_gib(size)} ({len(existing)} of them there) need {_gib(needed)} more; "
-        "set checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, fewer "
+        f"paths.run_dir = {config.paths.run_dir}: its disk has {room} free, and {most} checkpoints of "
+        f"{each} ({len(existing)} of them there) need {binary_bytes(needed)} more; set "
+        "checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, fewer "
         "keep_steps, or choose another paths.run_dir"
     ]
 
@@ -53,10 +54,3 @@ def _bytes_of(checkpoint: Path) -> int:
 def _nearest_existing(folder: Path) -> Path:
     """Return the folder, or the nearest folder above it that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def _gib(count: float) -> str:
-    """Return a number of bytes as text, in GiB, or in MiB where it is small."""
-    if count >= 0.1 * GIB:
-        return f"{count / GIB:,.1f} GiB"
-    return f"{count / 2**20:,.1f} MiB"

@@ -11,7 +11,10 @@ LEAST_SHARE = 0.01
 
 
 def print_account(run_dir: Path) -> None:
-    """Print a line on the whole run and one for each part; nothing before its ranks have started."""
+    """Print a line on the whole run and one for each part; nothing before its ranks have started.
+
+    Short parts share the last line.
+    """
     from rich.table import Table
 
     account = account_of_run(run_dir)
@@ -19,9 +22,17 @@ def print_account(run_dir: Path) -> None:
         return
     console.print(styled(f"\ntrain: {account_headline(account)}"))
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
-    for part in shown_parts(account, LEAST_SHARE):
+    shown = shown_parts(account, LEAST_SHARE)
+    for part in shown:
         table.add_row(
             f"  {part.name}", f"{part.share:.1%}", human_seconds(part.seconds), part.detail
         )
+    # What is too short for a line of its own is in the last one, so that the shares add up to 1.
+    others = [part for part in shown_parts(account) if part.share < LEAST_SHARE]
+    if others:
+        share = sum(part.share for part in others)
+        seconds = sum(part.seconds for part in others)
+        names = ", ".join(part.name for part in others)
+        table.add_row("  others", f"{share:.1%}", human_seconds(seconds), names)
     table.columns[1].justify = "right"
     console.print(table)

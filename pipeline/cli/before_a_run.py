@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.command_groups import Overrides, RunFile, output_file
+from pipeline.cli.command_groups import Overrides, RunFile, limited_hours, output_file
 from pipeline.store.stages import STAGES
 
 
@@ -25,10 +25,14 @@ def plan(
     ] = "h100-sxm",
     nodes: Annotated[
         int | None,
-        typer.Option(min=1, help="Nodes; default: what launch.ranks needs, or one.", metavar="N"),
+        typer.Option(
+            min=1,
+            help="Nodes; default: what launch.ranks needs, or of one node what divides the batch.",
+            metavar="N",
+        ),
     ] = None,
     hours_per_job: Annotated[
-        float, typer.Option(min=0.01, help="Time limit of a job.", metavar="H")
+        float, typer.Option(help="Time limit of a job.", metavar="H", callback=limited_hours)
     ] = 24.0,
     runs: Annotated[
         list[Path] | None,
@@ -110,7 +114,9 @@ def submit(
     hours: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Hours that the training takes; default: as planned.", metavar="H"
+            help="Hours that the training takes; default: as planned.",
+            metavar="H",
+            callback=limited_hours,
         ),
     ] = None,
     runs: Annotated[

@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
+from pipeline.errors import UserError
 from pipeline.store.files import refuse_unwritable
+
+MOST_HOURS = 8760
+"""Largest number of hours that an option takes: a year."""
 
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
 Overrides = Annotated[
@@ -28,6 +32,17 @@ def output_folder(param: typer.CallbackParam, path: Path | None) -> Path | None:
     if path is not None:
         refuse_unwritable(path, param.opts[0], is_folder=True)
     return path
+
+
+def limited_hours(param: typer.CallbackParam, hours: float | None) -> float | None:
+    """Return the hours of an option. Raises UserError unless they are above 0 and at most a year."""
+    # A comparison with NaN is false.
+    if hours is None or 0 < hours <= MOST_HOURS:
+        return hours
+    raise UserError(
+        f"{param.opts[0]} = {hours:g}: must be above 0 and at most {MOST_HOURS:,} hours, a year; "
+        "give another number of hours"
+    )
 
 
 ResultsFile = Annotated[Path, typer.Option(help="JSON file of the results.", callback=output_file)]

@@ -1,7 +1,11 @@
-"""What a run needs of its nodes, worked out here for `pipeline doctor`: launch, disk, operators."""
+"""What a run needs of its nodes, worked out here for `pipeline doctor`.
+
+Launch, settings, model, disk, operators.
+"""
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +21,13 @@ from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import read_template, resolve_template, zero_stage
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.engine.operators import needed_operators
-from pipeline.errors import UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.logs import human_bytes
 from pipeline.model.model_facts import model_facts
-from pipeline.planning.disk_use import data_size
 from pipeline.planning.rates import assumed_rates
-from pipeline.planning.run_setting import measured_data
+from pipeline.planning.run_setting import measured_data, planned_data
 from pipeline.store.layout import data_folder
+from pipeline.training.preflight import check_settings
 
 HERE_SECONDS = 120.0
 """Time limit of each check here; the model is built for one of them."""
@@ -34,6 +38,8 @@ def needs_of_run(config: RunConfig) -> Needs:
     run = Looks(HERE_SECONDS)
     checks: dict[str, Callable[[], list[Finding]]] = {
         "launch": lambda: launch_findings(config),
+        "settings": lambda: settings_findings(config),
+        "model": lambda: model_findings(config),
         "disk": lambda: disk_findings(config),
     }
     findings: list[Finding] = []
@@ -43,14 +49,18 @@ def needs_of_run(config: RunConfig) -> Needs:
         if name in run.problems:
             remedy = "look at the file system of this folder: `df PATH`"
             found = [Finding(name, ALL, run.problems[name], "stops", remedy)]
+        # Launch and settings both look at the batch.
+        reported = {finding.remedy for finding in findings if finding.remedy}
+        found = [finding for finding in found if finding.remedy not in reported]
         # The seconds of a check stand in its first row.
-        findings += [replace(found[0], seconds=run.seconds[name]), *found[1:]]
+        if found:
+            found[0] = replace(found[0], seconds=run.seconds[name])
+        findings += found
 
+    # Where the template cannot be used, the check `settings` says so.
     operators: list[OperatorNeed] = []
-    try:
+    with suppress(UserError):
         operators = operators_of_run(config)
-    except UserError as error:
-        findings += refused("operators", error)
     folders = {
         "paths.data_dir": str(nearest_folder(config.paths.data_dir)),
         "paths.run_dir": str(nearest_folder(config.paths.run_dir)),
@@ -58,19 +68,37 @@ def needs_of_run(config: RunConfig) -> Needs:
     return Needs(config, operators, findings, folders)
 
 
+def settings_findings(config: RunConfig) -> list[Finding]:
+    """Judge what training checks of the run file alone: template, batch, vocabulary, muP."""
+    try:
+        check_settings(config)
+    except UserError as error:
+        return refused("settings", error)
+    return [Finding("settings", ALL, "template, batch, vocabulary and muP fit together")]
+
+
+def model_findings(config: RunConfig) -> list[Finding]:
+    """Judge whether the model can be built."""
+    try:
+        facts = model_facts(config)
+    except UserError as error:
+        return refused("model", error)
+    return [Finding("model", ALL, f"{facts.parameters:,} parameters")]
+
+
 def disk_findings(config: RunConfig) -> list[Finding]:
-    """Compare the free space of run_dir's disk with what the checkpoints of the run will take."""
+    """Compare the free space of run_dir's disk with what the checkpoints of the run will take.
+
+    Nothing is found where their size is not known: the checks of settings and model say why.
+    """
     try:
         facts = model_facts(config)
         stage = zero_stage(read_template(config.deepspeed))
-    except UserError as error:
-        return refused("disk", error)
+    except UserError:
+        return []
     size = checkpoint_bytes(facts.parameters, config.precision.dtype, stage, facts.moment_bytes)
     summary, problems = disk_space_needed(config, size)
-    findings = [
-        Finding("disk", ALL, problem.rpartition("; ")[0], "stops", problem.rpartition("; ")[2])
-        for problem in problems
-    ]
+    findings = refused("disk", ConfigError(problems))
     if not findings:
         findings = [Finding("disk", ALL, summary)]
     return findings + data_findings(config, facts.shape.vocabulary)
@@ -85,7 +113,7 @@ def data_findings(config: RunConfig, vocabulary: int) -> list[Finding]:
     if measured_data(folder) is not None:
         return []
     rates = assumed_rates(read_hardware("cpu"), "cpu", overlaps=False)
-    data = data_size(config.step_plan.total_tokens, vocabulary, rates)
+    data = planned_data(config, vocabulary, rates)
     needed = data.document_bytes + data.token_bytes
     free = shutil.disk_usage(nearest_folder(folder.path)).free
     if needed <= free:

@@ -4,7 +4,7 @@ Writes nothing but what the checks keep in data_dir. Imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -13,20 +13,43 @@ from pipeline.cli.start_checks import refuse_mistakes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
-from pipeline.logs import console, counted_noun, human_bytes, print_json, print_wide, short
+from pipeline.logs import (
+    binary_bytes,
+    console,
+    counted_noun,
+    human_bytes,
+    print_json,
+    print_wide,
+    short,
+)
 from pipeline.planning.laws.fits_file import law_of_all_parameters
 from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
-from pipeline.planning.plan import FLOPS_FORMULA, Plan
-from pipeline.planning.planner import allocation_of, on_allocation, plan_run
+from pipeline.planning.memory_problems import memory_problems
+from pipeline.planning.model_cost import FLOPS_FORMULA
+from pipeline.planning.plan import MemoryPlan, Plan
+from pipeline.planning.plan_outputs import plan_as_json, rates_by_name
+from pipeline.planning.planner import (
+    allocation_of,
+    job_length_problems,
+    on_allocation,
+    plan_run,
+)
 from pipeline.planning.published import PlannedPoint
-from pipeline.planning.rates import Rate
 from pipeline.store.artifacts import Stage
 
 NAMES_WIDTH = 24
 """Columns of the names of figures."""
 TABLE_WIDTH = 96
 """Columns of the memory table: a narrower terminal breaks lines rather than words."""
+MEMORY_COLUMNS = (
+    "ZeRO",
+    "recompute",
+    "micro-batch 1",
+    "largest micro-batch that fits",
+    "memory",
+    "step, s",
+)
 PETAFLOP_DAY = 1e15 * 86_400
 
 
@@ -52,8 +75,9 @@ def show_plan(
 ) -> None:
     """Check a run file and print what its run costs.
 
-    Raises ConfigError where the run cannot start: by any check that needs no data, or because its
-    memory does not fit, after the plan is printed. Raises UserError without a run file.
+    Raises ConfigError where the run cannot start: by any check that needs no data, or, after the
+    plan is printed, because its memory does not fit or a job ends before its first step. Raises
+    UserError without a run file.
     """
     if page is not None:
         raise UserError("--page goes with --published: it shows published runs and the planned one")
@@ -66,24 +90,45 @@ def show_plan(
         print_json(plan_as_json(plan))
     else:
         _print_plan(plan, config)
-    refuse_what_does_not_fit(plan)
+    problems = memory_problems(plan.memory)
+    if plan.predicted_time is not None:
+        limit = f"--hours-per-job = {question.hours_per_job:g}"
+        problems += job_length_problems(plan.time.jobs, plan.rates.start_up_seconds, limit)
+    if problems:
+        raise ConfigError(problems)
 
 
 def show_published_runs(
     stages: Sequence[Stage], question: PlanQuestion, *, as_json: bool, page: Path | None
 ) -> None:
-    """Print published runs, with the planned one among them where a run file is given."""
+    """Print published runs, with the planned one among them where a run file is given.
+
+    Raises ConfigError where that run cannot start, after the runs are printed where its memory does
+    not fit, and UserError for options of a plan without a run file.
+    """
+    if question.run_file is None and (question.nodes is not None or question.runs):
+        raise UserError(
+            "--nodes and --from are about a planned run; name its run file, as in `pipeline plan "
+            "run.yaml --published`, or leave them out"
+        )
     planned = None
+    plan = None
     if question.run_file is not None:
         plan, _ = _checked_plan(stages, question, question.run_file)
         today = date.today()
+        # A run that cannot start takes no hours.
+        hours = None
+        if plan.memory.own.fits and plan.predicted_time is not None:
+            hours = plan.time.device_hours
         planned = PlannedPoint(
             name=question.run_file.stem,
-            flops=plan.model.total_flops,
+            flops=plan.model.comparable_flops,
             year=today.year + (today.timetuple().tm_yday - 1) / 365,
-            gpu_hours=plan.time.device_hours,
+            gpu_hours=hours,
         )
     show_published(planned, as_json, page)
+    if plan is not None and not plan.memory.own.fits:
+        raise ConfigError(memory_problems(plan.memory))
 
 
 def _checked_plan(
@@ -101,21 +146,6 @@ def _checked_plan(
     return plan_run(config, allocation, question.runs, law), config
 
 
-def plan_as_json(plan: Plan) -> dict[str, object]:
-    """Return a plan as JSON values, with what follows from its fields."""
-    values = asdict(plan)
-    values["allocation"]["hardware"] = plan.allocation.hardware.model_dump(mode="json")
-    return {
-        **values,
-        "total_flops": plan.model.total_flops,
-        "tokens_per_parameter": plan.model.tokens_per_parameter,
-        "step_seconds": plan.time.step.total,
-        "efficiency": plan.time.step.efficiency,
-        "disk_bytes_at_most": plan.disk.most,
-        "run_bytes_at_the_end": plan.disk.run_at_the_end,
-    }
-
-
 def _print_plan(plan: Plan, config: RunConfig) -> None:
     allocation = plan.allocation
     console.print(
@@ -123,8 +153,13 @@ def _print_plan(plan: Plan, config: RunConfig) -> None:
         f"{counted_noun(allocation.nodes, 'node')}, ZeRO {plan.memory.own.zero_stage}, "
         f"{config.precision.dtype}"
     )
+    if allocation.devices_left_out:
+        console.print(
+            f"{allocation.devices} of the node's {allocation.hardware.devices_per_node} devices: "
+            "more do not divide the batch (launch.ranks, --nodes)"
+        )
     _print_model(plan)
-    _print_memory(plan)
+    _print_memory(plan.memory)
     _print_time(plan)
     _print_disk(plan)
     _print_batch(plan)
@@ -149,9 +184,11 @@ def _print_model(plan: Plan) -> None:
         f"{facts.parameters:,} = {facts.embedding_parameters:,} embedding + "
         f"{facts.parameters - facts.embedding_parameters:,} others",
     )
-    _line("multiplying (N)", f"{facts.size.parameters:,}")
     if facts.is_mixture:
-        _line("active for a token", f"{facts.active_parameters:,}")
+        _line("multiplying", f"{facts.size.parameters:,}")
+        _line("active for a token (N)", f"{facts.active_parameters:,}")
+    else:
+        _line("multiplying (N)", f"{facts.size.parameters:,}")
 
     # Compute, and what it buys.
     _line("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
@@ -171,54 +208,50 @@ def _print_model(plan: Plan) -> None:
     _line("predicted loss", f"{loss}; {model.fit.name}")
 
 
-def _print_memory(plan: Plan) -> None:
+def _print_memory(memory: MemoryPlan) -> None:
+    """Print each part of the run's own memory, and what fits by ZeRO stage and recomputation."""
     from rich.table import Table
 
-    memory = plan.memory
     own = memory.own
     _heading("memory of a device")
     for part in own.parts:
-        text = human_bytes(part.device)
+        text = binary_bytes(part.device)
         if part.host:
-            text = f"{human_bytes(part.host)} on the host"
+            text = f"{binary_bytes(part.host)} on the host"
         _line(part.name, text)
     verdict = "fits" if own.fits else "does not fit"
     _line(
-        "sum, as the run file has it",
-        f"{human_bytes(own.device_bytes)} of {human_bytes(memory.free.device)}: {verdict}",
+        "sum",
+        f"{binary_bytes(memory.needed(own))} of {binary_bytes(memory.free.device)}, as the run "
+        f"file has it: {verdict}",
     )
 
     # The largest micro-batch that fits, for each way to execute the run.
-    table = Table(
-        "ZeRO",
-        "recompute",
-        "micro-batch 1",
-        "largest micro-batch that fits",
-        "memory",
-        "step, s",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+    table = Table(*MEMORY_COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     fastest = fastest_that_fits(memory.cases)
     for group in _groups(memory.cases):
-        fitting = [case for case in group if case.fits]
         row = [str(group[0].zero_stage), "yes" if group[0].recomputes else "no"]
-        row.append(human_bytes(group[0].device_bytes))
-        if fitting:
-            best = fastest_that_fits(fitting)
-            assert best is not None
-            mark = " (fastest)" if best is fastest else ""
+        row.append(binary_bytes(memory.needed(group[0])))
+        best = fastest_that_fits(group)
+        if best is None:
+            row += ["none", "", ""]
+        else:
             row += [
                 str(best.micro_batch_sequences),
-                human_bytes(best.device_bytes),
-                f"{best.step_seconds:.3g}{mark}",
+                binary_bytes(memory.needed(best)),
+                _step_text(best, best is fastest),
             ]
-        else:
-            row += ["none", "", ""]
         table.add_row(*row)
     console.print()
     print_wide(table, TABLE_WIDTH)
+
+
+def _step_text(case: MemoryCase, is_fastest: bool) -> str:
+    if case.step_seconds is None:
+        return "not predicted"
+    if is_fastest:
+        return f"{case.step_seconds:.3g} (fastest)"
+    return f"{case.step_seconds:.3g}"
 
 
 def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
@@ -231,20 +264,31 @@ def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
 
 def _print_time(plan: Plan) -> None:
     # Steps.
-    time = plan.time
-    step = time.step
     _heading("time")
+    time = plan.predicted_time
+    if time is None:
+        _line(
+            "step",
+            "not predicted: states are in host memory, and no rate tells how long they take to "
+            "move; --from RUN takes that of a run that does so",
+        )
+        return
+    step = time.step
+    waiting = ""
+    if step.host:
+        waiting = f"{step.host:.3g} waiting for the host + "
     _line(
         "step",
-        f"{step.total:.3g} s = {step.compute:.3g} computing + {step.communication:.3g} "
+        f"{step.total:.3g} s = {step.compute:.3g} computing + {waiting}{step.communication:.3g} "
         f"communication + {step.per_device:.3g} growing with devices",
     )
     _line("tokens a second", f"{short(time.tokens_per_second)} in {time.steps:,} steps")
-    _line(
-        "training",
-        f"{_hours(time.steps_seconds)} of steps, {_hours(time.validation_seconds)} validation, "
-        f"{_hours(time.saves_seconds)} waiting for saves",
-    )
+    parts = [f"{_hours(time.steps_seconds)} of steps"]
+    if time.validation_seconds:
+        parts.append(f"{_hours(time.validation_seconds)} validation")
+    if time.saves_seconds:
+        parts.append(f"{_hours(time.saves_seconds)} waiting for saves")
+    _line("training", ", ".join(parts))
     _line(
         "wall time",
         f"{_hours(time.wall_seconds)} with time lost (x {plan.rates.lost_time.value:g})",
@@ -261,8 +305,11 @@ def _print_time(plan: Plan) -> None:
             f"{time.chain.overhead_seconds / 60:.1f} min for start-up, margin and save; each waits "
             f"for {counted_noun(plan.allocation.nodes, 'node')}",
         )
-    kind = "rank" if plan.allocation.hardware.is_cpu else "GPU"
-    _line(f"{kind}-hours", f"{time.device_hours:,.4g}")
+    kind = "device" if plan.allocation.hardware.is_cpu else "GPU"
+    device_hours = f"{time.device_hours:,.4g}"
+    if time.chain is None:
+        device_hours += " without start-ups"
+    _line(f"{kind}-hours", device_hours)
 
 
 def _print_disk(plan: Plan) -> None:
@@ -273,7 +320,11 @@ def _print_disk(plan: Plan) -> None:
         "documents",
         f"{human_bytes(data.document_bytes)} for {human_bytes(data.text_bytes)} of text",
     )
-    _line("tokens", f"{human_bytes(data.token_bytes)} for {data.tokens:,.0f} tokens")
+    existing = ""
+    if data.tokens > data.text_tokens:
+        existing = f"; {data.tokens - data.text_tokens:,.0f} exist already, and are not copied"
+    made = f"{human_bytes(data.token_bytes)} for {data.text_tokens:,.0f} tokens"
+    _line("tokens", made + existing)
     _line(
         "checkpoints",
         f"{disk.most_checkpoints:,} of {human_bytes(disk.checkpoint)} at a time, "
@@ -281,12 +332,9 @@ def _print_disk(plan: Plan) -> None:
     )
     _line("export", human_bytes(disk.export))
     _line("at most", human_bytes(disk.most))
-    copy = sum(part.host for part in plan.memory.own.parts)
-    _line("host memory", f"{human_bytes(copy)} for each device")
-    _line(
-        "core-hours of data",
-        f"{plan.data.prepare_core_hours:.3g} prepare, {plan.data.tokenize_core_hours:.3g} tokenize",
-    )
+    _line("host memory", f"{binary_bytes(plan.memory.own.host_bytes)} for each device")
+    hours = [f"{hours:.3g} {stage}" for stage, hours in plan.data.of_stages().items()]
+    _line("core-hours of data", ", ".join(hours) or "none: there is no text to read")
 
 
 def _print_batch(plan: Plan) -> None:
@@ -303,38 +351,14 @@ def _print_batch(plan: Plan) -> None:
 
 
 def _print_rates(plan: Plan) -> None:
-    _heading("what these numbers rest on")
-    for field in fields(plan.rates):
-        rate: Rate = getattr(plan.rates, field.name)
-        name = field.name.replace("_", " ")
+    _heading("what these numbers rest on, besides the run file")
+    for name, rate in rates_by_name(plan).items():
         console.print(f"  {name:31} {rate.value:<10.4g} {rate.kind}: {rate.source}")
-    basis = plan.disk.data.basis
-    console.print(f"  {'tokens on disk':31} {basis.value:<10.4g} {basis.kind}: {basis.source}")
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3g} s"
     if seconds < 3600:
         return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:,.4g} h"
-
-
-def refuse_what_does_not_fit(plan: Plan) -> None:
-    """Raise ConfigError where the run's own settings need more memory than a device has."""
-    own = plan.memory.own
-    if own.fits:
-        return
-    fastest = fastest_that_fits(plan.memory.cases)
-    remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
-    if fastest is not None:
-        recompute = str(fastest.recomputes).lower()
-        remedy = (
-            f"the fastest that fits: a template of ZeRO stage {fastest.zero_stage}, "
-            f"batch.micro_batch_sequences = {fastest.micro_batch_sequences}, "
-            f"train.activation_checkpointing = {recompute}"
-        )
-    raise ConfigError(
-        [
-            f"memory: the run needs {human_bytes(own.device_bytes)} of a device's "
-            f"{human_bytes(plan.memory.free.device)}; {remedy}"
-        ]
-    )

@@ -45,6 +45,19 @@ PAGE_FIGURES = (
     "hardware",
     "implied MFU",
 )
+LANDMARKS = (
+    "GPT-3 175B",
+    "OPT 175B",
+    "BLOOM 176B",
+    "LLaMA 1 65B",
+    "Llama 2 70B",
+    "Llama 3.1 405B",
+    "Pythia 12B",
+    "TinyLlama 1.1B",
+    "BiT-M R152x4",
+    "openCLIP ViT-L/14",
+)
+"""Runs whose names stand in the figure: those that planned runs are most often compared with."""
 PAGE_SOURCES = ("run", "what the hours contain", "printed rate", "note", "source", "seen")
 
 
@@ -174,7 +187,7 @@ def _write_page(page: Path, runs: Sequence[PublishedRun], planned: PlannedPoint 
     from pipeline.reporting.milestones_page import Milestone, milestones_page
 
     points = [
-        Milestone(run.name, run.time, run.flops, run.is_counted)
+        Milestone(run.name, run.time, run.flops, run.is_counted, run.name in LANDMARKS)
         for run in runs
         if run.flops is not None
     ]

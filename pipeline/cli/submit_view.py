@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cli.job_table import job_lines
-from pipeline.cli.plan_view import refuse_what_does_not_fit
 from pipeline.cli.start_checks import (
     refuse_impossible_folders,
     refuse_mistakes,
@@ -21,12 +20,17 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.config.run_sections import SLURM_TIME_PATTERN, seconds_of_slurm_time
 from pipeline.config.shipped_files import SITES, shipped_files
-from pipeline.config.sites import Site, read_site, split_overrides
+from pipeline.config.sites import PREFIX, Site, read_site, split_overrides
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console, counted_noun, note, print_wide, read_line, warn
-from pipeline.planning.job_chain import chain_of_jobs
-from pipeline.planning.plan import Plan
-from pipeline.planning.planner import jobs_of_plan, plan_on_site
+from pipeline.planning.memory_problems import memory_problems
+from pipeline.planning.plan import JobsPlan, Plan
+from pipeline.planning.planner import (
+    job_length_problems,
+    jobs_of_plan,
+    plan_on_site,
+    training_jobs,
+)
 from pipeline.planning.rates import Rate
 from pipeline.store.artifacts import Stage, import_function, stage_states
 from pipeline.store.files import write_atomic
@@ -35,10 +39,8 @@ from pipeline.store.jobs.submitted_jobs import JobKind, submitted_jobs
 from pipeline.store.layout import run_folder
 from pipeline.store.lease import Lease
 
-START_UP_SECONDS = 600.0
-"""Assumed time from a job's start to its first step, until a run has measured its own."""
-MARGIN_SECONDS = 300.0
-"""Assumed time from a job's last step to its end, with the save: as train.sbatch is signalled."""
+MOST_JOBS = 500
+"""Maximum number of train jobs that are sent as a chain."""
 TABLE_WIDTH = 110
 JOB_KINDS: tuple[JobKind, ...] = ("data", "train", "evaluate")
 
@@ -77,7 +79,6 @@ def submit(
             ["--site: is required; give --site or PIPELINE_SITE: " + _all_sites() + ", or a file"]
         )
     config = load(run_file, of_run)
-    site = read_site(options.site, of_site)
     if not options.dry_run and not has_slurm():
         raise UserError(
             "this machine has no Slurm (no sbatch or scontrol in PATH). Submit from a login node of "
@@ -86,32 +87,32 @@ def submit(
 
     # What the run needs, and whether it could start.
     waiting = _waiting_stages(stages, config)
-    _refuse_jobs_in_queue(config)
-    sizes = _sizes(config, site, options)
     needed = {_kind_of(stage) for stage in waiting}
     kinds: list[JobKind] = [kind for kind in JOB_KINDS if kind in needed]
+    site = read_site(options.site, of_site, with_cpu_nodes="data" in kinds)
+    _refuse_jobs_in_queue(config)
+    sizes = _sizes(config, site, options)
     jobs = plan_jobs(kinds, config, site, options.site, sizes)
     _refuse_what_stages_would(waiting, config)
 
-    # A training whose hours nobody gave takes what is planned.
-    plan = None
-    if "train" in kinds and options.training_hours is None:
-        seconds = _job_seconds(options, site)
-        plan = plan_on_site(config, site, sizes.train_nodes, seconds, options.runs)
-        refuse_what_does_not_fit(plan)
-        if not site.may_requeue:
-            sizes = replace(sizes, train_jobs=jobs_of_plan(plan))
-            jobs = plan_jobs(kinds, config, site, options.site, sizes)
+    # How many jobs the training takes: a chain has a script for each of them.
+    training = None
+    if "train" in kinds:
+        training = _planned_training(config, site, sizes.train_nodes, options)
+    if training is not None and (not site.may_requeue or options.training_hours is not None):
+        sizes = replace(sizes, train_jobs=jobs_of_plan(training.jobs))
+        jobs = plan_jobs(kinds, config, site, options.site, sizes)
 
     # What is sent, and what that asks for.
     scripts = _write_scripts(jobs, config, site)
     _show(jobs, scripts, config, site)
-    if plan is not None:
-        console.print(_plan_in_words(plan))
+    hours = _hours_together(jobs, training)
+    for line in _demand_lines(jobs, training, options.training_hours, hours):
+        console.print(line)
     if options.dry_run:
         note("submit: nothing was sent (--dry-run)")
         return
-    if not options.yes and not agrees_to_send(len(jobs)):
+    if not options.yes and not agrees_to_send(len(jobs), hours):
         note("submit: nothing was sent")
         return
 
@@ -188,6 +189,11 @@ def _refuse_jobs_in_queue(config: RunConfig) -> None:
 
 
 def _sizes(config: RunConfig, site: Site, options: SubmitOptions) -> JobSizes:
+    """Return what is asked of the jobs. Raises ConfigError for a time limit that is no time."""
+    if options.time_limit is not None and not re.match(SLURM_TIME_PATTERN, options.time_limit):
+        raise ConfigError(
+            [f"--time = {options.time_limit}: write it as Slurm does: 30, HH:MM:SS or D-HH:MM:SS"]
+        )
     nodes = options.nodes
     if nodes is None:
         nodes = default_train_nodes(config, site)
@@ -195,29 +201,50 @@ def _sizes(config: RunConfig, site: Site, options: SubmitOptions) -> JobSizes:
         train_nodes=nodes,
         data_nodes=options.data_nodes,
         time_limit=options.time_limit,
-        train_jobs=_train_jobs(options, site),
     )
 
 
-def _train_jobs(options: SubmitOptions, site: Site) -> int | None:
-    """Return the number of jobs that the training takes, None where its hours are not known."""
+@dataclass(frozen=True)
+class _PlannedTraining:
+    """The plan of the training, and the jobs that it takes: as planned, or of the hours given."""
 
-    if options.time_limit is not None and not re.match(SLURM_TIME_PATTERN, options.time_limit):
-        raise ConfigError(
-            [f"--time = {options.time_limit}: write it as Slurm does: 30, HH:MM:SS or D-HH:MM:SS"]
-        )
-    if options.training_hours is None:
+    plan: Plan
+    jobs: JobsPlan
+
+
+def _planned_training(
+    config: RunConfig, site: Site, nodes: int, options: SubmitOptions
+) -> _PlannedTraining | None:
+    """Return the plan of the training, with the hours that the user gave in place of planned ones.
+
+    None, after a warning, where jobs seem too short and their number need not be known: the
+    start-up is assumed, and the job is requeued until the training is done. Raises ConfigError where
+    memory or the time limit is too small, or a chain would be too long.
+    """
+    plan = plan_on_site(config, site, nodes, _job_seconds(options, site), options.runs)
+    jobs = training_jobs(plan, config, options.training_hours)
+
+    # What is too small.
+    limit = f"{PREFIX}gpu_nodes.longest_time = {site.gpu_nodes.longest_time}"
+    if options.time_limit is not None:
+        limit = f"--time = {options.time_limit}"
+    too_large = memory_problems(plan.memory)
+    too_short = job_length_problems(jobs, plan.rates.start_up_seconds, limit)
+    is_open_ended = site.may_requeue and options.training_hours is None
+    if too_short and not too_large and is_open_ended and not options.runs:
+        warn(too_short[0])
         return None
-    try:
-        chain = chain_of_jobs(
-            options.training_hours * 3600,
-            _job_seconds(options, site),
-            START_UP_SECONDS,
-            MARGIN_SECONDS,
+    if too_large or too_short:
+        raise ConfigError([*too_large, *too_short])
+    count = jobs_of_plan(jobs)
+    if count > MOST_JOBS and not site.may_requeue:
+        raise ConfigError(
+            [
+                f"{limit}: the training takes {count:,} jobs of this length, and at most {MOST_JOBS} "
+                "are sent as a chain; give jobs more time, or train on more nodes"
+            ]
         )
-    except ValueError as error:
-        raise ConfigError([f"--hours = {options.training_hours:g}: {error}"]) from None
-    return chain.jobs
+    return _PlannedTraining(plan, jobs)
 
 
 def _job_seconds(options: SubmitOptions, site: Site) -> int:
@@ -237,6 +264,10 @@ def _write_scripts(jobs: Sequence[PlannedJob], config: RunConfig, site: Site) ->
         title = f"{job.name}-{run_folder(config).name}".replace(" ", "-")
         scripts[job.name] = folder.script(job.name)
         write_atomic(scripts[job.name], batch_script(job, site, title, paths))
+    # Those of an earlier, longer chain would not be sent, but look as if they were.
+    for script in folder.scripts():
+        if script not in scripts.values():
+            script.unlink()
     return scripts
 
 
@@ -267,12 +298,11 @@ def _show(
     )
     print_wide(table, TABLE_WIDTH)
 
-    # What they ask for.
-    for job in jobs:
-        console.print(f"{job.name}: {_demand(job)}")
-    on_gpus = [job for job in jobs if job.gpus_per_node]
-    if len(on_gpus) > 1:
-        console.print(_total_demand(on_gpus))
+    # What each kind of job is told; those of a chain differ in their names only.
+    for kind in dict.fromkeys(job.kind for job in jobs):
+        first = next(job for job in jobs if job.kind == kind)
+        console.print(f"\n{scripts[first.name].name}", style="bold")
+        console.print(scripts[first.name].read_text())
 
     # What this machine cannot know.
     console.print(
@@ -283,6 +313,21 @@ def _show(
         if site.sees(folder) is False:
             known = ", ".join(site.shared_folders)
             warn(f"{folder} is below none of the site's shared folders: {known}")
+
+
+def _demand_lines(
+    jobs: Sequence[PlannedJob],
+    training: _PlannedTraining | None,
+    training_hours: float | None,
+    hours: str,
+) -> list[str]:
+    """Return what each job asks for, and what all of them are expected to take."""
+    lines = [f"{job.name}: {_demand(job)}" for job in jobs]
+    if training is not None:
+        lines.append(_plan_in_words(training, training_hours))
+    if hours:
+        lines.append(f"together: {hours}{_beyond(jobs)}")
+    return lines
 
 
 def _demand(job: PlannedJob) -> str:
@@ -297,29 +342,54 @@ def _demand(job: PlannedJob) -> str:
     return f"{hours}, {job.most_jobs} times at most: it is requeued at its time limit"
 
 
-def _plan_in_words(plan: Plan) -> str:
+def _plan_in_words(training: _PlannedTraining, training_hours: float | None) -> str:
     """Return what a training is expected to take, and what that rests on."""
-    mfu: Rate = plan.rates.mfu
-    unit = "rank" if plan.allocation.hardware.is_cpu else "GPU"
+    mfu: Rate = training.plan.rates.mfu
+    basis = f"{100 * mfu.value:.0f} % MFU {mfu.kind} ({mfu.source})"
+    if training_hours is not None:
+        basis = f"--hours {training_hours:g}"
     return (
-        f"planned: {plan.time.device_hours:,.4g} {unit}-hours of training in "
-        f"{counted_noun(jobs_of_plan(plan), 'job')}, {100 * mfu.value:.0f} % MFU {mfu.kind} "
-        f"({mfu.source}); `pipeline plan` shows all of it"
+        f"planned: {training.jobs.device_hours:,.1f} {_unit(training.plan)}-hours of training in "
+        f"{counted_noun(jobs_of_plan(training.jobs), 'job')}, {basis}; `pipeline plan` shows all of it"
     )
 
 
-def _total_demand(jobs: Sequence[PlannedJob]) -> str:
-    total = sum(job.gpu_hours * (job.most_jobs or 1) for job in jobs)
-    open_ended = [job.name for job in jobs if job.most_jobs is None]
-    line = f"together: {total:,.1f} GPU-hours at most"
+def _unit(plan: Plan) -> str:
+    if plan.allocation.hardware.is_cpu:
+        return "device"
+    return "GPU"
+
+
+def _hours_together(jobs: Sequence[PlannedJob], training: _PlannedTraining | None) -> str:
+    """Return what all jobs on GPUs take: the training as planned, others one time limit each.
+
+    Empty where no job is on GPUs.
+    """
+    on_gpus = [job for job in jobs if job.gpus_per_node]
+    if not on_gpus:
+        return ""
+    hours = sum(job.gpu_hours for job in on_gpus if job.kind != "train" or training is None)
+    if training is not None:
+        hours += training.jobs.device_hours
+    return f"{hours:,.1f} GPU-hours planned"
+
+
+def _beyond(jobs: Sequence[PlannedJob]) -> str:
+    """Return how much more than planned the jobs may take, in words that follow the plan."""
+    on_gpus = [job for job in jobs if job.gpus_per_node]
+    open_ended = [job.name for job in on_gpus if job.most_jobs is None]
     if open_ended:
-        line += f", and more where {' or '.join(open_ended)} is requeued"
-    return line
+        return f", more where {' or '.join(open_ended)} is requeued more often"
+    most = sum(job.gpu_hours * (job.most_jobs or 1) for job in on_gpus)
+    return f", {most:,.1f} at most"
 
 
-def agrees_to_send(jobs: int) -> bool:
+def agrees_to_send(jobs: int, hours: str) -> bool:
     """Ask whether to send. Raises UserError where nobody can answer."""
-    answer = read_line(f"send {counted_noun(jobs, 'job')}? [y/N] ")
+    what = counted_noun(jobs, "job")
+    if hours:
+        what += f", {hours}"
+    answer = read_line(f"send {what}? [y/N] ")
     if answer is None:
         raise UserError("nothing was sent: nobody answered; add --yes to send without a question")
     return answer.strip().lower() in ("y", "yes")

@@ -24,9 +24,10 @@ import yaml
 from pipeline.benchmarks.common import show_table
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.cluster.gpus import gpu_count
-from pipeline.cluster.launch import dividing_ranks, launch_kind
+from pipeline.cluster.launch import launch_kind
 from pipeline.cluster.local_launch import CPU_RANKS
 from pipeline.cluster.ranks import end_leftovers
+from pipeline.config.batch_division import dividing_ranks
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.config.yaml_files import to_yaml

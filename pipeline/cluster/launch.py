@@ -3,7 +3,6 @@
 Each kind is one class in a file of its own, listed in `pipeline.config.kinds`.
 """
 
-import math
 import os
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from pipeline.cluster.ports import free_port
-from pipeline.config.groups import GroupSizes, group_sizes
+from pipeline.config.groups import GroupSizes
 from pipeline.config.kinds import FORKED_LAUNCH_KINDS, LAUNCH_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.store.rank_environment import THREADS_VARIABLE, without_ranks
@@ -145,17 +144,6 @@ def plan_launch(config: RunConfig, run_file: Path) -> LaunchPlan:
     """Return ranks, port and command for `launch.kind`. Raises UserError if they cannot start."""
     port = config.launch.master_port or free_port()
     return launch_kind(config).plan(config, run_file, port)
-
-
-def dividing_ranks(config: RunConfig, available: int) -> int:
-    """Return the largest number of ranks that divides every global batch, at most `available`."""
-    pass_tokens = config.tokens_per_pass(group_sizes(1))
-    micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
-    return next(
-        ranks
-        for ranks in range(min(available, micro_batches), 0, -1)
-        if micro_batches % group_sizes(ranks).data == 0
-    )
 
 
 def name_ranks(gpus: int) -> str:

@@ -6,9 +6,9 @@ import socket
 from pipeline.cluster.gpus import gpu_count
 from pipeline.cluster.launch import launch_kind, plan_launch
 from pipeline.cluster.ports import is_occupied
-from pipeline.config.groups import GroupSizes
+from pipeline.config.batch_division import batches_that_ranks_do_not_divide
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError, nearest_multiples
+from pipeline.errors import ConfigError
 from pipeline.store.layout import run_folder
 from pipeline.work.separate_checks import run_separate_check
 
@@ -49,18 +49,3 @@ def check_device(config: RunConfig) -> None:
     run_separate_check(
         "pipeline.engine.device_check", dict, config, decides, "this machine's number formats"
     )
-
-
-def batches_that_ranks_do_not_divide(config: RunConfig, sizes: GroupSizes) -> list[str]:
-    """Return a message for each global batch that the data ranks of an allocation do not divide."""
-    # For `launch.ranks` a check of its own names more remedies.
-    if config.launch.ranks != "auto":
-        return []
-    return [
-        f"{setting} = {tokens}: must be a multiple of {sizes.data} ranks x "
-        f"batch.micro_batch_sequences = {config.batch.micro_batch_sequences} x "
-        f"data.sequence_length = {config.data.sequence_length}; set "
-        f"{nearest_multiples(tokens, config.tokens_per_pass(sizes))}, or start a different number "
-        "of ranks"
-        for setting, tokens in config.indivisible_batches(sizes)
-    ]

@@ -10,11 +10,11 @@ from pipeline.cluster.launch import (
     LaunchKind,
     LaunchPlan,
     deepspeed_program,
-    dividing_ranks,
     is_deepspeed_launcher,
     name_ranks,
     rank_environment,
 )
+from pipeline.config.batch_division import dividing_ranks
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError

@@ -44,10 +44,10 @@ class SlurmLaunch(LaunchKind):
             )
 
         # srun passes the environment on to every node.
-        names = _scontrol("show", "hostnames", os.environ["SLURM_JOB_NODELIST"])
+        names = _node_names()
         gpus = gpu_count()
         environment = rank_environment(gpus, per_node)
-        environment |= {"MASTER_ADDR": master_address(names.split()[0]), "MASTER_PORT": str(port)}
+        environment |= {"MASTER_ADDR": master_address(names[0]), "MASTER_PORT": str(port)}
         cores = os.environ.get("SLURM_CPUS_PER_TASK")
         # From Slurm 22.05 on srun does not take this number from the batch job.
         if cores:
@@ -80,8 +80,7 @@ class SlurmLaunch(LaunchKind):
                     "training, for example `salloc --nodes=2 pipeline doctor run.yaml`"
                 ]
             )
-        names = _scontrol("show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
-        return {name: master_address(name) for name in names}
+        return {name: master_address(name) for name in _node_names()}
 
     def node_command(self, node: str, program: Sequence[str]) -> list[str]:
         """Return the `srun` command of a step with one task on a node, on all of its cores."""
@@ -128,6 +127,20 @@ def _check_place() -> None:
             "`pipeline train` runs once per job, from the batch script, not inside srun: it starts "
             "srun itself"
         )
+
+
+def _node_names() -> list[str]:
+    """Return the names of the nodes of the allocation. Raises UserError where they are not known."""
+    listed = os.environ.get("SLURM_JOB_NODELIST")
+    if listed is None:
+        raise ConfigError(
+            [
+                "launch.kind = slurm: SLURM_JOB_ID is set, but SLURM_JOB_NODELIST is not, so the nodes "
+                "of the job are not known; run this inside an allocation (sbatch, salloc), or unset "
+                "SLURM_JOB_ID"
+            ]
+        )
+    return _scontrol("show", "hostnames", listed).split()
 
 
 def _node_count() -> int:

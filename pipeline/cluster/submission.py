@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cluster.batch_script import BATCH_SCRIPTS, PlannedJob, sbatch_options
-from pipeline.config.groups import group_sizes
+from pipeline.config.batch_division import batches_that_nodes_do_not_divide
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import seconds_of_slurm_time
 from pipeline.config.sites import PREFIX, Nodes, Site, cpu_nodes_of
@@ -205,27 +205,7 @@ def _rank_problems(config: RunConfig, site: Site, nodes: int) -> list[str]:
             f"launch.ranks = {config.launch.ranks}: must equal {nodes} nodes x {per_node} ranks; set "
             "launch.ranks to auto"
         ]
-    sizes = group_sizes(ranks)
-    problems: list[str] = []
-    for setting, tokens in config.indivisible_batches(sizes):
-        remedy = f"set {nearest_multiples(tokens, config.tokens_per_pass(sizes))}"
-        fitting = _largest_fitting_nodes(config, per_node, nodes)
-        if fitting is not None:
-            remedy += f", or give --nodes {fitting}"
-        problems.append(
-            f"{setting} = {tokens}: must be a multiple of {nodes} nodes x {per_node} ranks x "
-            f"batch.micro_batch_sequences = {config.batch.micro_batch_sequences} x "
-            f"data.sequence_length = {config.data.sequence_length}; {remedy}"
-        )
-    return problems
-
-
-def _largest_fitting_nodes(config: RunConfig, per_node: int, nodes: int) -> int | None:
-    """Return the largest smaller number of nodes whose ranks divide every global batch."""
-    for fewer in range(nodes - 1, 0, -1):
-        if not config.indivisible_batches(group_sizes(fewer * per_node)):
-            return fewer
-    return None
+    return batches_that_nodes_do_not_divide(config, nodes, per_node)
 
 
 def _evaluation_problems(site: Site) -> list[str]:
@@ -243,8 +223,8 @@ def send_jobs(
 ) -> list[SubmittedJob]:
     """Send jobs by sbatch, each after those that it waits for, and record their ids.
 
-    `scripts`: name of a job -> its batch script. Raises UserError where sbatch refuses one; those
-    before it are queued and recorded.
+    `scripts`: name of a job -> its batch script. Raises UserError where sbatch refuses one or names
+    no id; those before it are queued and recorded.
     """
     sent: dict[str, SubmittedJob] = {}
     for job in jobs:
@@ -260,6 +240,12 @@ def send_jobs(
             raise UserError(_refusal(job, scripts[job.name], answer.stderr, list(sent.values())))
         # `ID;CLUSTER` where there are several clusters.
         number = answer.stdout.strip().partition(";")[0]
+        if not number.isdecimal():
+            raise UserError(
+                f"sbatch accepted {scripts[job.name]}, but printed no job id ({number or 'nothing'}): "
+                "the job may be queued, and is not recorded. Look for it with `squeue --me`, end it "
+                f"with `scancel ID`, then submit again.{_queued_before(list(sent.values()))}"
+            )
         record: SubmittedJob = {
             "id": number,
             "kind": job.kind,
@@ -280,8 +266,19 @@ def _refusal(job: PlannedJob, script: Path, said: str, sent: Sequence[SubmittedJ
     message = f"sbatch refuses {script}: {' '.join(said.split())}. Correct the site"
     if not sent:
         return f"{message}, then submit again."
-    ids = " ".join(record["id"] for record in sent)
+    ids = _ids(sent)
     return (
         f"{message}. The jobs before it are queued: end them with `scancel {ids}`, then submit "
         f"again; or let them run, and submit {job.name} after them."
     )
+
+
+def _queued_before(sent: Sequence[SubmittedJob]) -> str:
+    """Return a sentence about the jobs that are queued, empty where there are none."""
+    if not sent:
+        return ""
+    return f" The jobs before it are queued: end them, too (`scancel {_ids(sent)}`)."
+
+
+def _ids(sent: Sequence[SubmittedJob]) -> str:
+    return " ".join(record["id"] for record in sent)

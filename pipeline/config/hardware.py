@@ -5,14 +5,29 @@ Reads `presets/hardware/*.yaml`. Imports no torch.
 
 import functools
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from pipeline.config.run_file import problems_in
 from pipeline.config.shipped_files import HARDWARE, shipped_file, shipped_files
 from pipeline.config.values import Section
-from pipeline.config.yaml_files import read_yaml
+from pipeline.config.yaml_files import YamlValue, read_yaml
 from pipeline.errors import ConfigError
+
+CPU = "CPU"
+"""Name under which runs record a device that is no GPU."""
+
+
+def _no_switch(value: YamlValue) -> YamlValue:
+    """Refuse `yes` and `no`, which pydantic would take as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not yes or no")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_switch)]
+Count = Annotated[int, BeforeValidator(_no_switch)]
 
 
 class Hardware(Section):
@@ -25,25 +40,25 @@ class Hardware(Section):
     """Name for people, with the memory."""
     device_names: tuple[str, ...]
     """Parts of the names under which drivers report the device."""
-    peak_bf16_tflops: float | None = Field(gt=0)
+    peak_bf16_tflops: Number | None = Field(gt=0)
     """Dense matrix products in bf16, 10^12 FLOP/s; none where the device has no bf16."""
-    peak_fp16_tflops: float | None = Field(gt=0)
+    peak_fp16_tflops: Number | None = Field(gt=0)
     """The same in fp16."""
-    peak_fp32_tflops: float = Field(gt=0)
+    peak_fp32_tflops: Number = Field(gt=0)
     """The same in fp32, without TF32."""
-    memory_gib: float = Field(gt=0)
+    memory_gib: Number = Field(gt=0)
     """Memory of a device, in GiB."""
-    devices_per_node: int = Field(ge=1)
+    devices_per_node: Count = Field(ge=1)
     """Devices of a server."""
-    link_gb_per_second: float = Field(gt=0)
+    link_gb_per_second: Number = Field(gt=0)
     """From a device to the others of its server, 10^9 bytes a second."""
-    network_gb_per_second: float = Field(gt=0)
+    network_gb_per_second: Number = Field(gt=0)
     """From a device to other servers, 10^9 bytes a second: its share of the server's ports."""
-    host_memory_gib: float = Field(gt=0)
+    host_memory_gib: Number = Field(gt=0)
     """Memory of a server beside that of its devices, in GiB."""
-    cores_per_node: int = Field(ge=1)
+    cores_per_node: Count = Field(ge=1)
     """CPU cores of a server."""
-    assumed_mfu: float = Field(gt=0, lt=1)
+    assumed_mfu: Number = Field(gt=0, lt=1)
     """Share of the peak that training reaches on one server; `--from RUN` replaces it by what a run
     reached."""
     mfu_attention: Literal["all", "causal", "none"] = "all"
@@ -54,6 +69,19 @@ class Hardware(Section):
     def is_cpu(self) -> bool:
         """Whether ranks run on the cores of the host and in its memory."""
         return not self.device_names
+
+    def describes(self, device_name: str) -> bool:
+        """Tell whether this is the hardware of a device that a driver reports under this name.
+
+        It is not where shipped hardware has a longer part of the name (`H100 PCIe` for `H100`).
+        """
+        if self.is_cpu:
+            return device_name == CPU
+        parts = [part for part in self.device_names if part in device_name]
+        if not parts:
+            return False
+        shipped = _shipped_parts(device_name)
+        return len(max(parts, key=len)) >= max(map(len, shipped), default=0)
 
     def peak_flops(self, dtype: str) -> float | None:
         """Return the FLOP/s of a number format; None where the device does not compute in it."""
@@ -72,17 +100,18 @@ def is_hardware_file(written: str) -> bool:
     return "/" in written or bool(Path(written).suffix)
 
 
-def read_hardware(written: str) -> Hardware:
+def read_hardware(written: str, setting: str = "--hardware") -> Hardware:
     """Return the shipped hardware of a name, or that of a YAML file, named with slash or suffix.
 
-    Raises ConfigError for an unknown name, with all names, and for a file that cannot be used.
+    `setting`: what the user wrote it for. Raises ConfigError for an unknown name, with all names,
+    and for a file that cannot be used.
     """
     path = Path(written)
     if not is_hardware_file(written):
         try:
             path = shipped_file(written, HARDWARE, "hardware")
         except ValueError as error:
-            raise ConfigError([f"--hardware = {written}: {error}; or name a file"]) from None
+            raise ConfigError([f"{setting} = {written}: {error}; or name a file"]) from None
     return _read(path)
 
 
@@ -91,7 +120,7 @@ def _read(path: Path) -> Hardware:
     try:
         return Hardware.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise ConfigError([f"{path}: {error}"]) from None
+        raise ConfigError(problems_in(error, Hardware), str(path)) from None
 
 
 def hardware_of_device(device_name: str) -> str | None:
@@ -99,14 +128,20 @@ def hardware_of_device(device_name: str) -> str | None:
 
     Of several parts that the name has, the longest decides. None for a device that is not shipped.
     """
-    found: dict[str, str] = {}
-    for name, path in shipped_files(HARDWARE).items():
-        for part in _read(path).device_names:
-            if part in device_name:
-                found[part] = name
-    if not found:
+    names = _shipped_parts(device_name)
+    if not names:
         return None
-    return found[max(found, key=len)]
+    return names[max(names, key=len)]
+
+
+def _shipped_parts(device_name: str) -> dict[str, str]:
+    """Return the parts of a device's name that shipped hardware has, with the hardware's name."""
+    return {
+        part: name
+        for name, path in shipped_files(HARDWARE).items()
+        for part in _read(path).device_names
+        if part in device_name
+    }
 
 
 def device_peak_flops(device_name: str) -> float | None:

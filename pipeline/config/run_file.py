@@ -45,6 +45,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError with all problems: unreadable file, unknown keys, wrong values, settings that
     do not fit together.
     """
+    if _is_setting(path):
+        raise ConfigError(
+            [
+                f"{path}: is a setting, and stands in the place of the run file; name the run file "
+                "before it, as in `pipeline COMMAND run.yaml section.field=value`"
+            ],
+            "the command",
+        )
     # Preset and recipe come below the run file, whose settings win.
     base = path.absolute().parent
     document: Document = read_yaml(path)
@@ -64,6 +72,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if problems:
         raise ConfigError(problems, str(path))
     return config
+
+
+def _is_setting(path: Path) -> bool:
+    """Tell whether `section.field=value` stands where the name of a run file is expected."""
+    if "=" not in path.name:
+        return False
+    try:
+        return not path.exists()
+    except OSError:
+        # Too long for the name of a file.
+        return True
 
 
 def _lower_layers(document: Document, base: Path) -> list[Document]:

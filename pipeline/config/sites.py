@@ -6,10 +6,11 @@ Reads `presets/sites/*.yaml`, or a file of the user's own in the same form. Impo
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_origin
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
+from pipeline.config.field_descriptions import section_in
 from pipeline.config.hardware import Hardware, is_hardware_file, read_hardware
 from pipeline.config.run_file import problems_in
 from pipeline.config.run_sections import SLURM_TIME_PATTERN, SlurmTime, seconds_of_slurm_time
@@ -20,6 +21,13 @@ from pipeline.errors import ConfigError
 
 PREFIX = "site."
 """Beginning of the overrides on the command line that change the site, not the run file."""
+
+CPU_NODES_ARE_LEFT = (
+    f"{PREFIX}cpu_nodes: the site leaves the nodes of the data job to you; add "
+    f"{PREFIX}cpu_nodes.partition=NAME {PREFIX}cpu_nodes.cores=N "
+    f"{PREFIX}cpu_nodes.longest_time=HH:MM:SS to the command, or make the data before "
+    "with `pipeline prepare`, `train-tokenizer`, `tokenize` and `pack`"
+)
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@%+-]+$")]
 """A name without blanks, such as a partition's."""
@@ -104,7 +112,7 @@ class Site(Section):
     @property
     def devices(self) -> Hardware:
         """The devices of `gpu_nodes`."""
-        return read_hardware(self.hardware)
+        return read_hardware(self.hardware, f"{PREFIX}hardware")
 
     @property
     def ranks_per_node(self) -> int:
@@ -128,11 +136,12 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return of_run, of_site
 
 
-def read_site(written: str, overrides: Sequence[str] = ()) -> Site:
+def read_site(written: str, overrides: Sequence[str] = (), *, with_cpu_nodes: bool = False) -> Site:
     """Return the shipped site of a name, or that of a YAML file, named with slash or suffix.
 
-    `overrides`: `field=value` without the prefix. Raises ConfigError for an unknown name, with all
-    names, for a wrong value, and for what the site leaves to the user and nobody gave.
+    `overrides`: `field=value` without the prefix. `with_cpu_nodes`: whether there is a data job.
+    Raises ConfigError for an unknown name, with all names, for a wrong value, and for all that the
+    site leaves to the user and nobody gave.
     """
     path = Path(written)
     if "/" not in written and not path.suffix:
@@ -148,16 +157,50 @@ def read_site(written: str, overrides: Sequence[str] = ()) -> Site:
         apply_override(document, override)
 
     # What is left to the user is asked for before it is missed as a field.
-    left = document.get("left_to_user")
-    if isinstance(left, list):
-        missing = [str(name) for name in left if _value_of(document, str(name)) is None]
-        if missing:
-            raise ConfigError([_left_message(name, path) for name in missing], f"site {written}")
+    problems = _left_to_user(document, path)
+    if with_cpu_nodes and document.get("cpu_nodes") is None:
+        problems.append(CPU_NODES_ARE_LEFT)
+    if problems:
+        raise ConfigError(problems, f"site {written}")
     try:
         return Site.model_validate(document)
     except ValidationError as error:
         problems = [f"{PREFIX}{problem}" for problem in problems_in(error, Site)]
         raise ConfigError(problems, f"site {written}") from None
+
+
+def _left_to_user(document: Document, path: Path) -> list[str]:
+    """Return a message for each field that the site leaves to the user and nobody gave."""
+    left = document.get("left_to_user")
+    if not isinstance(left, list):
+        return []
+    names = [str(name) for name in left]
+    unknown = [
+        f"{path}: left_to_user: {name}: a site has no such field; remove or correct it"
+        for name in names
+        if not _is_field_of(Site, name)
+    ]
+    missing = [
+        _left_message(name, path)
+        for name in names
+        if _is_field_of(Site, name) and _value_of(document, name) is None
+    ]
+    return unknown + missing
+
+
+def _is_field_of(section: type[Section], dotted: str) -> bool:
+    """Tell whether a dotted name is that of a field of a section, or of one below it."""
+    first, _, rest = dotted.partition(".")
+    if first not in section.model_fields:
+        return False
+    if not rest:
+        return True
+    annotation = section.model_fields[first].annotation
+    below = section_in(annotation)
+    if below is None:
+        # A mapping has keys of the user's own.
+        return get_origin(annotation) is dict
+    return _is_field_of(below, rest)
 
 
 def _value_of(document: Document, dotted: str) -> YamlValue:
@@ -180,13 +223,5 @@ def _left_message(name: str, path: Path) -> str:
 def cpu_nodes_of(site: Site, site_name: str) -> Nodes:
     """Return the nodes of the data job. Raises ConfigError where the site names none."""
     if site.cpu_nodes is None:
-        raise ConfigError(
-            [
-                f"{PREFIX}cpu_nodes: the site leaves the nodes of the data job to you; add "
-                f"{PREFIX}cpu_nodes.partition=NAME {PREFIX}cpu_nodes.cores=N "
-                f"{PREFIX}cpu_nodes.longest_time=HH:MM:SS to the command, or make the data before "
-                "with `pipeline prepare`, `train-tokenizer`, `tokenize` and `pack`"
-            ],
-            f"site {site_name}",
-        )
+        raise ConfigError([CPU_NODES_ARE_LEFT], f"site {site_name}")
     return site.cpu_nodes

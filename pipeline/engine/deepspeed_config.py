@@ -8,13 +8,14 @@ conflicts are reported before any process starts.
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict
 
+from pipeline.config.batch_division import batches_that_ranks_do_not_divide
 from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.shipped_files import TEMPLATES, shipped_files
 from pipeline.config.yaml_files import read_strict_json
 from pipeline.engine.optimizers.optimizer_kind import Execution, optimizer_kind
 from pipeline.engine.template_keys import EXECUTION_KEYS, JsonObject, template_problems
-from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
+from pipeline.errors import ConfigError
 
 
 class OffloadSettings(TypedDict, total=False):
@@ -82,7 +83,7 @@ def resolve_template(
     Pure. Raises ConfigError with every problem at once.
     """
     # Refuse before anything is written: wrong keys and batches, then keys that do not combine.
-    problems = [*template_problems(template), *_batch_problems(config, sizes)]
+    problems = [*template_problems(template), *batches_that_ranks_do_not_divide(config, sizes)]
     if problems:
         raise ConfigError(problems, where)
     problems = _combination_problems(template, config)
@@ -212,7 +213,7 @@ def refuse_execution(config: RunConfig) -> None:
     template = read_template(config.deepspeed)
     problems = [f"{config.deepspeed}: {p}" for p in template_problems(template)]
     is_valid_template = not problems
-    problems += _batch_problems(config, group_sizes(ranks))
+    problems += batches_that_ranks_do_not_divide(config, group_sizes(ranks))
     if is_valid_template:
         problems += _combination_problems(template, config)
 
@@ -227,39 +228,3 @@ def refuse_execution(config: RunConfig) -> None:
         )
     if problems:
         raise ConfigError(problems)
-
-
-def _batch_problems(config: RunConfig, sizes: GroupSizes) -> list[str]:
-    """Name the batch sizes that cannot be divided into ranks, micro-batches and accumulation."""
-    micro = config.batch.micro_batch_sequences
-    sequence = config.data.sequence_length
-    per_pass = f"launch.ranks = {sizes.data} x batch.micro_batch_sequences = {micro}"
-    problems: list[str] = []
-    for setting, tokens in config.indivisible_batches(sizes):
-        sequences = tokens // sequence
-        if setting == "batch.global_batch_tokens":
-            problems.append(
-                f"{per_pass}: must divide the {sequences} sequences of a global batch "
-                f"({setting} / data.sequence_length); set "
-                f"{_batches_that_work(tokens, sequence, sizes.data, micro)}"
-            )
-        else:
-            problems.append(
-                f"{setting} = {tokens}: its {sequences} sequences must be a multiple of "
-                f"{per_pass}; set {nearest_multiples(tokens, config.tokens_per_pass(sizes))}"
-            )
-    return problems
-
-
-def _batches_that_work(tokens: int, sequence: int, data_ranks: int, micro: int) -> str:
-    """Name the nearest value of each setting that works while the other settings stay."""
-    samples = tokens // sequence
-    changes: list[str] = []
-    if samples % micro == 0:
-        changes.append(f"launch.ranks to {nearest_divisors(data_ranks, samples // micro)}")
-    if samples % data_ranks == 0:
-        divisors = nearest_divisors(micro, samples // data_ranks)
-        changes.append(f"batch.micro_batch_sequences to {divisors}")
-    multiples = nearest_multiples(tokens, data_ranks * micro * sequence)
-    changes.append(f"batch.global_batch_tokens to {multiples}")
-    return ", or ".join(changes)

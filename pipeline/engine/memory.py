@@ -43,6 +43,11 @@ class MemorySetting:
     copies_saves: bool = False
     """Whether a checkpoint is written from a copy in host memory (`checkpoint.asynchronous`)."""
 
+    @property
+    def offloads(self) -> tuple[bool, bool]:
+        """Whether the optimizer's states, and the parameters, are kept outside the device."""
+        return (self.offloads_optimizer, self.offloads_parameters)
+
 
 @dataclass(frozen=True)
 class MemoryPart:

@@ -1,215 +1,26 @@
-"""Rates of a plan, from runs that were made: metrics, events and sizes on disk.
-
-Reads run folders and the data folders that they name.
-"""
+"""Rates of a plan, from what runs tell of their hardware. Pure arithmetic."""
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from pipeline.config.hardware import Hardware, hardware_of_device
-from pipeline.config.run_config import RunConfig
-from pipeline.engine.memory import (
-    WIDTH,
-    MemorySetting,
-    checkpoint_bytes,
-    logits_at_once,
-    memory_parts,
-)
-from pipeline.errors import ConfigError, DataError
-from pipeline.model.model_facts import ModelFacts, model_facts
+from pipeline.config.hardware import Hardware
+from pipeline.engine.memory import WIDTH, checkpoint_bytes, logits_at_once, memory_parts
+from pipeline.errors import ConfigError
 from pipeline.planning.disk_use import DataSize
+from pipeline.planning.model_cost import flops_per_token
 from pipeline.planning.plan import (
     BACKWARD_AND_FORWARD,
-    flops_per_token,
     validation_seconds,
     validation_tokens,
 )
 from pipeline.planning.rates import PlanRates, Rate
-from pipeline.planning.run_setting import measured_data, setting_on_devices
-from pipeline.planning.step_time import communication
-from pipeline.store.artifacts import read_manifest
-from pipeline.store.events import FIRST_STEP, FirstStepEvent, SaveEvent, StartEvent, read_events
-from pipeline.store.layout import RunFolder, data_folder
-from pipeline.store.metrics import StepRecord, read_metrics
-from pipeline.store.recorded_run import recorded_config
-from pipeline.store.records import Manifest
+from pipeline.planning.run_figures import RunFigures
+from pipeline.planning.step_time import communication, micro_batches
 from pipeline.tokens.indexed_dataset import token_dtype
 
-WARM_UP_STEPS = 10
-"""First steps after a start that do not count: compilation, caches."""
-MOST_TIMES_LARGER = 4.0
-"""The planned model has at most as many times the run's parameters, and at least one fourth."""
-LAST_PART = 0.2
-"""Share of the steps over which the last gradient noise scale is taken."""
-CPU = "CPU"
-"""Name under which runs record a device that is no GPU."""
-
-
-@dataclass(frozen=True)
-class RunFigures:
-    """What a run tells of its hardware."""
-
-    path: Path
-    config: RunConfig
-    facts: ModelFacts
-    setting: MemorySetting
-    device: str
-    step_seconds: float
-    """Median of a step after the ramp of the batch."""
-    peak_bytes: int
-    """Peak memory of a device; of a process, where ranks run on CPUs."""
-    validation_seconds: float | None
-    """Median of a validation; None before the first."""
-    start_up_seconds: float | None
-    save_seconds: float | None
-    save_bytes: float | None
-    export_bytes: float | None
-    noise_scale_tokens: float | None
-    """Median over the last steps: an estimate of the critical batch."""
-    data: DataSize | None
-
-
-def run_figures(path: Path) -> RunFigures:
-    """Read what a run tells of its hardware.
-
-    Raises DataError where no run has made enough steps there, or none says on which device.
-    """
-    # The run's last start, and the steps after it.
-    config = recorded_config(path, [])
-    folder = RunFolder(config.paths.run_dir)
-    starts: list[StartEvent] = read_events(folder.path, "start")
-    records = _steady_records(read_metrics(folder.path), config, starts, folder.path)
-    facts = model_facts(config)
-    ranks = starts[-1]["ranks"]
-    device = _device(folder, starts)
-
-    # Start-ups, saves and what they left on disk.
-    saves: list[SaveEvent] = read_events(folder.path, "save")
-    first_steps: list[FirstStepEvent] = read_events(folder.path, FIRST_STEP)
-    batch = config.batch.global_batch_tokens
-    exported: Manifest[Any] | None = read_manifest(folder.export_manifest)
-    return RunFigures(
-        path=folder.path,
-        config=config,
-        facts=facts,
-        setting=setting_on_devices(config, facts, ranks, on_gpu=device != CPU),
-        device=device,
-        step_seconds=statistics.median(batch / record["tokens_per_second"] for record in records),
-        peak_bytes=max(record["peak_memory_bytes"] for record in records),
-        validation_seconds=_validation(records),
-        start_up_seconds=_start_up(first_steps),
-        save_seconds=max((save["seconds"] for save in saves), default=None),
-        save_bytes=_newest_size(saves),
-        export_bytes=_size_of_export(exported),
-        noise_scale_tokens=_noise_scale(records),
-        data=measured_data(data_folder(config)),
-    )
-
-
-def _steady_records(
-    records: Sequence[StepRecord], config: RunConfig, starts: Sequence[StartEvent], path: Path
-) -> list[StepRecord]:
-    """Return the steps of the last start, after warm-up, that have the whole batch."""
-    if not starts:
-        raise DataError(f"{path}: no run has begun there; plan from one that has made steps")
-    first = starts[-1]["step"] + WARM_UP_STEPS
-    batch = config.batch.global_batch_tokens
-    steady = [
-        record
-        for record in records
-        if record["step"] > first and config.step_plan.tokens(record["step"]) == batch
-    ]
-    if not steady:
-        raise DataError(
-            f"{path}: its last start has made no more than {WARM_UP_STEPS} steps of the whole "
-            "batch, which are too few to tell its rate; train further, or plan without it"
-        )
-    return steady
-
-
-def _device(folder: RunFolder, starts: Sequence[StartEvent]) -> str:
-    """Return the name of the run's device. Raises DataError where none is recorded."""
-    named = starts[-1].get("device")
-    if named is not None:
-        return named
-    # Runs that began before starts named the device name it when they have finished.
-    manifest: Manifest[Any] | None = read_manifest(folder.train_manifest)
-    if manifest is None:
-        raise DataError(f"{folder.path}: does not say on which device it runs; finish it first")
-    return manifest["counts"]["device"]
-
-
-def _start_up(first_steps: Sequence[FirstStepEvent]) -> float | None:
-    """Return the seconds from the last start of `train` to its first step."""
-    if not first_steps:
-        return None
-    last = first_steps[-1]
-    return last["seconds"] - last["phases"].get("before_train", 0.0)
-
-
-def _validation(records: Sequence[StepRecord]) -> float | None:
-    seconds = [record["validation_seconds"] for record in records if "validation_seconds" in record]
-    if not seconds:
-        return None
-    return statistics.median(seconds)
-
-
-def _newest_size(saves: Sequence[SaveEvent]) -> float | None:
-    if not saves:
-        return None
-    return float(saves[-1]["bytes"])
-
-
-def _size_of_export(manifest: Manifest[Any] | None) -> float | None:
-    if manifest is None:
-        return None
-    return float(sum(record["bytes"] for record in manifest["files"].values()))
-
-
-def _noise_scale(records: Sequence[StepRecord]) -> float | None:
-    """Return the median of the last estimates of the critical batch, in tokens."""
-    last = records[-max(1, int(LAST_PART * len(records))) :]
-    scales = [record["gradient_noise_scale_tokens"] for record in last]
-    valid = [scale for scale in scales if scale is not None]
-    if not valid:
-        return None
-    return statistics.median(valid)
-
-
-def refuse_other_runs(
-    runs: Sequence[RunFigures], hardware_name: str, dtype: str, parameters: int
-) -> None:
-    """Raise ConfigError where a run tells nothing about the planned one.
-
-    Causes: another device, another number format, a model more than four times as large or as
-    small.
-    """
-    problems: list[str] = []
-    for run in runs:
-        where = f"--from {run.path}"
-        device = "cpu" if run.device == CPU else hardware_of_device(run.device)
-        if device != hardware_name:
-            problems.append(
-                f"{where}: ran on {run.device}, and the plan is for --hardware {hardware_name}; "
-                f"plan for {device or 'a file that describes it'}, or without this run"
-            )
-        if run.config.precision.dtype != dtype:
-            problems.append(
-                f"{where}: computed in {run.config.precision.dtype}, and the plan is for "
-                f"precision.dtype = {dtype}; rates of one do not hold for the other"
-            )
-        ratio = parameters / run.facts.parameters
-        if not 1 / MOST_TIMES_LARGER <= ratio <= MOST_TIMES_LARGER:
-            problems.append(
-                f"{where}: has {run.facts.parameters:,} parameters and the planned model "
-                f"{parameters:,}, {ratio:.2g} times as many; rates hold for 1/4 to 4 times, so "
-                "plan from a run of a similar size"
-            )
-    if problems:
-        raise ConfigError(problems)
+MOST_SHARE = 1.0
+"""Largest share of a step's computing that a further device may add."""
 
 
 def calibrated_rates(
@@ -223,11 +34,19 @@ def calibrated_rates(
 
     # How steps take longer with more devices, where several numbers of devices were run.
     share = assumed.per_device_share
-    fitted = fitted_share(runs)
+    fitted = fitted_share(runs, assumed.overlap.value, hardware)
     if fitted is not None:
         share = calibrated(fitted)
     rates = replace(assumed, per_device_share=share)
     rates = replace(rates, mfu=calibrated(_mfu(last, rates, hardware)))
+
+    # A step at ZeRO stage 3 shows the longest time that its hooks can take.
+    if last.setting.zero_stage == 3:
+        computing = _computing(last, share.value, rates.overlap.value, hardware)
+        tokens = last.config.batch.global_batch_tokens
+        longest = computing / (last.facts.size.layers * micro_batches(last.setting, tokens))
+        if longest < rates.zero_3_host_seconds.value:
+            rates = replace(rates, zero_3_host_seconds=calibrated(longest))
 
     # Validations.
     if last.validation_seconds is not None:
@@ -239,16 +58,7 @@ def calibrated_rates(
         factor = last.validation_seconds / expected
         rates = replace(rates, validation_factor=calibrated(factor))
 
-    # Memory: a device's own grows with what is predicted; a process on CPUs also holds libraries.
-    parts = memory_parts(
-        last.facts.shape, last.setting, logits_at_once(last.facts.shape, last.setting)
-    )
-    predicted = sum(part.device + part.host for part in parts)
-    if hardware.is_cpu:
-        rates = replace(rates, memory_offset_bytes=calibrated(last.peak_bytes - predicted))
-    else:
-        rates = replace(rates, memory_factor=calibrated(last.peak_bytes / predicted))
-
+    rates = _with_memory(rates, last, hardware, calibrated)
     if last.start_up_seconds is not None:
         rates = replace(rates, start_up_seconds=calibrated(last.start_up_seconds))
     if last.save_seconds and last.save_bytes:
@@ -271,45 +81,84 @@ def calibrated_rates(
     return rates
 
 
-def fitted_share(runs: Sequence[RunFigures]) -> float | None:
+def _with_memory(
+    rates: PlanRates, run: RunFigures, hardware: Hardware, calibrated: Callable[[float], Rate]
+) -> PlanRates:
+    """Return the rates with what the peak memory of a run is beside its predicted memory.
+
+    On a GPU the peak is that of the device alone, and grows with what is predicted for it. On CPUs
+    it is that of a process, which holds the host's part, too, and libraries of a constant size.
+    """
+    parts = memory_parts(run.facts.shape, run.setting, logits_at_once(run.facts.shape, run.setting))
+    device = sum(part.device for part in parts)
+    if not hardware.is_cpu:
+        return replace(rates, memory_factor=calibrated(run.peak_bytes / device))
+    host = sum(part.host for part in parts)
+    return replace(rates, memory_offset_bytes=calibrated(run.peak_bytes - device - host))
+
+
+def fitted_share(runs: Sequence[RunFigures], overlap: float, hardware: Hardware) -> float | None:
     """Return what each further device adds to a step, as a share of its computing.
 
-    Least squares of step seconds for each token of a device over K - 1: t = c (1 + share (K - 1)).
-    At least 0; None where all runs have as many devices.
+    The share with which computing takes, for each FLOP of a device, as long on many devices as on
+    few: the slope of its least-squares line over K - 1 is 0. At least 0; None where all runs have
+    as many devices. The runs must differ in the number of devices only. Raises ConfigError where
+    steps become longer in proportion to the devices or faster.
     """
+    from scipy.optimize import root_scalar
+
     further = [run.setting.ranks - 1.0 for run in runs]
     if len(set(further)) < 2:
         return None
-    seconds = [
-        run.step_seconds * run.setting.ranks / run.config.batch.global_batch_tokens for run in runs
-    ]
-    line = statistics.linear_regression(further, seconds)
-    return max(0.0, line.slope / line.intercept)
+
+    def slope(share: float) -> float:
+        seconds = [_computing(run, share, overlap, hardware) / _device_flops(run) for run in runs]
+        return statistics.linear_regression(further, seconds).slope
+
+    if slope(0.0) <= 0:
+        return 0.0
+    if slope(MOST_SHARE) > 0:
+        names = ", ".join(f"{run.path} ({run.setting.ranks})" for run in runs)
+        raise ConfigError(
+            [
+                f"--from {names}: for the same work, every further device makes a step longer by "
+                "more than the time of its computing; something else slowed the larger run, so "
+                "plan from one run"
+            ]
+        )
+    return float(root_scalar(slope, bracket=(0.0, MOST_SHARE), xtol=1e-12).root)
 
 
 def _mfu(run: RunFigures, rates: PlanRates, hardware: Hardware) -> float:
     """Return the share of the peak in the computing part of the run's steps."""
-    # What a device sends in a step.
-    setting = run.setting
-    peak = hardware.peak_flops(setting.dtype)
+    peak = hardware.peak_flops(run.setting.dtype)
     assert peak is not None, "training in this format was possible"
-    devices = setting.ranks
+    computing = _computing(run, rates.per_device_share.value, rates.overlap.value, hardware)
+    return _device_flops(run) / computing / peak
+
+
+def _device_flops(run: RunFigures) -> float:
+    """Return the FLOPs of a device in a step, those of recomputing included."""
+    per_token = flops_per_token(run.facts, run.setting.sequence_length)
+    if run.setting.activation_checkpointing:
+        per_token *= 1 + 1 / BACKWARD_AND_FORWARD
+    return per_token * run.config.batch.global_batch_tokens / run.setting.ranks
+
+
+def _computing(run: RunFigures, share: float, overlap: float, hardware: Hardware) -> float:
+    """Return the seconds of a run's step in which a device computes.
+
+    `share`: what each further device adds to a step, as a share of its computing. `overlap`: share
+    of computing during which a device can send.
+    """
+    devices = run.setting.ranks
     nodes = -(-devices // hardware.devices_per_node)
     tokens = run.config.batch.global_batch_tokens
-    sent = communication(
-        run.facts.parameters, setting, tokens, hardware, nodes, rates.overlap.value
-    )
-
-    # What is left of the step is computing.
-    growth = 1 + rates.per_device_share.value * (devices - 1)
-    computing = computing_seconds(
+    sent = communication(run.facts.parameters, run.setting, tokens, hardware, nodes, overlap)
+    growth = 1 + share * (devices - 1)
+    return computing_seconds(
         run.step_seconds, sent.wire_bytes / sent.bandwidth, sent.overlap, growth
     )
-    per_token = flops_per_token(run.facts, setting.sequence_length)
-    if setting.activation_checkpointing:
-        per_token *= 1 + 1 / BACKWARD_AND_FORWARD
-    flops = per_token * tokens / devices
-    return flops / computing / peak
 
 
 def computing_seconds(step: float, wire: float, overlap: float, growth: float) -> float:
@@ -324,10 +173,10 @@ def _with_data(
     rates: PlanRates, data: DataSize, vocabulary: int, calibrated: Callable[[float], Rate]
 ) -> PlanRates:
     """Return the rates with the sizes of a corpus that was made."""
-    ids = data.tokens * token_dtype(vocabulary).itemsize
+    ids = data.text_tokens * token_dtype(vocabulary).itemsize
     return replace(
         rates,
-        text_bytes_per_token=calibrated(data.text_bytes / data.tokens),
+        text_bytes_per_token=calibrated(data.text_bytes / data.text_tokens),
         document_bytes_per_text_byte=calibrated(data.document_bytes / data.text_bytes),
         token_extra_share=calibrated(data.token_bytes / ids - 1),
     )

@@ -1,4 +1,4 @@
-"""Disk space of a run and of its data, and the core-hours of the data stages. Pure arithmetic."""
+"""Disk space of a run and of its data. Pure arithmetic."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,13 @@ class DataSize:
     """Text and tokens of a corpus."""
 
     tokens: float
+    text_tokens: float
+    """Those made from text here; the others existed already."""
     text_bytes: float
     document_bytes: float
     """Size of the documents' Parquet shards."""
     token_bytes: float
-    """Size of the token files with their indices."""
+    """Size of the token files with their indices, without linked ones."""
     basis: Rate
     """What the sizes rest on; its value is the number of tokens."""
 
@@ -46,21 +48,22 @@ class DiskUse:
         return self.data.document_bytes + self.data.token_bytes + at_most
 
 
-def data_size(tokens: float, vocabulary: int, rates: PlanRates) -> DataSize:
-    """Return the size of a corpus of this number of tokens."""
-    text = tokens * rates.text_bytes_per_token.value
+def data_size(
+    tokens: float, vocabulary: int, rates: PlanRates, text_share: float = 1.0, basis: str = ""
+) -> DataSize:
+    """Return the size of a corpus of this number of tokens.
+
+    `text_share`: share of the tokens that are made from text here; other ids exist already, and are
+    only linked. `basis`: why this share is assumed.
+    """
+    made = tokens * text_share
+    text = made * rates.text_bytes_per_token.value
     width = token_dtype(vocabulary).itemsize
     return DataSize(
         tokens=tokens,
+        text_tokens=made,
         text_bytes=text,
         document_bytes=text * rates.document_bytes_per_text_byte.value,
-        token_bytes=tokens * width * (1 + rates.token_extra_share.value),
-        basis=Rate(tokens, "assumed", "every token of train.train_tokens is read once"),
+        token_bytes=made * width * (1 + rates.token_extra_share.value),
+        basis=Rate(tokens, "assumed", f"every token of train.train_tokens is read once{basis}"),
     )
-
-
-def data_core_hours(text_bytes: float, rates: PlanRates) -> tuple[float, float]:
-    """Return the core-hours of `prepare` and of `tokenize`."""
-    prepare = text_bytes / rates.prepare_bytes_per_core_second.value / 3600
-    tokenize = text_bytes / rates.tokenize_bytes_per_core_second.value / 3600
-    return prepare, tokenize

@@ -23,7 +23,8 @@ class MemoryCase:
     parts: Sequence[MemoryPart]
     """Every line of the sum."""
     fits: bool
-    step_seconds: float
+    step_seconds: float | None
+    """None where it is not predicted."""
 
     @classmethod
     def of(
@@ -31,7 +32,7 @@ class MemoryCase:
         setting: MemorySetting,
         parts: Sequence[MemoryPart],
         free: FreeMemory,
-        step_seconds: float,
+        step_seconds: float | None,
     ) -> "MemoryCase":
         """Return the case of a setting whose parts and step time are known."""
         return cls(
@@ -58,7 +59,7 @@ def memory_grid(
     setting: MemorySetting,
     free: FreeMemory,
     parts_of: Callable[[MemorySetting], list[MemoryPart]],
-    seconds_of: Callable[[MemorySetting], float],
+    seconds_of: Callable[[MemorySetting], float | None],
 ) -> list[MemoryCase]:
     """Return every case that DeepSpeed can execute with this batch on these ranks.
 
@@ -84,13 +85,19 @@ def memory_grid(
 def fastest_that_fits(cases: Sequence[MemoryCase]) -> MemoryCase | None:
     """Return the case with the shortest step; None where nothing fits.
 
-    Of equally fast ones that with the lowest ZeRO stage, and then with the largest micro-batch,
-    whose matrix products are the larger ones.
+    Of equally fast ones, or where steps are not predicted, that without recomputation, with the
+    lowest ZeRO stage, and then with the largest micro-batch, whose matrix products are the larger
+    ones.
     """
     fitting = [case for case in cases if case.fits]
     return min(
         fitting,
-        key=lambda case: (case.step_seconds, case.zero_stage, -case.micro_batch_sequences),
+        key=lambda case: (
+            case.step_seconds or 0.0,
+            case.recomputes,
+            case.zero_stage,
+            -case.micro_batch_sequences,
+        ),
         default=None,
     )
 

@@ -4,15 +4,14 @@ Pure arithmetic over the run file, the model's facts, the hardware and the plan'
 torch; reads and writes nothing.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.checkpoint.retention import kept_at_the_end, most_kept_at_once, saves_of_run
 from pipeline.config.hardware import Hardware
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_sections import job_margin_seconds
 from pipeline.engine.memory import (
+    RESERVE,
     WIDTH,
     FreeMemory,
     MemoryPart,
@@ -22,18 +21,16 @@ from pipeline.engine.memory import (
     memory_parts,
 )
 from pipeline.model.model_facts import ModelFacts
-from pipeline.planning.disk_use import DataSize, DiskUse, data_core_hours
-from pipeline.planning.job_chain import JobChain, chain_of_jobs
+from pipeline.planning.data_stages import DataPlan, data_core_hours
+from pipeline.planning.disk_use import DataSize, DiskUse
+from pipeline.planning.job_chain import JobChain, JobTimes, lost_margin_seconds
 from pipeline.planning.laws.loss_law import LossLaw, critical_batch_tokens
 from pipeline.planning.memory_grid import MemoryCase, memory_grid
+from pipeline.planning.model_cost import ModelCost, flops_per_token, model_cost
 from pipeline.planning.rates import PlanRates, Rate
-from pipeline.planning.step_time import StepTime, communication, step_time
+from pipeline.planning.step_time import StepTime, communication, micro_batches, step_time
 
 GIB = 2**30
-FLOPS_FORMULA = "6 N + 12 L d T"
-"""FLOPs a token: N multiplying parameters (of a mixture of experts the active ones), L layers, d
-attention heads x their width, T tokens of a sequence. Counts the masked half of attention, too, as
-published figures do."""
 BACKWARD_AND_FORWARD = 3
 """FLOPs of both passes / those of the forward pass."""
 
@@ -47,32 +44,8 @@ class Allocation:
     nodes: int
     devices: int
     hours_per_job: float
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """The model and its compute."""
-
-    facts: ModelFacts
-    train_tokens: int
-    flops_per_token: float
-    """By FLOPS_FORMULA."""
-    loss: float | None
-    """Loss that the fit predicts, in nats a token; None where it is above that of equal
-    probabilities, as for models far smaller than the fit's."""
-    optimal_tokens_per_parameter: float
-    """Tokens a parameter of the fit's optimum for the same compute."""
-    fit: LossLaw
-
-    @property
-    def total_flops(self) -> float:
-        """FLOPs of the whole training."""
-        return self.flops_per_token * self.train_tokens
-
-    @property
-    def tokens_per_parameter(self) -> float:
-        """Tokens trained on / all parameters."""
-        return self.train_tokens / self.facts.parameters
+    devices_left_out: int = 0
+    """Devices of the node that are not planned for, because with them the batch does not divide."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +56,41 @@ class MemoryPlan:
     """The run file's own settings."""
     cases: Sequence[MemoryCase]
     free: FreeMemory
+    dtype: str
+    """Number format of weights and matrix products."""
+
+    def needed(self, case: MemoryCase) -> float:
+        """Return the bytes that are compared with a device's: with the host's, where it is one."""
+        if self.free.is_shared:
+            return case.device_bytes + case.host_bytes
+        return case.device_bytes
+
+    @property
+    def lacks_host_memory(self) -> bool:
+        """Whether the run does not fit although the device alone has room."""
+        has_room = self.needed(self.own) <= self.free.device * (1 - RESERVE)
+        return has_room and not self.own.fits
+
+
+@dataclass(frozen=True)
+class JobsPlan:
+    """The jobs that a training takes."""
+
+    job: JobTimes
+    """Time limit of a job, with its start-up, margin and save."""
+    wall_seconds: float
+    """Steps, validations and saves, with time lost to failures; without start-ups."""
+    devices: int
+
+    @property
+    def chain(self) -> JobChain | None:
+        """The jobs; None where a job is over before its first step."""
+        return self.job.chain(self.wall_seconds)
+
+    @property
+    def device_hours(self) -> float:
+        """All devices in all jobs, start-ups and lost time included."""
+        return self.job.held_seconds(self.wall_seconds) * self.devices / 3600
 
 
 @dataclass(frozen=True)
@@ -96,16 +104,29 @@ class TimePlan:
     """All devices together, in steps."""
     steps_seconds: float
     validation_seconds: float
-    save_seconds: float
-    """One save, while training goes on or waits for it."""
     saves_seconds: float
     """Time for which training waits for saves."""
-    wall_seconds: float
-    """Steps, validations and saves, with time lost to failures."""
-    chain: JobChain | None
-    """None where a job is over before its first step."""
-    device_hours: float
-    """All devices in all jobs, start-ups and lost time included."""
+    jobs: JobsPlan
+
+    @property
+    def wall_seconds(self) -> float:
+        """Steps, validations and saves, with time lost to failures."""
+        return self.jobs.wall_seconds
+
+    @property
+    def chain(self) -> JobChain | None:
+        """The jobs; None where a job is over before its first step."""
+        return self.jobs.chain
+
+    @property
+    def device_hours(self) -> float:
+        """All devices in all jobs, start-ups and lost time included."""
+        return self.jobs.device_hours
+
+    @property
+    def save_seconds(self) -> float:
+        """The time of one save."""
+        return self.jobs.job.save_seconds
 
 
 @dataclass(frozen=True)
@@ -119,14 +140,6 @@ class BatchPlan:
 
 
 @dataclass(frozen=True)
-class DataPlan:
-    """The data stages."""
-
-    prepare_core_hours: float
-    tokenize_core_hours: float
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a run costs."""
 
@@ -134,10 +147,18 @@ class Plan:
     rates: PlanRates
     model: ModelCost
     memory: MemoryPlan
-    time: TimePlan
+    predicted_time: TimePlan | None
+    """None where no rate tells the time of a step: states in host memory, and no run with them."""
     disk: DiskUse
     data: DataPlan
+    """Core-hours of the data stages."""
     batch: BatchPlan
+
+    @property
+    def time(self) -> TimePlan:
+        """The predicted time, for callers that have refused a plan without one."""
+        assert self.predicted_time is not None, "a plan without time is refused before"
+        return self.predicted_time
 
 
 def make_plan(
@@ -157,13 +178,15 @@ def make_plan(
     measured critical batch in tokens. Raises ValueError where the hardware does not compute in the
     run's number format.
     """
-    model = _model_cost(config, facts, fit)
+    model = model_cost(config, facts, fit)
     memory = _memory(model, setting, allocation, rates)
     disk = _disk(config, setting, facts, data, rates)
-    time = _time(config, model, setting, allocation, rates, disk)
-    prepare, tokenize = data_core_hours(data.text_bytes, rates)
+    time = None
+    if is_step_predicted(setting, allocation.hardware, rates):
+        time = _time(config, model, setting, allocation, rates, disk)
+    stages = data_core_hours(config, data, rates)
     batch = _batch(config, model, noise_scale)
-    return Plan(allocation, rates, model, memory, time, disk, DataPlan(prepare, tokenize), batch)
+    return Plan(allocation, rates, model, memory, time, disk, stages, batch)
 
 
 def _batch(config: RunConfig, model: ModelCost, noise_scale: Rate | None) -> BatchPlan:
@@ -175,12 +198,6 @@ def _batch(config: RunConfig, model: ModelCost, noise_scale: Rate | None) -> Bat
         return BatchPlan(tokens, None, "no loss is predicted; a run given by --from measures it")
     basis = f"Kaplan et al. 2020 at the predicted loss of {model.loss:.2f}"
     return BatchPlan(tokens, critical_batch_tokens(model.loss), basis)
-
-
-def flops_per_token(facts: ModelFacts, sequence_length: int) -> float:
-    """Return the FLOPs of a token by FLOPS_FORMULA."""
-    attention = 12.0 * facts.size.layers * facts.size.attention_width * sequence_length
-    return 6.0 * facts.active_parameters + attention
 
 
 def validation_tokens(config: RunConfig) -> int:
@@ -197,27 +214,20 @@ def validation_seconds(flops: float, rate: float) -> float:
     return flops / rate / BACKWARD_AND_FORWARD
 
 
-def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossLaw) -> ModelCost:
-    tokens = config.step_plan.total_tokens
-    per_token = flops_per_token(facts, config.data.sequence_length)
-    compute = 6.0 * facts.parameters * tokens
-    loss = fit.loss(facts.parameters, tokens)
-    is_plausible = loss < math.log(facts.shape.vocabulary)
-    return ModelCost(
-        facts=facts,
-        train_tokens=tokens,
-        flops_per_token=per_token,
-        loss=loss if is_plausible else None,
-        optimal_tokens_per_parameter=fit.optimal_tokens(compute) / fit.optimal_parameters(compute),
-        fit=fit,
-    )
+def is_step_predicted(setting: MemorySetting, hardware: Hardware, rates: PlanRates) -> bool:
+    """Tell whether the rates hold for a run's step.
+
+    Where a GPU's states are in host memory, only a run of the same kind tells how long they take to
+    move and how long the host's optimizer takes.
+    """
+    is_offloaded = any(setting.offloads) and not hardware.is_cpu
+    return not is_offloaded or rates.mfu.kind == "calibrated"
 
 
 def _step(
-    per_token: float,
+    facts: ModelFacts,
     tokens: float,
     setting: MemorySetting,
-    parameters: int,
     allocation: Allocation,
     rates: PlanRates,
 ) -> StepTime:
@@ -226,16 +236,27 @@ def _step(
     peak = hardware.peak_flops(setting.dtype)
     if peak is None:
         raise ValueError(f"{hardware.description} does not compute in {setting.dtype}")
+    per_token = flops_per_token(facts, setting.sequence_length)
     compute = per_token * tokens / allocation.devices / (peak * rates.mfu.value)
     # Recomputing adds a forward pass to the two passes, which are three times as much.
     if setting.activation_checkpointing:
         compute *= 1 + 1 / BACKWARD_AND_FORWARD
     sent = communication(
-        parameters, setting, tokens, hardware, allocation.nodes, rates.overlap.value
+        facts.parameters, setting, tokens, hardware, allocation.nodes, rates.overlap.value
     )
-    per_device = rates.per_device_share.value * compute
+    # The hooks of ZeRO 3 run on the host, once for each layer of a micro-batch.
+    host = 0.0
+    if setting.zero_stage == 3:
+        layers = facts.size.layers * micro_batches(setting, tokens)
+        host = layers * rates.zero_3_host_seconds.value
     return step_time(
-        compute, sent.wire_bytes, sent.bandwidth, sent.overlap, per_device, allocation.devices
+        compute,
+        sent.wire_bytes,
+        sent.bandwidth,
+        sent.overlap,
+        rates.per_device_share.value * compute,
+        allocation.devices,
+        host_seconds=host,
     )
 
 
@@ -260,15 +281,14 @@ def _memory(
             parts.append(MemoryPart("beside what is predicted", beside))
         return parts
 
-    def seconds_of(changed: MemorySetting) -> float:
-        step = _step(
-            model.flops_per_token, tokens_of_step, changed, facts.parameters, allocation, rates
-        )
-        return step.total
+    def seconds_of(changed: MemorySetting) -> float | None:
+        if not is_step_predicted(changed, hardware, rates):
+            return None
+        return _step(facts, tokens_of_step, changed, allocation, rates).total
 
     # The run's own setting, and all others.
     own = MemoryCase.of(setting, parts_of(setting), free, seconds_of(setting))
-    return MemoryPlan(own, memory_grid(setting, free, parts_of, seconds_of), free)
+    return MemoryPlan(own, memory_grid(setting, free, parts_of, seconds_of), free, setting.dtype)
 
 
 def _disk(
@@ -302,10 +322,9 @@ def _time(
     rates: PlanRates,
     disk: DiskUse,
 ) -> TimePlan:
-    parameters = model.facts.parameters
 
     def step_of(tokens: float) -> StepTime:
-        return _step(model.flops_per_token, tokens, setting, parameters, allocation, rates)
+        return _step(model.facts, tokens, setting, allocation, rates)
 
     # Steps, with the batch's ramp.
     steps_seconds = sum(count * step_of(tokens).total for count, tokens in config.step_plan.sizes())
@@ -329,23 +348,19 @@ def _time(
     # Jobs.
     useful = steps_seconds + validations * validation + waited
     wall = useful * rates.lost_time.value
-    margin = job_margin_seconds(last.total, validation, save)
-    job_seconds = allocation.hours_per_job * 3600
-    start_up = rates.start_up_seconds.value
-    chain = None
-    held = wall
-    if job_seconds > start_up + margin:
-        chain = chain_of_jobs(wall, job_seconds, start_up, margin)
-        held = wall + chain.jobs * (start_up + save)
+    limit = allocation.hours_per_job * 3600
+    job = JobTimes(
+        limit_seconds=limit,
+        start_up_seconds=rates.start_up_seconds.value,
+        margin_seconds=lost_margin_seconds(limit, last.total, validation, save),
+        save_seconds=save,
+    )
     return TimePlan(
         step=last,
         steps=config.total_steps,
         tokens_per_second=config.batch.global_batch_tokens / last.total,
         steps_seconds=steps_seconds,
         validation_seconds=validations * validation,
-        save_seconds=save,
         saves_seconds=waited,
-        wall_seconds=wall,
-        chain=chain,
-        device_hours=held * allocation.devices / 3600,
+        jobs=JobsPlan(job, wall, allocation.devices),
     )

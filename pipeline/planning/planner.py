@@ -3,54 +3,74 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.config.batch_division import batches_that_nodes_do_not_divide, dividing_ranks
 from pipeline.config.hardware import Hardware, read_hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sites import Site
 from pipeline.errors import ConfigError
+from pipeline.logs import counted_noun, human_seconds
 from pipeline.model.model_facts import ModelFacts, model_facts
-from pipeline.planning.calibration import (
-    RunFigures,
-    calibrated_rates,
-    refuse_other_runs,
-    run_figures,
-)
-from pipeline.planning.disk_use import data_size
+from pipeline.planning.calibration import calibrated_rates
+from pipeline.planning.comparable_runs import refuse_other_runs
+from pipeline.planning.data_stages import with_tokenizer_rates
+from pipeline.planning.job_chain import JobTimes, lost_margin_seconds
 from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT, LossLaw
-from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
+from pipeline.planning.model_cost import flops_per_token
+from pipeline.planning.plan import Allocation, JobsPlan, Plan, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
+from pipeline.planning.run_figures import RunFigures, run_figures
 from pipeline.planning.run_setting import (
-    measured_data,
     overlaps_communication,
+    planned_data,
     setting_on_devices,
 )
-from pipeline.store.layout import data_folder
 
 
 def allocation_of(
     config: RunConfig, hardware_name: str, nodes: int | None, hours_per_job: float
 ) -> Allocation:
-    """Return the devices of a plan: whole nodes, or those of `launch.ranks`.
+    """Return the devices of a plan: those of `launch.ranks`, or whole nodes.
 
-    Without `nodes` and without a number in `launch.ranks`: one node. Raises ConfigError for unknown
-    hardware, and where the device does not compute in the run's number format.
+    Without both, one node, or as many of its devices as divide the batch, as training chooses its
+    ranks. Raises ConfigError for unknown hardware, where the device does not compute in the run's
+    number format, where `nodes` and `launch.ranks` disagree, and where `nodes` do not divide the
+    batch.
     """
     hardware = read_hardware(hardware_name)
-    dtype = config.precision.dtype
-    if hardware.peak_flops(dtype) is None:
-        raise ConfigError(
-            [
-                f"precision.dtype = {dtype}: {hardware.description} does not compute in it; set "
-                "another number format, or plan for other hardware"
-            ]
-        )
+    per_node = hardware.devices_per_node
     ranks = config.launch.ranks
-    if nodes is None and isinstance(ranks, int):
-        devices = ranks
-        nodes = -(-ranks // hardware.devices_per_node)
+    problems = _number_format_problems(config, hardware)
+    if isinstance(ranks, int):
+        filled = -(-ranks // per_node)
+        if nodes not in (None, filled):
+            problems.append(
+                f"--nodes = {nodes} and launch.ranks = {ranks}: {ranks} ranks take "
+                f"{counted_noun(filled, 'node')} of {per_node} devices; give --nodes {filled}, or "
+                f"set launch.ranks to {nodes * per_node} or auto"
+            )
+        allocation = Allocation(hardware_name, hardware, filled, ranks, hours_per_job)
+    elif nodes is None:
+        devices = dividing_ranks(config, per_node)
+        allocation = Allocation(
+            hardware_name, hardware, 1, devices, hours_per_job, devices_left_out=per_node - devices
+        )
     else:
-        nodes = nodes or 1
-        devices = nodes * hardware.devices_per_node
-    return Allocation(hardware_name, hardware, nodes, devices, hours_per_job)
+        problems += batches_that_nodes_do_not_divide(config, nodes, per_node)
+        allocation = Allocation(hardware_name, hardware, nodes, nodes * per_node, hours_per_job)
+    if problems:
+        raise ConfigError(problems)
+    return allocation
+
+
+def _number_format_problems(config: RunConfig, hardware: Hardware) -> list[str]:
+    """Return a message where the device does not compute in the run's number format."""
+    dtype = config.precision.dtype
+    if hardware.peak_flops(dtype) is not None:
+        return []
+    return [
+        f"precision.dtype = {dtype}: {hardware.description} does not compute in it; set "
+        "another number format, or plan for other hardware"
+    ]
 
 
 def on_allocation(config: RunConfig, allocation: Allocation) -> RunConfig:
@@ -78,21 +98,23 @@ def plan_run(
 
     # The rates: assumed, and what runs tell.
     rates = assumed_rates(hardware, allocation.hardware_name, overlaps_communication(config))
+    rates = with_tokenizer_rates(rates, config)
     rates = with_all_attention(rates, hardware, facts, config.data.sequence_length)
     figures = [run_figures(path) for path in runs]
     noise_scale = None
     if figures:
         refuse_other_runs(
-            figures, allocation.hardware_name, config.precision.dtype, facts.parameters
+            figures,
+            allocation.hardware_name,
+            hardware,
+            setting,
+            facts.parameters,
         )
         rates = calibrated_rates(rates, figures, hardware)
         noise_scale = _noise_scale(figures)
 
     # The data: as large as they are, where they are there.
-    tokens = config.step_plan.total_tokens
-    data = measured_data(data_folder(config))
-    if data is None:
-        data = data_size(tokens, facts.shape.vocabulary, rates)
+    data = planned_data(config, facts.shape.vocabulary, rates)
     return make_plan(
         config,
         facts,
@@ -110,27 +132,70 @@ def plan_on_site(
 ) -> Plan:
     """Return the plan of a run on some nodes of a site, in jobs of a time limit.
 
-    `runs` calibrate it. Raises ConfigError where a job would be over before its first step.
+    `runs` calibrate it. Raises ConfigError as `plan_run`, and where the site's devices do not
+    compute in the run's number format.
     """
     hardware = site.devices.model_copy(update={"devices_per_node": site.ranks_per_node})
+    problems = _number_format_problems(config, hardware)
+    if problems:
+        raise ConfigError(problems)
     devices = nodes * site.ranks_per_node
     allocation = Allocation(site.hardware, hardware, nodes, devices, job_seconds / 3600)
-    plan = plan_run(on_allocation(config, allocation), allocation, runs)
-    if plan.time.chain is None:
-        raise ConfigError(
-            [
-                f"--time: a job of {job_seconds / 60:,.0f} min is over before its first step, with "
-                f"{plan.rates.start_up_seconds.value / 60:,.0f} min for the start-up (assumed; "
-                "--from RUN takes that of a run); make it longer"
-            ]
+    return plan_run(on_allocation(config, allocation), allocation, runs)
+
+
+def training_jobs(plan: Plan, config: RunConfig, hours: float | None) -> JobsPlan:
+    """Return the jobs of a training: as planned, or of the hours given, without start-ups.
+
+    Raises ConfigError where no hours are given and the time of a step is not predicted.
+    """
+    time = plan.predicted_time
+    if hours is None:
+        if time is None:
+            raise ConfigError(
+                [
+                    f"deepspeed = {config.deepspeed}: how long a step takes with states in host "
+                    "memory is not predicted, so neither is the number of jobs; give the hours "
+                    "(--hours) or a run that did so (--from RUN), or choose a template without "
+                    "offloading"
+                ]
+            )
+        return time.jobs
+
+    # Without a planned step, only the signal of the batch script is known of a job's margin.
+    if time is not None:
+        job = time.jobs.job
+    else:
+        limit = plan.allocation.hours_per_job * 3600
+        job = JobTimes(
+            limit_seconds=limit,
+            start_up_seconds=plan.rates.start_up_seconds.value,
+            margin_seconds=lost_margin_seconds(limit, 0.0, 0.0, 0.0),
+            save_seconds=0.0,
         )
-    return plan
+    return JobsPlan(job, hours * 3600, plan.allocation.devices)
 
 
-def jobs_of_plan(plan: Plan) -> int:
-    """Return the number of jobs that a plan on a site proposes."""
-    assert plan.time.chain is not None
-    return plan.time.chain.jobs
+def job_length_problems(jobs: JobsPlan, start_up: Rate, setting: str) -> list[str]:
+    """Return a message where a job is over before its first step.
+
+    `setting`: what sets the time limit of a job, with its value.
+    """
+    if jobs.chain is not None:
+        return []
+    job = jobs.job
+    return [
+        f"{setting}: a job of {human_seconds(job.limit_seconds)} is over before its first step: "
+        f"start-up {human_seconds(job.start_up_seconds)} ({start_up.kind}: {start_up.source}), "
+        f"margin and save {human_seconds(job.margin_seconds)}; make it longer, or take the start-up "
+        "of a run by --from RUN"
+    ]
+
+
+def jobs_of_plan(jobs: JobsPlan) -> int:
+    """Return the number of jobs, none of which ends before its first step."""
+    assert jobs.chain is not None
+    return jobs.chain.jobs
 
 
 def with_all_attention(

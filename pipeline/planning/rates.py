@@ -31,6 +31,8 @@ class PlanRates:
     """Share of computing during which a device can communicate."""
     per_device_share: Rate
     """What each further device adds to a step, as a share of its computing."""
+    zero_3_host_seconds: Rate
+    """Time of the host for each layer and micro-batch at ZeRO stage 3, whose hooks gather weights."""
     lost_time: Rate
     """Wall time of devices / time of the steps that count, start-ups and last saves aside."""
     validation_factor: Rate
@@ -53,13 +55,20 @@ class PlanRates:
     token_extra_share: Rate
     """Size of index files beside the token ids, as a share of the ids."""
     prepare_bytes_per_core_second: Rate
+    learn_bytes_per_core_second: Rate
+    """Text of the sample from which a vocabulary is learned."""
     tokenize_bytes_per_core_second: Rate
+    pack_tokens_per_core_second: Rate
 
     def with_mfu(self, mfu: Rate) -> "PlanRates":
         """Return the rates with another utilisation."""
         return replace(self, mfu=mfu)
 
 
+ZERO_3_HOST_SECONDS = 262_144 / 108_239 / (8 * 12)
+"""GPT-3 125M at ZeRO 3 on one H200, compiled: 262,144 tokens a step, 108,239 tokens a second, 8
+micro-batches of 12 layers: 25 ms. At ZeRO 1 such a step takes 0.56 s, here 2.42 s.
+Source: `pipeline/benchmarks/README.md`."""
 SCALING = "llm-foundry's throughput tables (mosaicml/llm-foundry@8c8dd48f): 8 to 512 H100"
 
 
@@ -78,10 +87,16 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
     share = 0.0
     if overlaps:
         share = 2 / 3
+    host = assumed(
+        ZERO_3_HOST_SECONDS, "GPT-3 125M at ZeRO 3 on one H200 (pipeline/benchmarks/README.md)"
+    )
+    if hardware.is_cpu:
+        host = assumed(0, "ranks on CPUs wait for no other processor")
     return PlanRates(
         mfu=assumed(hardware.assumed_mfu, f"hardware {name}"),
         overlap=assumed(share, "the backward pass, where the template has overlap_comm"),
         per_device_share=assumed(2e-4, SCALING),
+        zero_3_host_seconds=host,
         lost_time=assumed(1.1, "Llama 3's 90 % of the time in training (arXiv:2407.21783)"),
         validation_factor=assumed(1.0, "a forward pass is as fast as in training"),
         start_up_seconds=assumed(300, "start of a large job; a small one takes 30 s"),
@@ -98,5 +113,9 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
         prepare_bytes_per_core_second=assumed(
             120e6, "`prepare` on one core, compressed JSON lines"
         ),
-        tokenize_bytes_per_core_second=assumed(40e6, "`tokenize` on one core, SentencePiece"),
+        learn_bytes_per_core_second=assumed(1.8e6, "`train-tokenizer`, SentencePiece BPE"),
+        tokenize_bytes_per_core_second=assumed(42e6, "`tokenize` on one core, SentencePiece BPE"),
+        pack_tokens_per_core_second=assumed(
+            660e6, "`pack` on one core (pipeline/sampling/README.md)"
+        ),
     )

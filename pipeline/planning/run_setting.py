@@ -9,11 +9,11 @@ from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.engine.memory import MemorySetting
 from pipeline.engine.memory_setting import memory_setting
 from pipeline.model.model_facts import ModelFacts
-from pipeline.planning.disk_use import DataSize
-from pipeline.planning.rates import Rate
+from pipeline.planning.disk_use import DataSize, data_size
+from pipeline.planning.rates import PlanRates, Rate
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import PrepareCounts, TokenizeCounts
-from pipeline.store.layout import DataFolder
+from pipeline.store.layout import DataFolder, data_folder
 from pipeline.store.records import Manifest
 
 
@@ -38,23 +38,52 @@ def overlaps_communication(config: RunConfig) -> bool:
     return bool(settings.get("overlap_comm", False))
 
 
+def planned_data(config: RunConfig, vocabulary: int, rates: PlanRates) -> DataSize:
+    """Return the size of a run's corpus: as it is on disk, or as `train.train_tokens` needs it.
+
+    Sources of existing ids take no space, and their text is not here. Their share is that of the
+    mixture; without one it is not known, and all tokens count as text.
+    """
+    measured = measured_data(data_folder(config))
+    if measured is not None:
+        return measured
+    share = 1.0
+    basis = ""
+    weights = config.data.mixture
+    if not config.sources_with_text:
+        share = 0.0
+        basis = "; all sources are ids that exist already"
+    elif len(config.sources_with_text) < len(config.sources) and weights is not None:
+        share = sum(weights.get(name, 0.0) for name in config.sources_with_text)
+        share /= sum(weights.values())
+        basis = f"; {share:.0%} come from sources with text, by data.mixture"
+    elif len(config.sources_with_text) < len(config.sources):
+        basis = "; the share of existing ids is not known, so all count as made from text"
+    return data_size(config.step_plan.total_tokens, vocabulary, rates, share, basis)
+
+
 def measured_data(folder: DataFolder) -> DataSize | None:
     """Return the size of a finished corpus; None where its tokens are not there."""
     tokenized: Manifest[TokenizeCounts] | None = read_manifest(folder.tokens_manifest)
     if tokenized is None:
         return None
     tokens = 0
+    text_tokens = 0
     text_bytes = 0
     for splits in tokenized["counts"]["sources"].values():
         for counts in splits.values():
             tokens += counts["tokens"]
             text_bytes += counts["text_bytes"]
+            # Ids that existed already have no text.
+            if counts["text_bytes"]:
+                text_tokens += counts["tokens"]
     prepared: Manifest[PrepareCounts] | None = read_manifest(folder.documents_manifest)
     document_bytes = 0
     if prepared is not None:
         document_bytes = _bytes_of(prepared)
     return DataSize(
         tokens=tokens,
+        text_tokens=text_tokens,
         text_bytes=text_bytes,
         document_bytes=document_bytes,
         token_bytes=_bytes_of(tokenized),
@@ -63,4 +92,5 @@ def measured_data(folder: DataFolder) -> DataSize | None:
 
 
 def _bytes_of(manifest: Manifest[Any]) -> int:
-    return sum(record["bytes"] for record in manifest["files"].values())
+    """Return the bytes of a stage's own files: links to files elsewhere take no space here."""
+    return sum(record["bytes"] for record in manifest["files"].values() if "link_to" not in record)

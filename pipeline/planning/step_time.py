@@ -1,8 +1,8 @@
 """Time of an optimizer step on many devices. Pure arithmetic.
 
-A step on K devices takes t_c + max(0, wire / bandwidth - overlap t_c) + g (K - 1): computing, the
-communication that computing does not hide, and what grows with every further device (stragglers,
-latencies of collectives).
+A step on K devices takes t + max(0, wire / bandwidth - overlap t) + g (K - 1), t = max(t_c, h):
+computing, or what the host needs to start it where that takes longer; the communication that this
+does not hide; and what grows with every further device (stragglers, latencies of collectives).
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ class StepTime:
     """The parts of a step, in seconds."""
 
     compute: float
+    host: float
+    """Time in which the device waits for the host."""
     communication: float
     """Communication that computing does not hide."""
     per_device: float
@@ -24,7 +26,7 @@ class StepTime:
     @property
     def total(self) -> float:
         """Seconds of the whole step."""
-        return self.compute + self.communication + self.per_device
+        return self.compute + self.host + self.communication + self.per_device
 
     @property
     def efficiency(self) -> float:
@@ -39,15 +41,19 @@ def step_time(
     overlap: float,
     seconds_per_device: float,
     devices: int,
+    *,
+    host_seconds: float = 0.0,
 ) -> StepTime:
     """Return the parts of a step.
 
     `compute`: seconds in which each device computes. `wire_bytes`: what each device sends, and
-    `bandwidth` its rate in bytes a second. `overlap`: share of `compute` during which it can send
-    at the same time. `seconds_per_device`: what each device beyond the first adds.
+    `bandwidth` its rate in bytes a second. `overlap`: share of the computing, waits for the host
+    included, during which it can send at the same time. `seconds_per_device`: what each device
+    beyond the first adds. `host_seconds`: what the host needs, while the device computes.
     """
-    exposed = max(0.0, wire_bytes / bandwidth - overlap * compute)
-    return StepTime(compute, exposed, seconds_per_device * (devices - 1))
+    host = max(0.0, host_seconds - compute)
+    exposed = max(0.0, wire_bytes / bandwidth - overlap * (compute + host))
+    return StepTime(compute, host, exposed, seconds_per_device * (devices - 1))
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,7 @@ def communication(
     `overlap`: share of computing during which a device can send, where it sends after every
     micro-batch.
     """
-    per_rank = tokens / setting.sequence_length / setting.ranks
-    accumulation = max(1, round(per_rank / setting.micro_batch_sequences))
+    accumulation = micro_batches(setting, tokens)
     wire = ring_bytes(
         parameters, WIDTH[setting.dtype], setting.zero_stage, setting.ranks, accumulation
     )
@@ -89,6 +94,12 @@ def communication(
     if setting.zero_stage <= 1:
         overlap /= accumulation
     return Communication(wire, bandwidth, overlap)
+
+
+def micro_batches(setting: MemorySetting, tokens: float) -> int:
+    """Return the micro-batches of a rank in a step of this many tokens over all ranks."""
+    per_rank = tokens / setting.sequence_length / setting.ranks
+    return max(1, round(per_rank / setting.micro_batch_sequences))
 
 
 def ring_bytes(

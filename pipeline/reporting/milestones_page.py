@@ -27,9 +27,12 @@ LINE_HEIGHT = 1.25
 CAPTION = (
     "Training compute of published runs over the time of publication, on a logarithmic axis. A "
     "circle is counted as 6 N D or from multiply-adds, a ring is printed by the authors or "
-    "estimated by others. Points without room for a name are in the table."
+    "estimated by others. Points without room for a name are in the table. On a narrow screen, "
+    "scroll the figure to the right for the newest runs."
 )
-PLANNED_CAPTION = " The star is the planned run."
+PLANNED_CAPTION = (
+    " The star, at the right end, is the planned run, counted as 6 N D like the published ones."
+)
 
 
 PageTable: TypeAlias = tuple[Sequence[str], Sequence[Sequence[Cell]]]
@@ -46,6 +49,8 @@ class Milestone:
     flops: float
     is_counted: bool
     """Whether its FLOPs are counted from its size, and not printed or estimated."""
+    is_landmark: bool = False
+    """Whether its name is written before those of larger runs."""
 
 
 def milestones_page(
@@ -77,7 +82,7 @@ def milestones_page(
 def compute_over_years(points: Sequence[Milestone], planned: Milestone | None) -> str:
     """Draw FLOPs over time: published runs in grey, the planned one as a star."""
     with mpl.rc_context(STYLE):
-        figure, axes = canvas(7.2)
+        figure, axes = canvas(9.0)
         _draw_points(axes, points)
         if planned is not None:
             axes.plot(planned.time, planned.flops, "*", color=COLOURS[1], markersize=STAR_POINTS)
@@ -111,15 +116,15 @@ def _draw_points(axes: Axes, points: Sequence[Milestone]) -> None:
 def _draw_labels(
     figure: Figure, axes: Axes, points: Sequence[Milestone], planned: Milestone | None
 ) -> None:
-    """Write names where there is room, the planned run's first, then from the largest run down."""
+    """Write names where there is room: the planned run's, landmarks', then from the largest down."""
     # Places and sizes are known in pixels once the layout is.
     figure.draw_without_rendering()
-    largest_first = sorted(points, key=lambda point: -point.flops)
+    in_order = sorted(points, key=lambda point: (not point.is_landmark, -point.flops))
     if planned is not None:
-        largest_first.insert(0, planned)
+        in_order.insert(0, planned)
     pixels_per_point = figure.dpi / 72
     measured: list[LabelledPoint] = []
-    for point in largest_first:
+    for point in in_order:
         x, y = axes.transData.transform((point.time, point.flops))
         width, height = _text_size(axes, point.name, _label_points(point, planned))
         radius = MARKER_POINTS / 2 + 1
@@ -130,7 +135,7 @@ def _draw_labels(
     # Write the names that have room.
     box = axes.get_window_extent()
     bounds = Box(box.x0, box.y0, box.x1, box.y1)
-    for point, place in zip(largest_first, place_labels(measured, bounds), strict=True):
+    for point, place in zip(in_order, place_labels(measured, bounds), strict=True):
         if place is None:
             continue
         x, y = axes.transData.inverted().transform((place.left, (place.bottom + place.top) / 2))

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def refuse_unwritable(path: Path, option: str, *, is_folder: bool) -> None:
     """Raise UserError where a file or folder that a command is to write cannot be made.
 
     `option`: the command's option, for the message. Folders above the path may be missing. Nothing
-    is written. A folder that exists is taken.
+    stays behind. A folder that exists is taken.
     """
     if path.is_dir() and not is_folder:
         raise UserError(f"{option} {path}: is a folder; give the name of a file")
@@ -69,6 +70,15 @@ def refuse_unwritable(path: Path, option: str, *, is_folder: bool) -> None:
             f"{option} {path}: cannot be written, because you may not write in {nearest}; give "
             "another path"
         )
+    # Some file systems, such as /proc, refuse a new file only when it is made.
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{option} {path}: cannot be written, because {nearest} takes no new file "
+            f"({error.strerror}); give another path"
+        ) from None
 
 
 def sync_folder(path: Path) -> None:
@@ -111,16 +121,28 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def read_json_lines(path: Path) -> Any:
+def read_json_lines(path: Path, *, grows: bool = False) -> Any:
     """Return a list of the values in a JSON lines file, empty where there is no such file.
 
-    Raises DataError naming a broken line.
+    `grows`: the last line may be one that is being written, or that a crash has torn; it is then
+    left out. Raises DataError naming any other broken line.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         return []
+    lines = text.splitlines()
+    if grows and not text.endswith("\n") and lines and not _is_json(lines[-1]):
+        lines.pop()
     return [_value_of_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _value_of_line(line: str, where: str) -> Json:

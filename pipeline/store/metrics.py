@@ -179,24 +179,23 @@ def read_step_times(path: Path) -> list[StepTimes]:
 
 
 def read_metrics(run_dir: Path) -> list[StepRecord]:
-    """Return all step records, oldest first."""
-    return read_json_lines(RunFolder(run_dir).metrics)
+    """Return all step records, oldest first; without a last line that training is writing now."""
+    return read_json_lines(RunFolder(run_dir).metrics, grows=True)
 
 
 def last_step_record(run_dir: Path) -> StepRecord | None:
     """Return the record of the last completed step, None before the first.
 
-    The end of the file may be a line that training is writing now.
+    The end of the file may be a line that training is writing now, or one that a crash has torn.
     """
     path = RunFolder(run_dir).metrics
     if not path.exists():
         return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LAST_BYTES))
-        lines = file.read().rpartition(b"\n")[0].splitlines()
-    if not lines:
-        return None
-    return json.loads(lines[-1])
+        lines = file.read().splitlines()
+    records = (_parsed(line) for line in reversed(lines))
+    return next((record for record in records if record is not None), None)
 
 
 def step_record(run_dir: Path, step: int) -> StepRecord | None:
@@ -209,7 +208,18 @@ def step_record(run_dir: Path, step: int) -> StepRecord | None:
     if not path.exists():
         return None
     with path.open("rb") as file:
-        return next((json.loads(line) for line in file if line.startswith(beginning)), None)
+        records = (_parsed(line) for line in file if line.startswith(beginning))
+        return next((record for record in records if record is not None), None)
+
+
+def _parsed(line: bytes) -> StepRecord | None:
+    """Return the record in a line, None where the line is torn."""
+    try:
+        record: StepRecord = json.loads(line)
+        record["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return record
 
 
 def sampled_records(run_dir: Path, limit: int) -> Iterator[StepRecord]:

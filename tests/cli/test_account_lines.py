@@ -20,7 +20,7 @@ def test_the_run_and_its_larger_parts_have_a_line_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A start that has failed: 90 s before it, 9 s in it, and half a second, which is too little
-    for a line, until the next one."""
+    for a line of its own, until the next one."""
     events = [
         {"unix_time": 90.0, "event": LAUNCH, "ranks": 2, "command_began": 0.0},
         {"unix_time": 99.0, "event": RANKS_ENDED},
@@ -36,4 +36,5 @@ def test_the_run_and_its_larger_parts_have_a_line_each(
         "device-hours",
         "start-up 9.0% 9.0 s",
         "before training 90.5% 1 min 30 s",
+        "others 0.5% 0.5 s restarts",
     ]

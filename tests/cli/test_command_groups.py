@@ -44,3 +44,15 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, comma
     assert isinstance(refused, UserError)
     assert f"{words[-1]} {other_kind}: is a " in str(refused)
     assert taken.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["plan run.yaml --hours-per-job", "submit run.yaml --hours"])
+@pytest.mark.parametrize("hours", ["inf", "nan", "0", "-1", "8761", "1e300"])
+def test_hours_are_finite_and_at_most_a_year(command: str, hours: str) -> None:
+    words = command.split()
+    refused = CliRunner().invoke(app, [*words, hours]).exception
+    assert isinstance(refused, UserError)
+    assert str(refused) == (
+        f"{words[-1]} = {float(hours):g}: must be above 0 and at most 8,760 hours, a year; give "
+        "another number of hours"
+    )

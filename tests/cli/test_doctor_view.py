@@ -10,8 +10,10 @@ from pipeline.cli import doctor_needs
 from pipeline.cli.doctor_needs import disk_findings, needs_of_run, operators_of_run
 from pipeline.cli.doctor_view import print_findings, show_examination
 from pipeline.cluster.doctor.finding import Finding
+from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.model_facts import ModelFacts
 
 FINDINGS = [
     Finding("answer", "all", "answers", seconds=1.25),
@@ -61,7 +63,7 @@ def test_the_disk_is_compared_with_the_checkpoints_of_the_run(
     (finding,) = disk_findings(load(run_file))
     assert finding.verdict == "stops"
     assert finding.seen.startswith(f"paths.run_dir = {run_file.parent}/run: its disk has ")
-    assert finding.remedy.startswith("set checkpoint.keep_last lower, ")
+    assert finding.remedy.startswith(f"{finding.seen}; set checkpoint.keep_last lower, ")
 
 
 @pytest.mark.usefixtures("facts")
@@ -80,11 +82,65 @@ def test_what_a_run_needs_of_its_nodes(run_file: Path, monkeypatch: pytest.Monke
     needs = needs_of_run(load(run_file))
     assert [(finding.check, finding.verdict) for finding in needs.findings] == [
         ("launch", "ok"),
+        ("settings", "ok"),
+        ("model", "ok"),
         ("disk", "ok"),
     ]
     # Neither folder exists yet: they will be made in the one above.
     above = str(run_file.parent)
     assert needs.folders == {"paths.data_dir": above, "paths.run_dir": above}
+    assert needs.operators == []
+
+
+@pytest.mark.usefixtures("facts")
+def test_what_training_would_refuse_of_the_settings_is_found_once(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    settings = ["launch.ranks=3", "model.config.vocab_size=200"]
+    stopping = [
+        (finding.check, finding.seen.partition(":")[0])
+        for finding in needs_of_run(load(run_file, settings)).findings
+        if finding.verdict == "stops"
+    ]
+    assert stopping == [
+        ("launch", "launch.ranks = 3 x batch.micro_batch_sequences = 2"),
+        ("settings", "model.config.vocab_size = 200"),
+    ]
+
+
+def test_a_model_that_cannot_be_built_is_no_problem_of_the_disk(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that ends with an example is shown whole, not cut at its last semicolon."""
+    problem = (
+        "model.architecture = nope: no such architecture; use one of transformers; such as llama"
+    )
+
+    def refuse(config: RunConfig) -> ModelFacts:
+        raise ConfigError([problem])
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(doctor_needs, "model_facts", refuse)
+    findings = needs_of_run(load(run_file)).findings
+    assert [(finding.check, finding.verdict) for finding in findings] == [
+        ("launch", "ok"),
+        ("settings", "ok"),
+        ("model", "stops"),
+    ]
+    assert findings[-1].seen == "model.architecture = nope: no such architecture"
+    assert findings[-1].remedy == problem
+
+
+@pytest.mark.usefixtures("facts")
+def test_a_template_that_is_missing_is_found_among_the_settings(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    needs = needs_of_run(load(run_file, ["deepspeed=./nope.json"]))
+    (finding,) = (finding for finding in needs.findings if finding.verdict == "stops")
+    assert finding.check == "settings"
+    assert "nope.json" in finding.remedy
     assert needs.operators == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.published_view import show_published
+from pipeline.cli.published_view import LANDMARKS, show_published
 from pipeline.planning.published import PlannedPoint, published_runs
 
 PLANNED = PlannedPoint("mine", 1e21, 2023.4, 5_000.0)
@@ -69,6 +69,10 @@ def test_json_has_all_columns_and_what_follows(capsys: pytest.CaptureFixture[str
     assert pythia["implied_mfu"] == pytest.approx(0.2212, abs=1e-4)
     assert pythia["hours_contain"].startswith("steps only")
     assert "arXiv:2304.01373" in pythia["source"]
+
+
+def test_landmarks_are_runs_of_the_table() -> None:
+    assert set(LANDMARKS) <= {run.name for run in published_runs()}
 
 
 def test_the_page_shows_the_figure_and_every_source(

@@ -1,5 +1,6 @@
 """`pipeline submit` without Slurm, and `status` beside it: the dry run, and each refusal."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,27 @@ nodes_have_network: true
 """
 DATA_STAGES = [stage for stage in STAGES if stage.shared]
 """Without those whose checks build a model."""
+TRAINING = [
+    Stage(**{**vars(stage), "checks": (), "resume_check": None})
+    for stage in STAGES
+    if stage.name == "train"
+]
+"""The training, without its checks."""
+LARGE = ["train.train_tokens=1e11", "batch.global_batch_tokens=1048576"]
+"""With 1e8 parameters: 6 x 1e8 FLOPs a token on 2 x 312 TFLOP/s at 45 % are 59.4 h of steps, and a
+tenth more is lost: 65.3 h."""
 
 
 @pytest.fixture
 def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.fixture
+def large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of every plan has 1e8 parameters; nobody builds it."""
+    monkeypatch.setattr(planner, "model_facts", lambda _: made_up_facts(10**8))
 
 
 @pytest.fixture
@@ -82,10 +98,13 @@ def test_a_site_must_be_named(run_file: Path) -> None:
         dry_run(run_file, "mare")
 
 
-def test_what_a_site_leaves_to_the_user_is_asked_for(run_file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"site\.account: the site leaves it to you; add site"):
+def test_what_a_site_leaves_to_the_user_is_asked_for_at_once(run_file: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
         dry_run(run_file, "lumi")
-    with pytest.raises(ConfigError, match=r"site\.cpu_nodes: the site leaves the nodes of the d"):
+    account, nodes = refused.value.problems
+    assert account.startswith("site.account: the site leaves it to you; add site.account=VALUE")
+    assert nodes.startswith("site.cpu_nodes: the site leaves the nodes of the data job to you; add")
+    with pytest.raises(ConfigError, match=r"1 problem in site lumi:\n.*site\.cpu_nodes: the site"):
         dry_run(run_file, "lumi", "site.account=me")
 
 
@@ -95,10 +114,6 @@ def test_what_a_site_leaves_to_the_user_is_asked_for(run_file: Path) -> None:
         ({"time_limit": "11:00:00"}, r"--time = 11:00:00: a job may take 10:00:00 at most"),
         ({"time_limit": "long"}, r"--time = long: write it as Slurm does: 30, HH:MM:SS"),
         ({"nodes": 2}, r"batch\.global_batch_tokens = 32: must be a multiple of 2 nodes x 2"),
-        (
-            {"training_hours": 5.0, "time_limit": "10"},
-            r"--hours = 5: a job of 600 s ends before its first step: start-up takes 600 s",
-        ),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(
@@ -120,36 +135,130 @@ def test_a_run_that_is_done_is_refused(run_file: Path, site: str) -> None:
         dry_run(run_file, site, stages=[])
 
 
+@pytest.mark.usefixtures("large_model")
 def test_the_hours_of_a_training_give_the_number_of_jobs(
     run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # 36.5 h in jobs of 10 h, a quarter of an hour of which is start-up and margin: 4 and not 3.
-    training = [stage for stage in STAGES if stage.name == "train"]
-    without_checks = [Stage(**{**vars(training[0]), "checks": (), "resume_check": None})]
-    dry_run(run_file, site, stages=without_checks, training_hours=36.5)
-    printed = capsys.readouterr().out
-    assert "train: 20.0 GPU-hours, 4 times at most: it is requeued at its time limit" in printed
-    assert "together" not in printed
+    """Of each job of 10 h 5 min are start-up, and Slurm's signal comes up to 6 min before the end:
+    four jobs train for 39.27 h, which 39.5 h exceed."""
+    for hours, jobs in ((39.0, 4), (39.5, 5)):
+        dry_run(run_file, site, stages=TRAINING, training_hours=hours)
+        printed = capsys.readouterr().out
+        assert f"train: 20.0 GPU-hours, {jobs} times at most: it is requeued at its" in printed
+        assert f"-hours of training in {jobs} jobs, --hours {hours:g};" in printed
 
 
+@pytest.mark.usefixtures("large_model")
 def test_a_site_that_does_not_requeue_gets_the_jobs_of_the_plan(
-    run_file: Path,
-    site: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """6 x 1e8 FLOPs a token on 2 x 312 TFLOP/s at 45 %: 1e11 tokens take 59.4 h of steps, and a
-    tenth more. Of each job of 10 h 5 min are start-up, and half a minute margin."""
-    monkeypatch.setattr(planner, "model_facts", lambda _: made_up_facts(10**8))
-    training = [stage for stage in STAGES if stage.name == "train"]
-    without_checks = [Stage(**{**vars(training[0]), "checks": (), "resume_check": None})]
-    settings = ["train.train_tokens=1e11", "batch.global_batch_tokens=1048576"]
-    dry_run(run_file, site, "site.may_requeue=false", *settings, stages=without_checks)
+    """65.3 h in jobs of 10 h, 9.82 h of which are training: 6.65. The given hours fill as many: one
+    way to count them."""
+    dry_run(run_file, site, "site.may_requeue=false", *LARGE, stages=TRAINING)
     printed = capsys.readouterr().out
     assert "planned: 131.8 GPU-hours of training in 7 jobs, 45 % MFU assumed" in printed
+    assert "together: 131.8 GPU-hours planned, 140.0 at most" in printed
     scripts = jobs_folder(load(run_file).paths.run_dir)
     assert scripts.script("train-7").exists()
     assert not scripts.script("train-8").exists()
+    # The first script stands for all of the chain.
+    assert "\ntrain-1.sbatch\n#!/bin/bash\n" in printed
+    assert "export PIPELINE_NEXT_JOB=train-2\n" in printed
+    assert printed.count("#!/bin/bash") == 1
+    # A shorter chain leaves no script of the longer one.
+    dry_run(run_file, site, "site.may_requeue=false", stages=TRAINING, training_hours=19.0)
+    assert [path.name for path in scripts.scripts()] == ["train-1.sbatch", "train-2.sbatch"]
+
+
+@pytest.mark.usefixtures("large_model")
+def test_what_is_planned_stands_beside_what_may_be_requeued(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(run_file, site, *LARGE, stages=TRAINING)
+    printed = capsys.readouterr().out
+    assert "train: 20.0 GPU-hours, again each time that its time limit is reached" in printed
+    expected = "together: 131.8 GPU-hours planned, more where train is requeued more often"
+    assert expected in printed
+
+
+@pytest.mark.usefixtures("large_model")
+@pytest.mark.parametrize(
+    ("settings", "more", "problem"),
+    [
+        (
+            ["site.may_requeue=false"],
+            {"time_limit": "5"},
+            r"--time = 5: a job of 5 min 00 s is over before its first step: start-up 5 min 00 s "
+            r"\(assumed: .*\), margin and save 37\.3 s; make it longer, or take the start-up of a run",
+        ),
+        (
+            [],
+            {"time_limit": "5", "training_hours": 1.0},
+            r"--time = 5: a job of 5 min 00 s is over before its first step",
+        ),
+        (
+            # 510 s of 870 s: 65.3 h are 461 of them, and twice the tokens 922.
+            ["site.may_requeue=false", "train.train_tokens=2e11"],
+            {"time_limit": "14:30"},
+            r"--time = 14:30: the training takes \d{3} jobs of this length, and at most 500 are sent",
+        ),
+        (["site.hardware=v100-32gb", "precision.dtype=bf16"], {}, "does not compute in it; set an"),
+        (["site.hardware=nope"], {}, r"site\.hardware = nope: no such hardware; there are a10, "),
+    ],
+)
+def test_plans_that_cannot_work_are_refused(
+    run_file: Path, site: str, settings: list[str], more: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        dry_run(run_file, site, *LARGE, *settings, stages=TRAINING, **more)
+    assert not load(run_file).paths.run_dir.exists()
+
+
+@pytest.mark.usefixtures("large_model")
+def test_an_assumed_start_up_keeps_no_short_job_from_being_requeued(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(run_file, site, stages=TRAINING, time_limit="5")
+    printed = capsys.readouterr()
+    assert "warning: --time = 5: a job of 5 min 00 s is over before its first step" in printed.err
+    assert "train: 0.2 GPU-hours, again each time that its time limit is reached" in printed.out
+    assert "planned:" not in printed.out
+
+
+def test_a_question_that_nobody_answers_sends_nothing(
+    run_file: Path, site: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for program in ("sbatch", "scontrol"):
+        (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(UserError) as refused:
+        submit_view.submit(DATA_STAGES, run_file, [], SubmitOptions(site))
+    assert str(refused.value) == (
+        "nothing was sent: nobody answered; add --yes to send without a question"
+    )
+    assert submitted_jobs(load(run_file).paths.run_dir) == []
+
+
+@pytest.mark.usefixtures("large_model")
+def test_the_question_names_what_is_planned(
+    run_file: Path, site: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def no(prompt: str) -> str:
+        asked.append(prompt)
+        return "no"
+
+    for program in ("sbatch", "scontrol"):
+        (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("builtins.input", no)
+    submit_view.submit(TRAINING, run_file, LARGE, SubmitOptions(site))
+    assert asked == ["send 1 job, 131.8 GPU-hours planned? [y/N] "]
+    assert submitted_jobs(load(run_file).paths.run_dir) == []
 
 
 def test_folders_that_not_all_nodes_see_are_warned_of(

@@ -480,3 +480,12 @@ def test_what_training_would_refuse_is_a_finding(
     (finding,) = launch_findings(load(run_file, ["launch.kind=hostfile"]))
     assert finding.verdict == "stops"
     assert "needs launch.hostfile" in finding.seen
+    # 4 sequences a batch in micro-batches of 2: neither for 3 ranks that the run file names ...
+    (finding,) = launch_findings(load(run_file, ["launch.ranks=3"]))
+    assert finding.verdict == "stops"
+    assert finding.seen.startswith(
+        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide the 4 sequences"
+    )
+    # ... nor for 4.
+    (finding,) = launch_findings(load(run_file, ["launch.ranks=4"]))
+    assert finding.verdict == "stops"

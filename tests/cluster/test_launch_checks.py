@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import launch_checks, supervisor
+from pipeline.cluster.doctor.examination import kind_to_look_at
 from pipeline.cluster.launch import LaunchPlan, launch_kind
 from pipeline.cluster.launch_checks import check_device, check_launch
 from pipeline.cluster.stop_request import StopRequest
@@ -95,6 +96,19 @@ def test_an_allocation_that_scontrol_does_not_tell_of_is_no_traceback(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SLURM_STEP_ID", raising=False)
     with pytest.raises(UserError, match=said):
+        check_launch(load(run_file, ["launch.kind=slurm"]))
+
+
+def test_a_job_number_without_nodes_is_no_traceback(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "99")
+    for name in ("SLURM_JOB_NODELIST", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    message = r"SLURM_JOB_ID is set, but SLURM_JOB_NODELIST is not, so the nodes of the job are not"
+    with pytest.raises(ConfigError, match=message):
+        kind_to_look_at(None).nodes(None)
+    with pytest.raises(ConfigError, match=message):
         check_launch(load(run_file, ["launch.kind=slurm"]))
 
 

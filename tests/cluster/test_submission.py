@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.batch_script import BATCH_SCRIPTS, JobPaths, batch_script, sbatch_options
-from pipeline.cluster.submission import JobSizes, default_train_nodes, plan_jobs
+from pipeline.cluster.submission import JobSizes, default_train_nodes, plan_jobs, send_jobs
 from pipeline.config.run_file import load
 from pipeline.config.sites import Site, read_site
-from pipeline.errors import ConfigError
-from pipeline.store.jobs.submitted_jobs import JobKind
+from pipeline.errors import ConfigError, UserError
+from pipeline.store.jobs.submitted_jobs import JobKind, SubmittedJob, submitted_jobs
 
 ALL: tuple[JobKind, ...] = ("data", "train", "evaluate")
 SITE = """\
@@ -185,3 +185,84 @@ def test_a_shipped_script_signals_before_its_end_and_asks_for_no_network(kind: s
     assert str(options["signal"]).startswith("B:USR1@")
     for variable in ("HF_HUB_OFFLINE=1", "HF_DATASETS_OFFLINE=1", "TRANSFORMERS_OFFLINE=1"):
         assert variable in script
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in PATH, for a program that stands for Slurm's."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder / "sbatch"
+
+
+def send(run_file: Path) -> list[SubmittedJob]:
+    """Send a data job, a training and an evaluation."""
+    config = load(run_file, BATCH_OF_64)
+    jobs = plan_jobs(ALL, config, site_with(run_file.parent), "mine", JobSizes(1))
+    scripts = {job.name: Path(f"/run/{job.name}.sbatch") for job in jobs}
+    return send_jobs(jobs, scripts, config.paths.run_dir, "mine")
+
+
+def answers(sbatch: Path, data: str, train: str) -> None:
+    """Let sbatch run these lines of shell for the two jobs, and accept all others as job 43."""
+    sbatch.write_text(
+        f'#!/bin/sh\ncase "$*" in\n*data.sbatch) {data};;\n*train.sbatch) {train};;\n'
+        "*) echo 43;;\nesac\n"
+    )
+    sbatch.chmod(0o755)
+
+
+@pytest.mark.ranks
+def test_jobs_are_sent_one_after_another(run_file: Path, sbatch: Path) -> None:
+    answers(sbatch, "echo '41;cluster'", "echo 42")
+    sent = send(run_file)
+    assert [(job["name"], job["id"], job["after"]) for job in sent] == [
+        ("data", "41", []),
+        ("train", "42", ["41"]),
+        ("evaluate", "43", ["42"]),
+    ]
+    assert submitted_jobs(load(run_file).paths.run_dir) == sent
+
+
+@pytest.mark.ranks
+def test_a_refusal_of_the_first_job_leaves_nothing_queued(run_file: Path, sbatch: Path) -> None:
+    answers(sbatch, "printf 'invalid\\n account\\n' >&2; exit 1", "echo 42")
+    with pytest.raises(UserError) as refused:
+        send(run_file)
+    assert str(refused.value) == (
+        "sbatch refuses /run/data.sbatch: invalid account. Correct the site, then submit again."
+    )
+    assert submitted_jobs(load(run_file).paths.run_dir) == []
+
+
+@pytest.mark.ranks
+def test_a_refusal_of_a_later_job_names_those_that_are_queued(run_file: Path, sbatch: Path) -> None:
+    answers(sbatch, "echo 41", "echo 'too many nodes' >&2; exit 1")
+    with pytest.raises(UserError) as refused:
+        send(run_file)
+    assert str(refused.value) == (
+        "sbatch refuses /run/train.sbatch: too many nodes. Correct the site. The jobs before it are "
+        "queued: end them with `scancel 41`, then submit again; or let them run, and submit train "
+        "after them."
+    )
+    assert [job["id"] for job in submitted_jobs(load(run_file).paths.run_dir)] == ["41"]
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize(("answer", "shown"), [("true", "nothing"), ("echo queued", "queued")])
+def test_a_job_without_an_id_is_not_recorded(
+    run_file: Path, sbatch: Path, answer: str, shown: str
+) -> None:
+    answers(sbatch, "echo 41", answer)
+    with pytest.raises(UserError) as refused:
+        send(run_file)
+    assert str(refused.value) == (
+        f"sbatch accepted /run/train.sbatch, but printed no job id ({shown}): the job may be queued, "
+        "and is not recorded. Look for it with `squeue --me`, end it with `scancel ID`, then submit "
+        "again. The jobs before it are queued: end them, too (`scancel 41`)."
+    )
+    assert [job["id"] for job in submitted_jobs(load(run_file).paths.run_dir)] == ["41"]
+    answers(sbatch, answer, "echo 42")
+    with pytest.raises(UserError, match=r"submit again\.$"):
+        send(run_file)

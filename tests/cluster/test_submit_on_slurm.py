@@ -161,8 +161,8 @@ def test_data_training_and_evaluation_follow_each_other(
 
 
 def test_a_chain_of_jobs_where_none_is_requeued(slurm: dict[str, str], run_file: Path) -> None:
-    # 6 minutes of training in jobs of 20, 15 of which are start-up and margin: two jobs.
-    arguments = [*LONG, "site.may_requeue=false", "--nodes", "2", "--hours", "0.1", "--yes"]
+    # 12 minutes of training in jobs of 20, 11 of which are start-up and margin: two jobs.
+    arguments = [*LONG, "site.may_requeue=false", "--nodes", "2", "--hours", "0.2", "--yes"]
     submit(slurm, run_file, *arguments, "evaluation.tasks=[arithmetic]", "evaluation.limit=20")
     run_dir = load(run_file).paths.run_dir
     data, first, second, evaluate = submitted_jobs(run_dir)

@@ -29,7 +29,7 @@ from supervised import (
 from pipeline.cluster import supervisor
 from pipeline.cluster.gpus import gpu_count
 from pipeline.cluster.hostfile_launch import HostfileLaunch
-from pipeline.cluster.launch import LaunchPlan, dividing_ranks, plan_launch
+from pipeline.cluster.launch import LaunchPlan, plan_launch
 from pipeline.cluster.local_launch import LocalLaunch
 from pipeline.cluster.ranks import Ranks
 from pipeline.cluster.slurm_launch import tasks_per_node
@@ -38,6 +38,7 @@ from pipeline.cluster.stop_request import StopRequest
 from pipeline.cluster.supervisor import _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.cluster.watch import watch_ranks
+from pipeline.config.batch_division import dividing_ranks
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError

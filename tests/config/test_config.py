@@ -209,6 +209,16 @@ def test_rules_with_long_messages(run_file: Path) -> None:
     ]
 
 
+def test_a_setting_in_place_of_the_run_file_is_named() -> None:
+    for setting in ("launch.kind=slurm", f"sources.a.paths=[{'x' * 300}]"):
+        with pytest.raises(ConfigError) as refused:
+            load(Path(setting))
+        assert refused.value.problems == [
+            f"{setting}: is a setting, and stands in the place of the run file; name the run file "
+            "before it, as in `pipeline COMMAND run.yaml section.field=value`"
+        ]
+
+
 def test_a_required_field_that_is_missing(run_file: Path) -> None:
     document = yaml.safe_load(run_file.read_text())
     del document["data"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.config.hardware import device_peak_flops, hardware_of_device, read_hardware
 from pipeline.config.shipped_files import HARDWARE, shipped_files
@@ -56,7 +57,23 @@ def test_shipped_hardware_is_plausible(name: str) -> None:
 def test_unknown_hardware_is_refused_with_all_names(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"h100: no such hardware; there are a10, a100-40gb"):
         read_hardware("h100")
+    with pytest.raises(ConfigError, match=r"site\.hardware = h100: no such hardware; there are a1"):
+        read_hardware("h100", "site.hardware")
+
+
+def test_every_wrong_value_of_a_file_is_named(tmp_path: Path) -> None:
+    document: dict[str, object] = yaml.safe_load((HARDWARE / "h200.yaml").read_text())
+    document |= {"assumed_mfu": True, "memory_gib": -1, "devices_per_node": False, "memory": 3}
+    del document["cores_per_node"]
     own = tmp_path / "own.yaml"
-    own.write_text((HARDWARE / "h200.yaml").read_text().replace("0.47", "1.47"))
-    with pytest.raises(ConfigError, match="assumed_mfu"):
+    own.write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError) as refused:
         read_hardware(str(own))
+    assert str(refused.value).startswith(f"5 problems in {own}:\n")
+    assert sorted(refused.value.problems) == [
+        "assumed_mfu = True: value error, must be a number, not yes or no",
+        "cores_per_node: is required and not set",
+        "devices_per_node = False: value error, must be a number, not yes or no",
+        "memory: unknown key; did you mean memory_gib?",
+        "memory_gib = -1: input should be greater than 0",
+    ]

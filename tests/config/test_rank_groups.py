@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.launch_checks import batches_that_ranks_do_not_divide
+from pipeline.config.batch_division import batches_that_ranks_do_not_divide
 from pipeline.config.groups import GroupSizes, group_sizes, groups_of_rank
 from pipeline.config.run_file import load
 from pipeline.config.step_plan import plan_steps

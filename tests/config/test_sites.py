@@ -150,3 +150,16 @@ def test_overrides_of_the_site_are_told_apart() -> None:
 )
 def test_times_are_read_as_slurm_writes_them(written: str, seconds: int) -> None:
     assert seconds_of_slurm_time(written) == seconds
+
+
+def test_what_is_left_to_the_user_must_be_a_field(own: Path) -> None:
+    own.write_text(
+        own.read_text() + "left_to_user: [nope.field, cpu_nodes.cpus, environment.KEY]\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        read_site(str(own))
+    assert refused.value.problems[:2] == [
+        f"{own}: left_to_user: {name}: a site has no such field; remove or correct it"
+        for name in ("nope.field", "cpu_nodes.cpus")
+    ]
+    assert refused.value.problems[2].startswith("site.environment.KEY: the site leaves it to you;")

@@ -28,6 +28,9 @@ def config(run_file: Path) -> RunConfig:
 
 
 def problems(template: dict[str, Any], config: RunConfig, ranks: int = 1) -> list[str]:
+    """Return what is refused where `launch.ranks` is this number."""
+    launch = config.launch.model_copy(update={"ranks": ranks})
+    config = config.model_copy(update={"launch": launch})
     with pytest.raises(ConfigError) as caught:
         resolve_template(template, config, group_sizes(ranks))
     return caught.value.problems

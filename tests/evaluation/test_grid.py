@@ -303,8 +303,10 @@ def test_a_watch_waits_for_its_run_and_ends_before_the_later_stages(
     config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
     watching = threading.Thread(target=watch, args=(config,))
     watching.start()
-    while not (run / "evaluation").is_dir():
+    said = ""
+    while f"nobody trains {run} yet; waiting for it" not in said:
         time.sleep(0.1)
+        said += capsys.readouterr().err
 
     # `pipeline run` holds the folder for its stages after training.
     with Lease(run, "pipeline evaluate"):
@@ -313,8 +315,7 @@ def test_a_watch_waits_for_its_run_and_ends_before_the_later_stages(
         counts = evaluate(config).counts
     watching.join()
     assert counts["models"] == ["step_00000006"]
-    said = capsys.readouterr().err
-    assert f"nobody trains {run} yet; waiting for it" in said
+    said += capsys.readouterr().err
     assert "the run has ended; all its newest checkpoints are scored" in said
     # The cells that the watch has made are taken over.
     assert said.count(": 1 cell in ") == 1

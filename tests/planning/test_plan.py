@@ -8,12 +8,12 @@ from plans import HARDWARE, allocation, facts_of
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.engine.memory import MemorySetting, memory_parts, state_parts
+from pipeline.engine.memory import FreeMemory, MemoryPart, MemorySetting, memory_parts, state_parts
 from pipeline.model.shape import rows_at_once
 from pipeline.planning.disk_use import data_size
 from pipeline.planning.laws.loss_law import LossLaw
-from pipeline.planning.memory_grid import fastest_that_fits
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
+from pipeline.planning.plan import MemoryPlan, Plan, is_step_predicted, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
 from pipeline.planning.run_setting import setting_on_devices
 
@@ -53,6 +53,9 @@ def test_the_model(config: RunConfig) -> None:
     model = plan_of(config).model
     assert model.flops_per_token == 6e6 + 12 * 2 * 100 * 8
     assert model.total_flops == model.flops_per_token * 1_024_000
+    assert model.comparable_flops == 6e6 * 1_024_000
+    experts = replace(model, facts=replace(model.facts, active_parameters=400_000))
+    assert experts.comparable_flops == pytest.approx(6 * 400_000 * 1_024_000)
     assert model.tokens_per_parameter == 1.024
     assert model.loss == pytest.approx(1 + 1 + 1000 / 1_024_000**0.5)
     assert model.optimal_tokens_per_parameter == pytest.approx(1)  # equal factors and exponents
@@ -74,6 +77,49 @@ def test_recomputing_adds_a_forward_pass(config: RunConfig, run_file: Path) -> N
     recomputing = load(run_file, [*SETTINGS, "train.activation_checkpointing=true"])
     step = plan_of(recomputing).time.step
     assert step.compute == pytest.approx(4 / 3 * plan_of(config).time.step.compute)
+
+
+def test_hooks_of_zero_3_run_on_the_host(run_file: Path) -> None:
+    """32 sequences a device are 4 micro-batches of 2 layers: 8 times what the host needs."""
+    config = load(run_file, [*SETTINGS, "deepspeed=zero3"])
+    plan = plan_of(config, zero_3_host_seconds=1.0)
+    step = plan.time.step
+    assert step.compute + step.host == 8
+    # The largest micro-batch needs the host least, and stages below 3 do not need it.
+    seconds = {
+        (case.zero_stage, case.micro_batch_sequences): case.step_seconds
+        for case in plan.memory.cases
+        if not case.recomputes
+    }
+    assert seconds[3, 32] == pytest.approx(2 + 3 * 0.75 * 2e6 / 10e9)
+    assert seconds[1, 32] == pytest.approx(256 * (6e6 + 19_200) / 1e12 + 2 * 0.75 * 2e6 / 10e9)
+
+
+def test_zero_3_is_assumed_as_slow_as_it_was_measured() -> None:
+    """262,144 tokens in 8 micro-batches of 12 layers: 108,239 tokens a second."""
+    host = assumed_rates(HARDWARE, "round", overlaps=True).zero_3_host_seconds
+    assert 262_144 / (8 * 12 * host.value) == pytest.approx(108_239)
+    assert "H200" in host.source
+    cpu = HARDWARE.model_copy(update={"device_names": ()})
+    assert assumed_rates(cpu, "cpu", overlaps=True).zero_3_host_seconds.value == 0
+
+
+def test_steps_with_states_in_host_memory_are_not_predicted(run_file: Path) -> None:
+    config = load(run_file, [*SETTINGS, "deepspeed=zero3_offload", "optimizer.kind=adamw"])
+    plan = plan_of(config)
+    assert plan.predicted_time is None
+    assert {case.step_seconds for case in plan.memory.cases} == {None}
+    best = fastest_that_fits(plan.memory.cases)
+    assert best is not None
+    assert (best.zero_stage, best.micro_batch_sequences, best.recomputes) == (1, 32, False)
+    # A run of the same kind tells.
+    setting = setting_on_devices(config, facts_of(), 4, on_gpu=True)
+    reached = Rate(0.1, "calibrated", "/runs/a")
+    assert not is_step_predicted(setting, HARDWARE, rates())
+    assert is_step_predicted(setting, HARDWARE, replace(rates(), mfu=reached))
+    # On CPUs device and host are one memory.
+    cpu = HARDWARE.model_copy(update={"device_names": ()})
+    assert is_step_predicted(setting, cpu, rates())
 
 
 def test_hours_and_jobs(config: RunConfig) -> None:
@@ -122,6 +168,23 @@ def test_fp16_at_stage_2_is_2_p_and_18_p_over_k() -> None:
     setting = MemorySetting("fp16", 2, 8, 1, 8, 8, moment_bytes=8.0)
     total = sum(part.device for part in state_parts(1_000_000, setting))
     assert total == 2e6 + 18e6 / 8
+
+
+def test_memory_is_compared_with_what_it_shares() -> None:
+    """A device of 100 bytes and a host of 50, or one memory of 100; 5 % are reserved."""
+    parts = [MemoryPart("a", 60.0), MemoryPart("b", 20.0, 40.0)]
+    apart = FreeMemory(100.0, 50.0, is_shared=False)
+    case = MemoryCase(1, 1, False, parts, apart.fits(parts), 1.0)
+    memory = MemoryPlan(case, [case], apart, "fp32")
+    assert (memory.needed(case), case.fits, memory.lacks_host_memory) == (80, True, False)
+
+    small = FreeMemory(100.0, 41.0, is_shared=False)
+    lacking = MemoryPlan(replace(case, fits=small.fits(parts)), [], small, "fp32")
+    assert lacking.lacks_host_memory
+    shared = FreeMemory(100.0, 100.0, is_shared=True)
+    together = MemoryPlan(replace(case, fits=shared.fits(parts)), [], shared, "fp32")
+    assert together.needed(case) == 120
+    assert (together.own.fits, together.lacks_host_memory) == (False, False)
 
 
 def test_memory_beside_what_is_predicted(config: RunConfig) -> None:

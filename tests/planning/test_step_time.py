@@ -32,6 +32,15 @@ def test_only_communication_that_computing_does_not_hide_counts() -> None:
     assert step_time(40, 20, 1, overlap=0.5, seconds_per_device=0, devices=2).total == 40
 
 
+def test_a_step_is_no_shorter_than_what_the_host_needs() -> None:
+    """Of 40 s of the host 30 are computing; half of both hide 20 of 25 s of communication."""
+    step = step_time(30, 25, 1, 0.5, 0, 2, host_seconds=40)
+    assert (step.compute, step.host, step.communication) == (30, 10, 5)
+    assert step.total == 45
+    assert step.efficiency == pytest.approx(30 / 45)
+    assert step_time(30, 0, 1, 0.5, 0, 2, host_seconds=20).host == 0
+
+
 def test_rings_share_the_network_of_a_node() -> None:
     assert ring_bandwidth(450, 50, 8, nodes=1) == 450
     assert ring_bandwidth(450, 50, 8, nodes=2) == 400

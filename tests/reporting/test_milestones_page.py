@@ -19,7 +19,8 @@ def test_the_page_has_a_figure_and_two_tables() -> None:
     assert outline.open == []
     assert outline.pictures == 1
     assert page.count("<table>") == 2
-    assert "The star is the planned run." in page
+    assert "The star, at the right end, is the planned run, counted as 6 N D" in page
+    assert "On a narrow screen, scroll the figure to the right" in page
     assert "a &lt;i&gt;paper" in page
     assert "<b>run" not in page
 
@@ -30,6 +31,19 @@ def test_names_stand_in_the_figure_and_the_same_numbers_give_the_same_bytes() ->
         assert f">{name}</text>" in figure
     assert ">1e20</text>" in figure
     assert compute_over_years(POINTS, PLANNED) == figure
+
+
+def test_names_of_landmarks_have_room_before_those_of_larger_runs() -> None:
+    """Two runs at almost one place, whose names do not both fit."""
+    crowd = [
+        Milestone(f"a rather long name, number {number}", 2022.0, 1e22 * 1.01**number, True)
+        for number in range(40)
+    ]
+    last = Milestone("landmark", 2022.0, 1e22, is_counted=True)
+    ends = [*POINTS, *crowd]
+    assert ">landmark</text>" not in compute_over_years([*ends, last], None)
+    landmark = Milestone("landmark", 2022.0, 1e22, is_counted=True, is_landmark=True)
+    assert ">landmark</text>" in compute_over_years([*ends, landmark], None)
 
 
 def test_only_a_planned_run_is_drawn_as_a_star() -> None:

@@ -65,6 +65,9 @@ def test_a_path_that_cannot_be_written_is_refused(
     with pytest.raises(UserError, match=r"^--page .*: is a folder; give the name of a file$"):
         refuse_unwritable(tmp_path, "--page", is_folder=False)
     # The superuser may write everywhere, so the system's answer is given here.
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    with pytest.raises(UserError, match=r"because /proc takes no new file \(.+\); give another"):
+        refuse_unwritable(Path("/proc/a.html"), "--page", is_folder=False)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match=f"because you may not write in {tmp_path}; give another"):
         refuse_unwritable(tmp_path / "new" / "a.html", "--page", is_folder=False)

@@ -5,8 +5,18 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
+from pipeline.errors import DataError
 from pipeline.store.events import all_events, write_event
-from pipeline.store.metrics import MetricsFile, StepTimes, read_metrics, read_step_times
+from pipeline.store.metrics import (
+    MetricsFile,
+    StepTimes,
+    last_step_record,
+    read_metrics,
+    read_step_times,
+    step_record,
+)
 
 
 def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Path) -> None:
@@ -29,6 +39,26 @@ def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Pat
         '{"step": 4, "lo',
     ]
     assert (first.abandoned_steps, second.abandoned_steps) == (0, 1), "half a line is no step"
+
+
+def test_a_line_that_is_being_written_is_no_step_yet(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = ['{"step": 1, "loss": 3.0}', '{"step": 2, "loss": 2.0}', '{"step": 3, "lo']
+    path.write_text("\n".join(lines))
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+    last = last_step_record(tmp_path)
+    assert last is not None
+    assert last["step"] == 2
+    assert step_record(tmp_path, 3) is None
+    # A crash of the machine may leave the end of the line, too.
+    path.write_text("\n".join([*lines, ""]))
+    assert last_step_record(tmp_path) == last
+    # Only the last line may be torn.
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 3: not valid JSON"):
+        read_metrics(tmp_path)
+    path.write_text('{"st')
+    assert read_metrics(tmp_path) == []
+    assert last_step_record(tmp_path) is None
 
 
 def test_no_file_is_no_steps(tmp_path: Path) -> None:

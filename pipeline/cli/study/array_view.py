@@ -53,7 +53,7 @@ def submit_array(opened: OpenedStudy, overrides: Sequence[str], *, is_agreed: bo
         f"{opened.study.executor.jobs} at a time, {hours:,.1f} {unit} each up to its time limit of "
         f"{job.time_limit}; it is requeued there until its runs are done\nscript {script}"
     )
-    if not is_agreed and not agrees_to_send(1):
+    if not is_agreed and not agrees_to_send(elements, f"{elements * hours:,.1f} {unit}"):
         note("study: nothing was sent")
         return
 

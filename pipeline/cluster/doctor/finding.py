@@ -13,6 +13,8 @@ NAMED_NODES = 8
 CHECKS = (
     "answer",
     "launch",
+    "settings",
+    "model",
     "time limit",
     "Python",
     "packages",

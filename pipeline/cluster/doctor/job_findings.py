@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pipeline.cluster.doctor.finding import ALL, Finding
 from pipeline.cluster.launch import plan_launch
-from pipeline.cluster.launch_checks import batches_that_ranks_do_not_divide, check_device
+from pipeline.cluster.launch_checks import check_device
 from pipeline.cluster.time_limit import TimeLimit, end_of_slurm_job
+from pipeline.config.batch_division import batches_that_ranks_do_not_divide
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError, one_line
 from pipeline.logs import human_seconds
@@ -30,18 +31,16 @@ def launch_findings(config: RunConfig) -> list[Finding]:
 
 
 def refused(check: str, error: UserError) -> list[Finding]:
-    """Return the problems of a refusal as findings; their texts end with the remedy."""
+    """Return the problems of a refusal as findings.
+
+    A message holds rule and remedy in an order of its own, so all of it stands below the table.
+    """
     problems: Sequence[str] = [one_line(error, 600)]
     if isinstance(error, ConfigError):
         problems = error.problems
-    findings: list[Finding] = []
-    for problem in problems:
-        seen, _, remedy = problem.rpartition("; ")
-        if not seen:
-            seen = problem
-            remedy = "change this as the message says"
-        findings.append(Finding(check, ALL, seen, "stops", remedy))
-    return findings
+    return [
+        Finding(check, ALL, problem.partition("; ")[0], "stops", problem) for problem in problems
+    ]
 
 
 def time_findings(config: RunConfig | None, now: float) -> list[Finding]:

@@ -6,6 +6,8 @@ No other module spells these names. Reads and writes nothing.
 from dataclasses import dataclass
 from pathlib import Path
 
+SCRIPT_SUFFIX = ".sbatch"
+
 
 @dataclass(frozen=True)
 class JobsFolder:
@@ -25,7 +27,11 @@ class JobsFolder:
 
     def script(self, job: str) -> Path:
         """Return the batch script of a job."""
-        return self.path / f"{job}.sbatch"
+        return self.path / f"{job}{SCRIPT_SUFFIX}"
+
+    def scripts(self) -> list[Path]:
+        """Return the batch scripts that are there."""
+        return sorted(self.path.glob(f"*{SCRIPT_SUFFIX}"))
 
     def output(self, job: str) -> Path:
         """Return the text file of what a job prints; Slurm puts the job's id in place of `%j`."""
