@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
 from pipeline.logs import counted_noun, number_or_blank, scientific, short
 from pipeline.planning.study.points import StudyPoint
+from pipeline.reporting.page import Cell
 from pipeline.reporting.study.few_shot_looks import few_shot_caption, few_shot_look
 from pipeline.reporting.study.few_shot_tables import (
     MOST_TASKS,
@@ -66,20 +67,25 @@ def few_shot_report(
 
 
 def _scores_table(scores: Sequence[RunScore]) -> TitledTable:
-    """Return every score as a row."""
-    rows = [
-        [
+    """Return a row for each run, task and metric, with a column for each number of examples."""
+    numbers = sorted({score.shots for score in scores})
+    rows: dict[tuple[str, str, str], list[Cell]] = {}
+    for score in scores:
+        blank: list[Cell] = [
             score.run.name,
-            score.task,
-            score.metric,
+            f"{score.task}, {score.metric}",
             short(score.run.parameters),
             scientific(score.run.flops),
-            str(score.shots),
-            f"{score.score:.4f}",
-            number_or_blank(score.standard_error, ".4f"),
             number_or_blank(score.chance, ".2f"),
+            *("" for _ in numbers),
         ]
-        for score in scores
-    ]
-    head = ["run", "task", "metric", "N", "C", "k", "score", "± error", "chance"]
-    return TitledTable("Scores", (head, rows), 3, SCORES_NOTE)
+        row = rows.setdefault((score.run.name, score.task, score.metric), blank)
+        row[len(row) - len(numbers) + numbers.index(score.shots)] = _with_error(score)
+    head = ["run", "task and metric", "N", "C", "chance", *(f"k = {shots}" for shots in numbers)]
+    return TitledTable("Scores", (head, list(rows.values())), 2, SCORES_NOTE)
+
+
+def _with_error(score: RunScore) -> str:
+    if score.standard_error is None:
+        return f"{score.score:.4f}"
+    return f"{score.score:.4f} ± {score.standard_error:.4f}"

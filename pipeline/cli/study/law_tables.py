@@ -54,20 +54,19 @@ def law_tables(summary: FitSummary) -> list[TitledTable]:
     count = COUNTS[summary.fitted.count]
     rows = [
         [
-            number.symbol,
-            MEANINGS[number.symbol],
+            f"{number.symbol}: {MEANINGS[number.symbol]}",
             *with_bounds(number.interval),
             _verdict(number),
         ]
         for number in summary.numbers
     ]
-    head = ["number", "what it is", "fit", "[95 %]", "identified"]
+    head = ["number", "fit", "[95 %]", "identified"]
     fitted = summary.fitted
     objective = (
         f"Objective {fitted.objective:.6g}: the sum of Huber losses of log L over "
         f"{counted_noun(len(fitted.points), 'run')}. "
     )
-    numbers = TitledTable(f"Law with N = {count}", (head, rows), 2, objective + NUMBERS_NOTE)
+    numbers = TitledTable(f"Law with N = {count}", (head, rows), 1, objective + NUMBERS_NOTE)
 
     # The best divisions, at powers of ten.
     divisions = [
@@ -102,11 +101,14 @@ def _optimum_row(optimum: Optimum) -> list[str]:
 
 def law_sentences(summaries: Sequence[FitSummary]) -> list[str]:
     """Return what each law says, and how well a law of all other runs predicts the largest one."""
-    return [
-        f"With N = {COUNTS[summary.fitted.count]}: {_exponents(summary)}; "
-        f"{prediction_line(summary.prediction)}."
-        for summary in summaries
-    ]
+    sentences: list[str] = []
+    for summary in summaries:
+        prediction = prediction_line(summary.prediction)
+        sentences.append(
+            f"With N = {COUNTS[summary.fitted.count]}: {_exponents(summary)}. "
+            f"{prediction[0].upper()}{prediction[1:]}."
+        )
+    return sentences
 
 
 def _exponents(summary: FitSummary) -> str:
@@ -118,5 +120,5 @@ def _exponents(summary: FitSummary) -> str:
         sentence += ", not identified"
     by_parabolas = optimum_exponent(summary.parabolas)
     if math.isfinite(by_parabolas):
-        sentence += f", by the minima of the parabolas, which are biased, as C^{by_parabolas:.3f}"
+        sentence += f"; by the minima of the parabolas, which are biased, as C^{by_parabolas:.3f}"
     return sentence

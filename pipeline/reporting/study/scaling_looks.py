@@ -86,8 +86,8 @@ def _loss_over_compute(facts: ScalingFacts) -> str:
     ]
     if facts.has_law:
         sentences.append(
-            "Black: the lowest loss that the fitted law gives for a compute of 6 N D, with its 95 % "
-            "band, dashed beyond the runs."
+            "The line with a band is the lowest loss that the fitted law gives for a compute of 6 N D, "
+            "with its 95 % interval; dashed beyond the runs."
         )
     else:
         sentences.append("No law is drawn, because none was fitted.")
