@@ -82,7 +82,7 @@ def _scores_table(scores: Sequence[RunScore]) -> TitledTable:
         row = rows.setdefault((score.run.name, score.task, score.metric), blank)
         row[len(row) - len(numbers) + numbers.index(score.shots)] = _with_error(score)
     head = ["run", "task and metric", "N", "C", "chance", *(f"k = {shots}" for shots in numbers)]
-    return TitledTable("Scores", (head, list(rows.values())), 2, SCORES_NOTE)
+    return TitledTable("Scores", (head, list(rows.values())), 1, SCORES_NOTE)
 
 
 def _with_error(score: RunScore) -> str:

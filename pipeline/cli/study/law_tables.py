@@ -10,7 +10,7 @@ from pipeline.cli.study.fit_lines import (
     with_bounds,
 )
 from pipeline.cli.study.fit_view import MEANINGS
-from pipeline.logs import counted_noun
+from pipeline.logs import counted_noun, short
 from pipeline.planning.laws.fit_summary import FitSummary
 from pipeline.planning.laws.intervals import FittedNumber, Optimum
 from pipeline.planning.laws.isoflop import optimum_exponent
@@ -94,7 +94,7 @@ def _optimum_row(optimum: Optimum) -> list[str]:
         flops,
         *amounts_with_bounds(optimum.parameters),
         *amounts_with_bounds(optimum.tokens),
-        f"{ratio:.3g}",
+        short(ratio),
         *with_bounds(optimum.loss),
     ]
 

@@ -62,7 +62,7 @@ def _row(point: StudyPoint, reason: str) -> list[str]:
         str(point.seed),
         short(parameters),
         short(point.tokens),
-        f"{point.tokens / parameters:.3g}",
+        short(point.tokens / parameters),
         scientific(point.flops),
         f"{point.steps:,}",
         number_or_blank(point.epochs, ".2g"),
