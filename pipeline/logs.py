@@ -229,6 +229,12 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def scientific(value: float) -> str:
+    """Return a number with at most three digits and a power of ten, such as `7.3e10`."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def human_bytes(count: float) -> str:
     """Return a size with a decimal unit, for example `3.2 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -41,6 +41,14 @@ def test_sizes(count: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "text"),
+    [(1e11, "1e11"), (73_190_000_000, "7.32e10"), (99_999, "1e5"), (0.005, "5e-3"), (0, "0e0")],
+)
+def test_numbers_with_a_power_of_ten(number: float, text: str) -> None:
+    assert logs.scientific(number) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (0, "0.0 s"),

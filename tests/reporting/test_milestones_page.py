@@ -1,6 +1,6 @@
 """The page of published runs: its figure, its tables, and text that is escaped."""
 
-from test_report import Outline
+from html_outline import Outline
 
 from pipeline.reporting.milestones_page import Milestone, compute_over_years, milestones_page
 

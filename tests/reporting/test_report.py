@@ -1,10 +1,10 @@
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from conftest import write_run_file
 from fake_run import write_fake_run
+from html_outline import Outline
 
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
@@ -22,31 +22,6 @@ SECTIONS = (
     "Settings",
     "Environment",
 )
-VOID = {"meta", "br", "link", "img"}
-
-
-class Outline(HTMLParser):
-    """Collects headings and checks that every element is closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.headings: list[str] = []
-        self.pictures = 0
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.pictures += tag == "svg"
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "h2":
-            self.headings.append(data)
 
 
 def page_of(run_file: Path, *overrides: str, steps: int = 195) -> str:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from conftest import write_run_file
 from fake_run import write_fake_run
-from test_report import Outline
+from html_outline import Outline
 
 from pipeline.config.run_file import load
 from pipeline.evaluation.suite_scores import BenchmarkScore, SuiteScore

@@ -18,6 +18,7 @@ from pipeline.cli.study.fit_lines import (
 )
 from pipeline.errors import ConfigError, first_of
 from pipeline.logs import console, counted_noun, note, print_json, print_wide, progress
+from pipeline.planning.laws.fit import RESAMPLES, SEED
 from pipeline.planning.laws.fit_summary import FITS_A_COUNT, FitSummary, summaries_of
 from pipeline.planning.laws.fits_file import FILE_NAME, fits_as_json, write_fits
 from pipeline.planning.laws.intervals import Optimum
@@ -73,7 +74,12 @@ def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     )
     if not as_json:
         _print_points(selection)
-    summaries = _fitted(selection, question)
+    summaries = fit_with_progress(
+        selection,
+        resamples=question.resamples,
+        seed=question.seed,
+        computes=question.computes,
+    )
     write_fits(output, selection, summaries)
     if as_json:
         print_json(fits_as_json(selection, summaries))
@@ -102,9 +108,18 @@ def _refuse_wrong_options(question: FitQuestion, table: PointTable) -> None:
         raise ConfigError(problems, "the options")
 
 
-def _fitted(selection: Selection, question: FitQuestion) -> list[FitSummary]:
-    """Return the fits, with a bar meanwhile."""
-    total = FITS_A_COUNT * question.resamples * len(selection.table.counts)
+def fit_with_progress(
+    selection: Selection,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    computes: Sequence[float] = (),
+) -> list[FitSummary]:
+    """Return the fit of each way of counting N, with a bar meanwhile.
+
+    Raises RequirementError, before any fit, where the points forbid one for every way of counting.
+    """
+    total = FITS_A_COUNT * resamples * len(selection.table.counts)
     done = 0
     with progress("fit", total, "resamples") as update:
 
@@ -115,11 +130,7 @@ def _fitted(selection: Selection, question: FitQuestion) -> list[FitSummary]:
 
         return list(
             summaries_of(
-                selection,
-                resamples=question.resamples,
-                seed=question.seed,
-                computes=question.computes,
-                report=report,
+                selection, resamples=resamples, seed=seed, computes=computes, report=report
             )
         )
 

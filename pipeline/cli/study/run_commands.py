@@ -46,3 +46,10 @@ def status(study_file: StudyFileArgument, overrides: Overrides = None) -> None:
     from pipeline.cli.study.runs_view import show_status
 
     show_status(study_file, overrides or [])
+
+
+def report(study_file: StudyFileArgument, overrides: Overrides = None) -> None:
+    """Fit the runs that are there, and write figures, their numbers and the page of the study."""
+    from pipeline.cli.study.report_view import report_study
+
+    report_study(study_file, overrides or [])

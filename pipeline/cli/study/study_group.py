@@ -18,6 +18,7 @@ study = typer.Typer(
 )
 study.command("run")(run_commands.run)
 study.command("status")(run_commands.status)
+study.command("report")(run_commands.report)
 
 
 class UnitOption(StrEnum):

@@ -49,6 +49,14 @@ class StudyFolder:
         """The folder of the figures, and of their numbers as CSV."""
         return self.path / "figures"
 
+    def figure(self, name: str) -> Path:
+        """Return a figure (SVG)."""
+        return self.figures / f"{name}.svg"
+
+    def figure_numbers(self, name: str) -> Path:
+        """Return the numbers of a figure (CSV)."""
+        return self.figures / f"{name}.csv"
+
     @property
     def page(self) -> Path:
         """The page of the study (HTML)."""

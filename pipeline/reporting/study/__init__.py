@@ -1,0 +1,1 @@
+"""The page of a study: figures, tables of laws and runs."""
