@@ -289,7 +289,10 @@ def _named(
     }
     decisive["batch"] = settings["batch"]["global_batch_tokens"]
     decisive["train"] = {name: settings["train"][name] for name in DECISIVE_OF_TRAINING}
-    digest = fingerprint([decisive, settings["paths"]["data_dir"]])[:8]
+    # A study that moves to another folder keeps its names: of a trunk its own name counts.
+    if settings["train"]["init_from"] is not None:
+        decisive["train"]["init_from"] = Path(settings["train"]["init_from"]).parent.name
+    digest = fingerprint(decisive)[:8]
     name = f"{size.label}-{length.budget.label}-s{seed}-{digest}".replace("+", "")
     settings["batch"]["micro_batch_sequences"] = micro
     settings["paths"]["run_dir"] = str(StudyFolder(study.folder).run_dir(name))

@@ -101,6 +101,9 @@ def test_names_follow_from_what_decides_the_loss(study_file: Path) -> None:
     # How and where it runs changes no name.
     for override in ("executor.jobs=2", "executor.ranks=2", "settings.launch.ranks=2"):
         assert [run.name for run in runs_of(study_file, override)] == names
+    branches = [run.name for run in runs_of(study_file, *BRANCHES)]
+    moved = runs_of(study_file, *BRANCHES, "folder=/elsewhere")
+    assert [run.name for run in moved] == branches
     other = [run.name for run in runs_of(study_file, "settings.optimizer.beta2=0.9")]
     assert not set(other) & set(names)
 
