@@ -46,6 +46,7 @@ SEVERAL_HOSTS = {
         "test_slurm_workers",
         "test_doctor_nodes",
         "test_submit_on_slurm",
+        "test_study_on_slurm",
     )
 }
 

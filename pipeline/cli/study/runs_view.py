@@ -65,7 +65,10 @@ def run_study(file: Path, overrides: Sequence[str], options: RunOptions) -> None
 
 
 def show_status(file: Path, overrides: Sequence[str]) -> None:
-    """Print a line for every run: its state, how far it is, its loss."""
+    """Print a line for every run: its state, how far it is, its loss; and for every queued job."""
+    from pipeline.cli.study.array_view import array_lines
+
+    # A row for each run.
     opened = open_study(file, overrides)
     queued = {run.name: run for run in opened.queued()}
     points = {point.name: point for point in points_of_study(opened.folder, opened.runs)}
@@ -86,6 +89,10 @@ def show_status(file: Path, overrides: Sequence[str]) -> None:
             point.left_out if point else "",
         )
     print_wide(table, 110)
+
+    # The array, and how far all of it is.
+    for line in array_lines(opened):
+        console.print(line)
     console.print(f"\n{_in_words(progress_of(list(queued.values())))}")
     console.print(f"folder {opened.folder.path}")
 
