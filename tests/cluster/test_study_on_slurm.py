@@ -66,7 +66,8 @@ def test_an_array_goes_on_where_this_machine_has_begun(
     assert "an array of 2 elements, at most 2 at a time" in said
 
     # The trunk's element is told that its time is over: it saves, and is queued again.
-    (trunk,) = made.runs.glob("w32-d512000-*/run")
+    (home,) = made.runs.glob("w32-d512000-*")
+    trunk = home / "run"
     elements = [f"{job['id']}_{number}" for number in (0, 1)]
     outputs = made.path / "jobs"
     wait_for(lambda: bool(read_events(trunk, "first step")), 300, outputs)
