@@ -77,6 +77,9 @@ def test_an_array_goes_on_where_this_machine_has_begun(
     shown = study(slurm, folder, "status")
     print(shown)
     assert f"element {running}: queued again" in shown
+    assert shown.count("queued again") == 1, (
+        "the other element has found nothing to train, and ended"
+    )
     assert "2 done, 2 to come" in shown
 
     # It goes on to the end, and its branch follows.
