@@ -8,6 +8,10 @@ ADDED_COMMANDS = {
     **dict.fromkeys(
         ("plan", "doctor", "submit"), "come before a run; the recorded commit had none"
     ),
+    **dict.fromkeys(
+        ("study", *(f"study {name}" for name in ("run", "status", "fit", "compare", "report"))),
+        "families of runs, of which the recorded commit had none",
+    ),
     "benchmark search": "measures the search for questions that a run has read",
     "benchmark evaluate": "measures the scorer, which the recorded commit did not have",
     **dict.fromkeys(
