@@ -186,6 +186,7 @@ def _queued(training: Training, homes: StudyFolder) -> QueuedRun:
         run_dir=homes.run_dir(training.name),
         output=homes.output(training.name),
         steps=training.config.total_steps,
+        first_step=1,
         work=float(training.config.step_plan.total_tokens),
         sequences=training.config.global_batch_sequences,
         micro_batch=training.config.batch.micro_batch_sequences,

@@ -44,7 +44,7 @@ class Budgets(Section):
     """FLOPs of a training, 6 N + 12 L d T a token: one run of each size for each of them (isoFLOP)."""
     tokens_per_parameter: tuple[Positive, ...] = ()
     """Tokens of a training for each multiplying parameter of its model."""
-    tokens: tuple[TokenCount, ...] = ()
+    tokens: tuple[Annotated[TokenCount, Field(ge=1)], ...] = ()
     """Tokens of a training, the same ones for each size."""
 
 
@@ -205,8 +205,15 @@ def _repeated(study: StudyFile) -> list[str]:
         "budgets.tokens": study.budgets.tokens,
         "seeds": study.seeds,
     }
+    # Six digits of a number are part of a run's name.
     return [
-        f"{name}: holds a value twice; remove one"
+        f"{name}: holds a value twice, to six digits; remove one"
         for name, values in lists.items()
-        if len(set(values)) < len(values)
+        if len({_six_digits(value) for value in values}) < len(values)
     ]
+
+
+def _six_digits(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:g}"

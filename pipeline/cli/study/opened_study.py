@@ -10,13 +10,13 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.config.study_file import StudyFile, read_study
 from pipeline.errors import ConfigError, DataError
-from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.grid import StudyRun, runs_of_study, trained_alone
 from pipeline.planning.study.points import points_of_study, write_points
 from pipeline.planning.study.study_epochs import expected_epochs
 from pipeline.planning.study.study_kind import StudyKind, study_kind
 from pipeline.store.artifacts import stage_states
 from pipeline.store.files import write_atomic
-from pipeline.store.layout import RunFolder
+from pipeline.store.layout import RunFolder, manifest_path
 from pipeline.store.stages import STAGES
 from pipeline.store.studies.study_folder import StudyFolder
 
@@ -34,6 +34,14 @@ class OpenedStudy:
     def folder(self) -> StudyFolder:
         """The folder of the study."""
         return StudyFolder(self.study.folder)
+
+    def other_runs(self) -> list[str]:
+        """Return the names of finished runs in the folder that the study does not have now."""
+        names = {run.name for run in self.runs}
+        homes = sorted(path.name for path in self.folder.runs.glob("*") if path.name not in names)
+        return [
+            name for name in homes if RunFolder(self.folder.run_dir(name)).train_manifest.is_file()
+        ]
 
     @property
     def kind(self) -> StudyKind:
@@ -60,6 +68,7 @@ class OpenedStudy:
             run_dir=folder.run_dir(run.name),
             output=folder.output(run.name),
             steps=run.steps,
+            first_step=run.first_step,
             work=run.own_flops,
             sequences=run.config.global_batch_sequences,
             micro_batch=run.config.batch.micro_batch_sequences,
@@ -87,7 +96,25 @@ def open_study(file: Path, overrides: Sequence[str]) -> OpenedStudy:
             [f"base = {study.base}: there is no such file; set it to a run file"], str(file)
         )
     base = load(study.base)
-    return OpenedStudy(file, study, base, runs_of_study(study, base))
+    runs = runs_of_study(study, base)
+    return OpenedStudy(file, study, base, _with_lost_beginnings(StudyFolder(study.folder), runs))
+
+
+def _with_lost_beginnings(folder: StudyFolder, runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """Return the runs; a branch whose trunk is done without its checkpoint is trained alone.
+
+    So is one of a budget that was added to a finished study.
+    """
+    return [trained_alone(run) if _has_lost_beginning(folder, run) else run for run in runs]
+
+
+def _has_lost_beginning(folder: StudyFolder, run: StudyRun) -> bool:
+    own = RunFolder(folder.run_dir(run.name))
+    if run.trunk is None or own.metrics.is_file() or own.train_manifest.is_file():
+        return False
+    trunk = RunFolder(folder.run_dir(run.trunk))
+    checkpoint = trunk.checkpoint(run.first_step - 1)
+    return trunk.train_manifest.is_file() and not manifest_path(checkpoint).is_file()
 
 
 def refuse_missing_data(opened: OpenedStudy) -> None:
@@ -113,14 +140,16 @@ def refuse_missing_data(opened: OpenedStudy) -> None:
         refuse_mistakes([check for check in train.checks if check.is_ahead], run.config)
 
 
-def table_of_points(path: Path) -> Path:
+def table_of_points(path: Path, overrides: Sequence[str] = ()) -> Path:
     """Return a table of points: the file itself, or for a study file that of its runs, made now.
 
-    Raises DataError for a study of which no run has begun.
+    Raises DataError for a study of which no run has begun, ConfigError for overrides of a table.
     """
     if path.suffix not in (".yaml", ".yml"):
+        if overrides:
+            raise ConfigError([f"{overrides[0]}: a table has no settings; leave it out"], str(path))
         return path
-    opened = open_study(path, [])
+    opened = open_study(path, overrides)
     points = points_of_study(opened.folder, opened.runs)
     if not points:
         raise DataError(f"{path}: no run has begun; train them with `pipeline study run {path}`")

@@ -11,10 +11,10 @@ from rich.table import Table
 from pipeline.cli.study.opened_study import OpenedStudy, open_study, refuse_missing_data
 from pipeline.cluster.stop_request import stop_signals
 from pipeline.cluster.study.local_runs import LocalRuns, command_starter, rank_overrides, ranks_of
-from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of
+from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of, step_of_run
 from pipeline.config.hardware import read_hardware
 from pipeline.config.study_file import StudyFile
-from pipeline.errors import Interrupted, RequirementError, UserError
+from pipeline.errors import Interrupted, RequirementError, UserError, first_of
 from pipeline.logs import console, counted_noun, note, print_wide, progress, short
 from pipeline.planning.plan import Plan
 from pipeline.planning.planner import allocation_of, plan_run
@@ -77,8 +77,7 @@ def show_status(file: Path, overrides: Sequence[str]) -> None:
         point = points.get(run.name)
         state = queued[run.name].state
         loss = point.loss if point else None
-        each = progress_of([queued[run.name]])
-        step = each.running[0].step if each.running else (run.steps if state.value == "done" else 0)
+        step = step_of_run(queued[run.name]).step
         table.add_row(
             run.name,
             state.value,
@@ -94,7 +93,18 @@ def show_status(file: Path, overrides: Sequence[str]) -> None:
     for line in array_lines(opened):
         console.print(line)
     console.print(f"\n{_in_words(progress_of(list(queued.values())))}")
+    _note_other_runs(opened)
     console.print(f"folder {opened.folder.path}")
+
+
+def _note_other_runs(opened: OpenedStudy) -> None:
+    """Print how many finished runs in the folder are not the study's, as after changed settings."""
+    others = opened.other_runs()
+    if others:
+        note(
+            f"study: {counted_noun(len(others), 'finished run')} in {opened.folder.runs} "
+            f"of other settings, not counted: {first_of(others, 3)}"
+        )
 
 
 def _table(*names: str) -> Table:
@@ -199,6 +209,7 @@ def _train_here(opened: OpenedStudy) -> None:
 
     # Train, with a line of progress and one for each run that ends.
     begun = progress_of(queued)
+    _note_other_runs(opened)
     note(f"study: {_in_words(begun)}")
     reported = {run.name for run in queued if run.manifest.is_file()}
     with (
@@ -225,11 +236,11 @@ def _train_here(opened: OpenedStudy) -> None:
     write_points(opened.folder, points_of_study(opened.folder, opened.runs))
     ended = progress_of(queued, list(local.failed))
     if stop.count:
-        raise Interrupted(f"study: stopped; {_in_words(ended)}; the same command goes on")
+        raise Interrupted(f"{_in_words(ended)}; the same command goes on")
     note(f"study: {_in_words(ended)}; points in {opened.folder.points}")
     if local.failed:
         raise UserError(
-            f"{counted_noun(len(local.failed), 'run')} failed: {', '.join(local.failed)}; mend "
+            f"{counted_noun(len(local.failed), 'run')} failed: {', '.join(local.failed)}; repair "
             "what their output names, then run the same command again"
         )
 

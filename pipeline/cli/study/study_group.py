@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.command_groups import output_file
+from pipeline.cli.command_groups import Overrides, output_file
 from pipeline.cli.study import run_commands
 
 study = typer.Typer(
@@ -38,6 +38,7 @@ def fit_laws(
             help="A study, or anybody's table of trained models, a line each.",
         ),
     ],
+    overrides: Overrides = None,
     *,
     # What the table holds, and which of it is used.
     unit: Annotated[
@@ -75,7 +76,7 @@ def fit_laws(
     from pipeline.cli.study.opened_study import table_of_points
 
     question = FitQuestion(
-        points=table_of_points(points),
+        points=table_of_points(points, overrides or []),
         unit=unit.value,
         leave_out=leave_out or [],
         drop_highest=drop_highest,

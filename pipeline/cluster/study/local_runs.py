@@ -40,6 +40,10 @@ INTERRUPTED_CODE = 75
 """Exit code of a command that was stopped after saving (`Interrupted.exit_code`)."""
 
 
+CAN_BEGIN = (RunState.READY, RunState.STOPPED)
+"""States of a run that may be trained now."""
+
+
 class RunningCommand(Protocol):
     """A command that was started, as `subprocess.Popen` has it."""
 
@@ -153,7 +157,7 @@ class LocalRuns:
             if run.name in self.failed or run.name in self._active:
                 continue
             state = run.state
-            if state is RunState.READY:
+            if state in CAN_BEGIN:
                 self._begin(run)
             elif state is RunState.BLOCKED and self._has_lost_its_beginning(run):
                 self.failed[run.name] = 2
@@ -190,7 +194,7 @@ class LocalRuns:
     def _has_lost_its_beginning(self, run: QueuedRun) -> bool:
         """Tell whether a run's trunk is done without the checkpoint that it needs; report it."""
         trunk = next((other for other in self.runs if other.name == run.trunk), None)
-        if trunk is None or trunk.state is not RunState.DONE or run.state is RunState.READY:
+        if trunk is None or trunk.state is not RunState.DONE or run.state in CAN_BEGIN:
             return False
         note(
             f"study: {run.name} cannot begin: {run.needs} is gone, though {trunk.name} is done; "
@@ -205,7 +209,7 @@ class LocalRuns:
             if run.name in lost or run.trunk in lost:
                 continue
             state = run.state
-            if state is RunState.READY or (self.waits_for_others and state is not RunState.DONE):
+            if state in CAN_BEGIN or (self.waits_for_others and state is not RunState.DONE):
                 return True
         return False
 

@@ -21,6 +21,8 @@ class RunState(Enum):
     """Every stage has written its manifest."""
     RUNNING = "running"
     """A command holds its lease."""
+    STOPPED = "stopped"
+    """It has made steps, and nobody trains it now."""
     READY = "to come"
     BLOCKED = "waits for its trunk"
     """The checkpoint from which it begins is not there yet."""
@@ -38,6 +40,9 @@ class QueuedRun:
     output: Path
     """Text file of what its commands print."""
     steps: int
+    """Steps of the training, those of its trunk included."""
+    first_step: int
+    """Its first own step."""
     work: float
     """What it takes itself: FLOPs, or tokens where all runs have the same model."""
     sequences: int
@@ -69,9 +74,9 @@ class QueuedRun:
             return RunState.DONE
         if living_holder(self.home) is not None or living_holder(self.run_dir) is not None:
             return RunState.RUNNING
+        if last_step_record(self.run_dir) is not None:
+            return RunState.STOPPED
         if self.needs is None or manifest_path(self.needs).is_file():
-            return RunState.READY
-        if RunFolder(self.run_dir).outcome.is_file():
             return RunState.READY
         return RunState.BLOCKED
 
@@ -104,12 +109,12 @@ class StudyProgress:
 def progress_of(runs: Sequence[QueuedRun], failed: Sequence[str] = ()) -> StudyProgress:
     """Return how far a study has come, from its folders."""
     states = {run.name: run.state for run in runs}
-    running = [_progress_of_run(run) for run in runs if states[run.name] is RunState.RUNNING]
-    steps = {each.name: each.step for each in running}
+    running = [step_of_run(run) for run in runs if states[run.name] is RunState.RUNNING]
     left = 0.0
     for run in runs:
         if states[run.name] is not RunState.DONE:
-            left += run.work * max(0.0, 1 - steps.get(run.name, 0) / run.steps)
+            made = max(0, step_of_run(run).step - run.first_step + 1)
+            left += run.work * (1 - made / (run.steps - run.first_step + 1))
     done = sum(state is RunState.DONE for state in states.values())
     return StudyProgress(
         done=done,
@@ -121,7 +126,8 @@ def progress_of(runs: Sequence[QueuedRun], failed: Sequence[str] = ()) -> StudyP
     )
 
 
-def _progress_of_run(run: QueuedRun) -> RunProgress:
+def step_of_run(run: QueuedRun) -> RunProgress:
+    """Return the last step that a run has made; 0 before its first one."""
     record = last_step_record(run.run_dir)
     if record is None:
         return RunProgress(run.name, 0, run.steps, None)

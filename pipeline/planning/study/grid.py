@@ -6,6 +6,7 @@ Pure but for the figures of the models, which a process of its own finds.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,15 +21,18 @@ from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, facts_of_models
 from pipeline.planning.plan import flops_per_token
 from pipeline.planning.study.sizes import SizedModel, sized_models
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import fingerprint
+from pipeline.store.layout import DataFolder
 from pipeline.store.studies.study_folder import StudyFolder
 
 BATCH_PARTS = 4
 """A batch by rule is rounded to a multiple of the power of two that is at most this part of it, so
 that ranks and micro-batches divide it: a change of at most 1 / 8."""
 
-DECISIVE_OF_TRAINING = ("train_tokens", "seed", "init_from", "init_take")
-"""Settings of the section `train` that decide a run's loss."""
+DECISIVE_OF_TRAINING = ("train_tokens", "seed")
+"""Settings of the section `train` that decide a run's loss. Where a branch begins is not among them:
+its losses are those of a run from the beginning."""
 
 Settings: TypeAlias = dict[str, Any]
 """Settings of a run file, by section."""
@@ -179,6 +183,7 @@ def _runs_of_size(
 ) -> list[StudyRun]:
     """Return the runs of one size and seed, the longest first."""
     lengths = sorted(_lengths(study, config, facts), key=lambda length: -length.tokens)
+    _refuse_unlike_budgets(study, size, lengths)
     if study.rules.cooldown == "branches":
         return _trunk_and_branches(study, size, config, facts, seed, lengths)
     runs: list[StudyRun] = []
@@ -205,6 +210,30 @@ def _lengths(study: StudyFile, config: RunConfig, facts: ModelFacts) -> list[_Le
             batch = batch_sequences(study.rules.batch, basis, sequence_length) * sequence_length
         lengths.append(_Length(budget, batch, max(1, round(tokens / batch))))
     return lengths
+
+
+def _refuse_unlike_budgets(study: StudyFile, size: SizedModel, lengths: Sequence[_Length]) -> None:
+    """Raise ConfigError for lengths that are one training, and for branches of a single step."""
+    problems = [
+        f"budgets: {first.budget.label} and {second.budget.label} are both {first.steps:,} steps of "
+        f"{size.label}; remove one"
+        for first, second in pairwise(lengths)
+        if first.tokens == second.tokens
+    ]
+    if study.rules.cooldown == "branches" and lengths[-1].steps < 2:
+        problems.append(
+            f"budgets: {lengths[-1].budget.label} is a single step of {size.label}, of which none is "
+            "left before its decay; make the budget larger, or rules.batch smaller"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def trained_alone(run: StudyRun) -> StudyRun:
+    """Return a branch as a run from its beginning, which has the same losses and the same name."""
+    train = run.config.train.model_copy(update={"init_from": None, "init_take": "weights"})
+    config = run.config.model_copy(update={"train": train})
+    return replace(run, config=config, trunk=None, first_step=1)
 
 
 def _trunk_and_branches(
@@ -244,8 +273,8 @@ def _trunk_and_branches(
 
 
 def _decay_begin(length: _Length, decay: float) -> int:
-    """Return the last step before a training's decay: at least one."""
-    return max(1, round((1 - decay) * length.steps))
+    """Return the last step before a training's decay: at least one, and not the last one."""
+    return max(1, min(length.steps - 1, round((1 - decay) * length.steps)))
 
 
 def _run_settings(
@@ -289,14 +318,20 @@ def _named(
     }
     decisive["batch"] = settings["batch"]["global_batch_tokens"]
     decisive["train"] = {name: settings["train"][name] for name in DECISIVE_OF_TRAINING}
-    # A study that moves to another folder keeps its names: of a trunk its own name counts.
-    if settings["train"]["init_from"] is not None:
-        decisive["train"]["init_from"] = Path(settings["train"]["init_from"]).parent.name
+    decisive["tokens"] = _content_of_tokens(Path(settings["paths"]["data_dir"]))
     digest = fingerprint(decisive)[:8]
     name = f"{size.label}-{length.budget.label}-s{seed}-{digest}".replace("+", "")
     settings["batch"]["micro_batch_sequences"] = micro
     settings["paths"]["run_dir"] = str(StudyFolder(study.folder).run_dir(name))
     return StudyRun(name, size.label, length.budget, seed, _checked(settings, name), facts)
+
+
+def _content_of_tokens(data_dir: Path) -> str | None:
+    """Return what identifies the content of the tokens, wherever they lie; None without tokens."""
+    manifest = read_manifest(DataFolder(data_dir).tokens_manifest)
+    if manifest is None:
+        return None
+    return manifest["output"]
 
 
 def _micro_batch(settings: Settings) -> int:

@@ -47,6 +47,7 @@ def queued(folder: Path, name: str, work: float, trunk: QueuedRun | None = None)
         run_dir=home / "run",
         output=home / "output.txt",
         steps=10,
+        first_step=1,
         work=work,
         sequences=12,
         micro_batch=4,
