@@ -12,7 +12,7 @@ from pipeline.cli.study.fit_lines import UNIT_WORDS, amount, prediction_line, wi
 from pipeline.errors import ConfigError
 from pipeline.logs import console, print_json, print_wide, progress
 from pipeline.planning.laws.comparison import (
-    LawComparison,
+    CurveComparison,
     Prediction,
     compare_laws,
     comparison_words,
@@ -129,7 +129,7 @@ def _fitted(
     return laws, predictions
 
 
-def _print_comparison(comparison: LawComparison) -> None:
+def _print_comparison(comparison: CurveComparison) -> None:
     """Print both curves with their bands, their difference, and what follows."""
     from rich.table import Table
 
