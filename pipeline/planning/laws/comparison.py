@@ -258,24 +258,29 @@ def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None
     Its repeats with other seeds are left out with it. The interval is that of the law; what seeds
     add to a single run is not in it. `report` is called after each resample.
     """
-    repeats, others = largest_and_others(fitted.points, fitted.count)
+    repeats, _ = largest_and_others(fitted.points, fitted.count)
     largest = repeats[0]
-    law = fitted.law
-    without = fit_law(
-        others,
-        fitted.count,
-        law.name,
-        law.unit,
-        resamples=len(fitted.resampled) // RESAMPLES_DIVISOR,
-        seed=fitted.seed,
-        report=report,
-    )
+    without = law_without_largest(fitted, report)
     parameters = largest.counts[fitted.count]
     return Prediction(
         name=largest.name,
         flops=largest.flops,
         predicted=interval_of(without, lambda other: other.loss(parameters, largest.tokens)),
         measured=float(np.mean([point.loss for point in repeats])),
+    )
+
+
+def law_without_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None) -> FittedLaw:
+    """Return the law of all points but the largest run. `report` is called after each resample."""
+    _, others = largest_and_others(fitted.points, fitted.count)
+    return fit_law(
+        others,
+        fitted.count,
+        fitted.law.name,
+        fitted.law.unit,
+        resamples=len(fitted.resampled) // RESAMPLES_DIVISOR,
+        seed=fitted.seed,
+        report=report,
     )
 
 
