@@ -130,7 +130,9 @@ def compare_curves(
     places = [places[0] for places in resampled if places]
     if last is not None and len(places) >= LEAST_SHARE * len(pairs):
         crossing_interval = percentiles(places)
-    verdicts = [_better(interval, better, least_difference) for interval in difference]
+    verdicts: list[Which | None] = [
+        _better(interval, better, least_difference) for interval in difference
+    ]
     return CurveComparison(
         first=first.name,
         second=second.name,

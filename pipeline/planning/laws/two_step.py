@@ -125,28 +125,11 @@ class _SigmoidProblem:
         place = [sigmoid.floor, share, sigmoid.steepness * self.scale, sigmoid.middle]
         return np.clip(place, self.lowest, self.highest)
 
-    def _rises(self, place: Array) -> Array:
-        """Return the share of the height that each point has: shape (points,)."""
-        exponents = place[2] * (self.bits - place[3]) / self.scale
-        return 1 / (1 + np.exp(np.clip(exponents, -700, 700)))
-
     def errors(self, place: Array) -> Array:
         """Return predicted minus measured accuracies, shape (points,)."""
-        floor, share = place[:2]
-        return floor + share * (1 - floor) * self._rises(place) - self.accuracies
-
-    def gradients(self, place: Array) -> Array:
-        """Return the derivatives of the errors by what is fitted: shape (points, 4)."""
         floor, share, steepness, middle = place
-        rises = self._rises(place)
-        by_exponent = -share * (1 - floor) * rises * (1 - rises)
-        columns = [
-            1 - share * rises,
-            (1 - floor) * rises,
-            by_exponent * (self.bits - middle) / self.scale,
-            -by_exponent * steepness / self.scale,
-        ]
-        return np.stack(columns, axis=1)
+        exponents = np.clip(steepness * (self.bits - middle) / self.scale, -700, 700)
+        return floor + share * (1 - floor) / (1 + np.exp(exponents)) - self.accuracies
 
     def fitted(self, starts: Sequence[Array], times: Array) -> AccuracySigmoid:
         """Return the best sigmoid that is reached from the starts."""
@@ -155,7 +138,6 @@ class _SigmoidProblem:
             least_squares(
                 lambda place: weights * self.errors(place),
                 start,
-                jac=lambda place: weights[:, None] * self.gradients(place),
                 bounds=(self.lowest, self.highest),
                 ftol=1e-15,
                 xtol=1e-15,
