@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.errors import RequirementError
@@ -14,6 +15,7 @@ from pipeline.planning.laws.two_step import (
     accuracy_range,
     fit_sigmoid,
     noise_of_last_checkpoints,
+    refit_sigmoid,
 )
 
 SIGMOID = AccuracySigmoid(floor=0.25, height=0.5, steepness=4.0, middle=1.0)
@@ -40,6 +42,17 @@ def test_a_sigmoid_is_recovered() -> None:
     assert fitted.middle == pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_resample_leaves_out_what_it_did_not_draw() -> None:
+    """The last model misses the sigmoid, and is not drawn."""
+    points = points_of(SIGMOID, 0.2, 0.5, 0.8, 0.9, 1.0, 1.1, 1.4, 1.8, 2.2)
+    points[-1] = replace(points[-1], accuracy=0.4)
+    start = fit_sigmoid(points, "arc")
+    assert abs(start.floor - SIGMOID.floor) > 0.01
+    fitted = refit_sigmoid(points, np.array([1.0] * 7 + [2.0, 0.0]), start)
+    assert fitted.floor == pytest.approx(0.25, abs=1e-5)
+    assert fitted.steepness == pytest.approx(4.0, abs=1e-3)
+
+
 def test_no_accuracy_exceeds_one() -> None:
     points = points_of(AccuracySigmoid(0.25, 0.9, 4.0, 0.6), 0.8, 0.9, 1.0, 1.1, 1.4, 1.8)
     fitted = fit_sigmoid(points, "arc")
@@ -51,6 +64,9 @@ def test_both_steps_by_hand() -> None:
     both = TwoStepLaw(law, SIGMOID)
     assert law.loss(64, 256) == 1.0
     assert both.accuracy(64, 256) == 0.5
+    # Of 6 N D = 6 x 128 x 128 the best division is N = 128 / 2, D = 128 x 2.
+    assert law.optimal_parameters(6 * 128 * 128) == pytest.approx(64)
+    assert both.optimal_accuracy(6 * 128 * 128) == pytest.approx(0.5)
 
 
 def test_noise_is_pooled_over_runs() -> None:
