@@ -77,15 +77,37 @@ def common_shots(studies: Sequence[StudyInTask], task: str, asked: int | None) -
     if problems:
         raise ConfigError(problems, "the options")
     by_run = [set(run.by_shots) for study in studies for run in study.runs]
-    common = sorted(set.intersection(*by_run)) if by_run else []
+    common = sorted(set.intersection(*by_run))
     wanted = [shots for shots in common if asked in (None, shots)]
-    if wanted:
-        return wanted[0]
-    raise ConfigError([_no_common_shots(studies, task, asked, common)], "the options")
+    if not wanted:
+        raise ConfigError([_no_common_shots(studies, task, asked, common)], "the options")
+    _refuse_other_questions(studies, task, wanted[0])
+    return wanted[0]
+
+
+def _refuse_other_questions(studies: Sequence[StudyInTask], task: str, shots: int) -> None:
+    """Raise ConfigError where runs were asked different numbers of questions."""
+    numbers = {
+        run.questions[shots] for study in studies for run in study.runs if shots in run.questions
+    }
+    if len(numbers) > 1:
+        listed = " in some runs, ".join(str(number) for number in sorted(numbers))
+        raise ConfigError(
+            [
+                f"--task {task}: {listed} questions in others; score all runs again with one "
+                "evaluation.limit"
+            ],
+            "the options",
+        )
 
 
 def _missing_scores(study: StudyInTask, task: str) -> list[str]:
     """Return which scores the runs of a study lack, with the remedies."""
+    if not study.runs:
+        return [
+            f"{study.name}: no run has ended that a fit may use; `pipeline study status {study.name}` "
+            "shows them"
+        ]
     problems: list[str] = []
     unscored = [run.run for run in study.runs if run.accuracy is None and run.answer_bits is None]
     if unscored:
@@ -150,5 +172,5 @@ def _no_common_shots(
 
 def _numbers_of(study: StudyInTask) -> str:
     """Return the numbers of examples that all runs of a study have."""
-    common = set.intersection(*(set(run.by_shots) for run in study.runs)) if study.runs else set()
+    common = set.intersection(*(set(run.by_shots) for run in study.runs))
     return ", ".join(str(shots) for shots in sorted(common))

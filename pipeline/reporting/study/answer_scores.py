@@ -10,6 +10,7 @@ from pipeline.planning.laws.two_step import TaskPoint
 from pipeline.reporting.score_curves import ScorePoint, TaskCurves, task_curves
 from pipeline.reporting.study.few_shot_tables import ANSWER_BITS, ScoredRun, is_accuracy
 from pipeline.store.counts import ModelScore
+from pipeline.store.scores_folder import own_step
 
 LAST_CHECKPOINTS = 5
 """Checkpoints at the end of a run whose accuracies tell the noise, at most."""
@@ -25,6 +26,8 @@ class RunInTask:
     accuracy: TaskCurves | None
     """None without such a score."""
     answer_bits: TaskCurves | None
+    questions: Mapping[int, int]
+    """Number of examples -> questions that the last checkpoint was asked."""
 
     @property
     def metric(self) -> str:
@@ -54,7 +57,14 @@ def run_in_task(run: ScoredRun, task: str, steps: int) -> RunInTask:
     """Return a run's scores in a task. `steps`: the step of the run's last checkpoint."""
     accuracies = [row for row in run.scores if is_accuracy(row["metric"])]
     bits = [row for row in run.scores if row["metric"] == ANSWER_BITS]
-    return RunInTask(run.name, steps, _curves_of(accuracies, task), _curves_of(bits, task))
+    questions = {
+        row["shots"]: row["items"]
+        for row in accuracies
+        if row["task"] == task and own_step(row["model"], row["step"]) == steps
+    }
+    return RunInTask(
+        run.name, steps, _curves_of(accuracies, task), _curves_of(bits, task), questions
+    )
 
 
 def tasks_of_runs(runs: Iterable[ScoredRun]) -> list[str]:

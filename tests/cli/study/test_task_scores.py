@@ -114,3 +114,20 @@ def test_accuracies_by_different_metrics_are_refused() -> None:
         "--task arc: the accuracy is acc in some runs, acc_norm in others; score all runs again with "
         "one version of the task"
     ]
+
+
+def test_different_numbers_of_questions_are_refused() -> None:
+    first = study("a.yaml", {"one": whole(0, 1)})
+    fewer = [{**row, "items": 100} for row in whole(0)]
+    second = study("b.yaml", {"two": [*fewer, *whole(1)]})
+    assert problems(first, second) == [
+        "--task arc: 100 in some runs, 200 questions in others; score all runs again with one "
+        "evaluation.limit"
+    ]
+    assert common_shots([first, second], "arc", 1) == 1
+
+
+def test_a_study_of_which_no_run_counts() -> None:
+    assert problems(study("a.yaml", {"one": whole(0)}), study("b.yaml", {})) == [
+        "b.yaml: no run has ended that a fit may use; `pipeline study status b.yaml` shows them"
+    ]
