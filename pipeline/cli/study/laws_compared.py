@@ -49,6 +49,7 @@ def show_law_comparison(question: CompareQuestion, *, as_json: bool) -> None:
     Raises ConfigError for tables that cannot be compared, RequirementError for points that forbid a
     fit.
     """
+    # The points, counted in one way.
     problems = too_few_tables(question.tables)
     if problems:
         raise ConfigError(problems, "the options")
@@ -56,6 +57,8 @@ def show_law_comparison(question: CompareQuestion, *, as_json: bool) -> None:
     count = common_count(selections, question.count)
     for selection in selections:
         refuse_unfit(selection, count)
+
+    # The laws, each pair, and what is printed.
     fitted = fit_each(selections, count, question, _law_and_prediction)
     comparisons = [
         compare_laws(first, second) for (first, _), (second, _) in combinations(fitted, 2)

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.cli.study.answer_scores import RunInTask, run_in_task, tasks_of_runs
 from pipeline.cli.study.opened_study import open_study, renew_points
 from pipeline.cli.study.scored_study import scored_runs
 from pipeline.errors import ConfigError, first_of
 from pipeline.planning.laws.points import Selection, select_points
 from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.two_step import TaskPoint
-from pipeline.reporting.study.answer_scores import RunInTask, run_in_task, tasks_of_runs
 
 NAMES_SHOWN = 5
 
@@ -91,11 +91,11 @@ def _refuse_other_questions(studies: Sequence[StudyInTask], task: str, shots: in
         run.questions[shots] for study in studies for run in study.runs if shots in run.questions
     }
     if len(numbers) > 1:
-        listed = " in some runs, ".join(str(number) for number in sorted(numbers))
+        listed = " or ".join(str(number) for number in sorted(numbers))
         raise ConfigError(
             [
-                f"--task {task}: {listed} questions in others; score all runs again with one "
-                "evaluation.limit"
+                f"--task {task}: with {shots} examples the runs were asked {listed} questions; score "
+                "all runs again with one evaluation.limit"
             ],
             "the options",
         )
@@ -108,6 +108,7 @@ def _missing_scores(study: StudyInTask, task: str) -> list[str]:
             f"{study.name}: no run has ended that a fit may use; `pipeline study status {study.name}` "
             "shows them"
         ]
+    # Runs that lack both scores, or one of them.
     problems: list[str] = []
     unscored = [run.run for run in study.runs if run.accuracy is None and run.answer_bits is None]
     if unscored:
@@ -133,6 +134,8 @@ def _missing_scores(study: StudyInTask, task: str) -> list[str]:
             f"{_named(without_bits)}, as in tasks whose answers the model writes; name a task whose "
             "questions have answers to choose from"
         )
+
+    # Runs of which only earlier checkpoints have both.
     older = [
         run.run
         for run in study.runs

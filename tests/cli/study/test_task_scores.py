@@ -6,9 +6,9 @@ import pytest
 from law_points import point_of, selection_of
 from made_up_study import LAW, score_row
 
+from pipeline.cli.study.answer_scores import run_in_task, tasks_of_runs
 from pipeline.cli.study.task_scores import StudyInTask, common_shots
 from pipeline.errors import ConfigError
-from pipeline.reporting.study.answer_scores import run_in_task, tasks_of_runs
 from pipeline.reporting.study.few_shot_tables import ScoredRun
 from pipeline.store.counts import ModelScore
 
@@ -121,8 +121,8 @@ def test_different_numbers_of_questions_are_refused() -> None:
     fewer = [{**row, "items": 100} for row in whole(0)]
     second = study("b.yaml", {"two": [*fewer, *whole(1)]})
     assert problems(first, second) == [
-        "--task arc: 100 in some runs, 200 questions in others; score all runs again with one "
-        "evaluation.limit"
+        "--task arc: with 0 examples the runs were asked 100 or 200 questions; score all runs again "
+        "with one evaluation.limit"
     ]
     assert common_shots([first, second], "arc", 1) == 1
 

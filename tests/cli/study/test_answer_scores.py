@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from pipeline.cli.study.answer_scores import RunInTask, run_in_task, tasks_of_runs
 from pipeline.planning.laws.two_step import TaskPoint
-from pipeline.reporting.study.answer_scores import RunInTask, run_in_task, tasks_of_runs
 from pipeline.reporting.study.few_shot_tables import ScoredRun
 from pipeline.store.counts import ModelScore
 
