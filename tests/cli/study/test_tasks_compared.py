@@ -35,11 +35,13 @@ LAW = LossLaw("known", 1.0, 30.0, 0.4, 500.0, 0.5, unit="bits-per-byte")
 SIGMOID = AccuracySigmoid(floor=0.25, height=0.5, steepness=3.0, middle=2.9)
 
 
-def made_study(folder: Path, name: str, more: Callable[[float], float]) -> Path:
+def made_study(
+    folder: Path, name: str, more: Callable[[float], float], spread: float = 0.001
+) -> Path:
     """Return a study whose runs have ended, with scores on LAW and SIGMOID.
 
-    `more`: accuracy -> the accuracy of this study's procedure. Checkpoints before the last differ by
-    .001 from it.
+    `more`: accuracy -> the accuracy of this study's procedure. The two checkpoints before the last
+    are `spread` below and above it.
     """
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.replace("NAME", name))
@@ -50,7 +52,7 @@ def made_study(folder: Path, name: str, more: Callable[[float], float]) -> Path:
         place.metrics.write_text(f"{json.dumps(record)}\n")
         bits = LAW.loss(run.facts.parameters, run.tokens)
         accuracy = more(SIGMOID.accuracy(bits))
-        last = {run.steps - 2: accuracy - 0.001, run.steps - 1: accuracy + 0.001}
+        last = {run.steps - 2: accuracy - spread, run.steps - 1: accuracy + spread}
         rows = [
             score_row(step, "acc", value, task="arc")
             for step, value in {**last, run.steps: accuracy}.items()
@@ -120,6 +122,33 @@ def test_a_study_against_itself_is_within_the_noise(
         assert (comparison["first"], comparison["second"]) == (str(first), str(second))
         for interval in comparison["difference"]:
             assert interval["value"] == pytest.approx(0.125, abs=1e-3)
+
+
+@pytest.mark.ranks
+def test_models_within_the_noise_are_refused_before_any_fit(
+    studies: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = studies
+    noisy = made_study(first.parent, "noisy", lambda accuracy: accuracy, spread=0.5)
+    with pytest.raises(RequirementError) as raised:
+        show_task_comparison(question(first, noisy), as_json=False)
+    assert str(raised.value).startswith(
+        f"{noisy}, arc: accuracy is not predicted:\n  - the models' accuracies differ by 0.3"
+    )
+    assert "the noise over the last checkpoints of a run is 0.5000" in str(raised.value)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.ranks
+def test_a_task_that_no_run_has_is_refused(studies: tuple[Path, Path]) -> None:
+    first, second = studies
+    arguments = ["study", "compare", str(first), str(second), "--task", "boolq"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ConfigError)
+    assert len(result.exception.problems) == 2
+    for path, problem in zip(studies, result.exception.problems, strict=True):
+        assert problem.startswith(f"--task boolq: {path}: not scored in 12 runs (w")
+        assert "tasks with scores: arc. Add it to evaluation.tasks" in problem
 
 
 def test_options_that_do_not_go_together() -> None:
