@@ -47,10 +47,10 @@ class RunInTask:
             if shots in bits
         }
 
-    def _last_accuracies(self, shots: int) -> tuple[float, ...]:
+    def _last_accuracies(self, shots: int) -> tuple[tuple[float, float], ...]:
         points = [point for point in _checkpoints(self.accuracy) if point.shots == shots]
-        points.sort(key=lambda point: point.step or 0)
-        return tuple(point.score for point in points[-LAST_CHECKPOINTS:])
+        last = [(float(point.tokens or 0), point.score) for point in points]
+        return tuple(sorted(last)[-LAST_CHECKPOINTS:])
 
 
 def run_in_task(run: ScoredRun, task: str, steps: int) -> RunInTask:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from pipeline.errors import RequirementError
+from pipeline.evaluation.comparing.paired_tests import variances_around_trend
 from pipeline.planning.laws.loss_law import LossLaw
 
 Array = npt.NDArray[np.float64]
@@ -33,8 +34,8 @@ class TaskPoint:
     bits_per_byte: float
     """Bits per byte of the right answer."""
     accuracy: float
-    last_accuracies: tuple[float, ...] = ()
-    """Accuracies of the run's last checkpoints, for their noise."""
+    last_accuracies: tuple[tuple[float, float], ...] = ()
+    """(tokens, accuracy) of the run's last checkpoints, in rising order, for their noise."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def refuse_noise(points: Sequence[TaskPoint], task: str) -> None:
 def noise_refusals(points: Sequence[TaskPoint]) -> list[str]:
     """Return why a task cannot tell the models apart, each reason with its remedy.
 
-    The noise is the pooled standard deviation of the accuracies of each run's last checkpoints.
+    The noise is that of `noise_of_last_checkpoints`.
     """
     reasons: list[str] = []
     if len(points) < LEAST_MODELS:
@@ -189,11 +190,16 @@ def accuracy_range(points: Sequence[TaskPoint]) -> float:
 
 
 def noise_of_last_checkpoints(points: Sequence[TaskPoint]) -> float | None:
-    """Return the pooled standard deviation over last checkpoints; None without enough of them."""
-    runs = [
-        point.last_accuracies for point in points if len(point.last_accuracies) >= LEAST_CHECKPOINTS
-    ]
-    if not runs:
+    """Return the standard deviation of last checkpoints' accuracies around each run's own trend.
+
+    It is pooled over the runs with LEAST_CHECKPOINTS; None where no run has as many.
+    """
+    variances: list[float] = []
+    for point in points:
+        if len(point.last_accuracies) >= LEAST_CHECKPOINTS:
+            tokens = [place for place, _ in point.last_accuracies]
+            accuracies = [accuracy for _, accuracy in point.last_accuracies]
+            variances += variances_around_trend(tokens, accuracies)
+    if not variances:
         return None
-    squares = sum(float(((np.array(run) - np.mean(run)) ** 2).sum()) for run in runs)
-    return math.sqrt(squares / sum(len(run) - 1 for run in runs))
+    return math.sqrt(np.mean(variances))

@@ -38,7 +38,11 @@ def test_the_last_checkpoint_counts_and_the_last_five_tell_the_noise() -> None:
     rows += [row(60, "bits_per_byte", 1.5), row(50, "bits_per_byte", 2.5)]
     found = in_arc(rows)
     assert found.metric == "acc"
-    assert found.by_shots == {0: TaskPoint("small", 1.5, 0.6, (0.2, 0.3, 0.4, 0.5, 0.6))}
+    assert found.by_shots == {
+        0: TaskPoint(
+            "small", 1.5, 0.6, tuple((100.0 * step, step / 100) for step in range(20, 70, 10))
+        )
+    }
 
 
 def test_numbers_of_examples_that_have_both_scores_are_kept_apart() -> None:
@@ -46,15 +50,15 @@ def test_numbers_of_examples_that_have_both_scores_are_kept_apart() -> None:
     rows += [row(60, "acc", 0.75, shots=5), row(60, "bits_per_byte", 1.25, shots=5)]
     rows += [row(60, "acc", 0.875, shots=10)]
     assert in_arc(rows).by_shots == {
-        0: TaskPoint("small", 1.5, 0.5, (0.5,)),
-        5: TaskPoint("small", 1.25, 0.75, (0.75,)),
+        0: TaskPoint("small", 1.5, 0.5, ((6000, 0.5),)),
+        5: TaskPoint("small", 1.25, 0.75, ((6000, 0.75),)),
     }
 
 
 def test_seeds_of_the_examples_are_averaged() -> None:
     rows = [row(60, "acc", value, seed=seed) for seed, value in enumerate((0.25, 0.75))]
     rows += [row(60, "bits_per_byte", value, seed=seed) for seed, value in enumerate((1.0, 2.0))]
-    assert in_arc(rows).by_shots == {0: TaskPoint("small", 1.5, 0.5, (0.5,))}
+    assert in_arc(rows).by_shots == {0: TaskPoint("small", 1.5, 0.5, ((6000, 0.5),))}
 
 
 def test_a_run_whose_last_checkpoint_is_not_scored_has_no_scores() -> None:
@@ -66,7 +70,7 @@ def test_a_run_whose_last_checkpoint_is_not_scored_has_no_scores() -> None:
 def test_checkpoints_of_other_runs_are_not_the_last_one() -> None:
     other: ModelScore = {**row(60, "acc", 1.0), "model": "other@60"}
     rows = [other, row(60, "acc", 0.5), row(60, "bits_per_byte", 1.5)]
-    assert in_arc(rows).by_shots[0].last_accuracies == (0.5,)
+    assert in_arc(rows).by_shots[0].last_accuracies == ((6000, 0.5),)
 
 
 def test_what_a_task_lacks_is_none() -> None:

@@ -1,6 +1,7 @@
 """`pipeline study compare --task` over run folders that no training made, and what it refuses."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,12 +37,12 @@ SIGMOID = AccuracySigmoid(floor=0.25, height=0.5, steepness=3.0, middle=2.9)
 
 
 def made_study(
-    folder: Path, name: str, more: Callable[[float], float], spread: float = 0.001
+    folder: Path, name: str, more: Callable[[float], float], noise: float = 0.001
 ) -> Path:
     """Return a study whose runs have ended, with scores on LAW and SIGMOID.
 
-    `more`: accuracy -> the accuracy of this study's procedure. The two checkpoints before the last
-    are `spread` below and above it.
+    `more`: accuracy -> the accuracy of this study's procedure. The checkpoint before the last is
+    sqrt(1.5) x noise off the line between its neighbours.
     """
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.replace("NAME", name))
@@ -52,7 +53,7 @@ def made_study(
         place.metrics.write_text(f"{json.dumps(record)}\n")
         bits = LAW.loss(run.facts.parameters, run.tokens)
         accuracy = more(SIGMOID.accuracy(bits))
-        last = {run.steps - 2: accuracy - spread, run.steps - 1: accuracy + spread}
+        last = {run.steps - 2: accuracy, run.steps - 1: accuracy + math.sqrt(1.5) * noise}
         rows = [
             score_row(step, "acc", value, task="arc")
             for step, value in {**last, run.steps: accuracy}.items()
@@ -129,7 +130,7 @@ def test_models_within_the_noise_are_refused_before_any_fit(
     studies: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, _ = studies
-    noisy = made_study(first.parent, "noisy", lambda accuracy: accuracy, spread=0.5)
+    noisy = made_study(first.parent, "noisy", lambda accuracy: accuracy, noise=0.5)
     with pytest.raises(RequirementError) as raised:
         show_task_comparison(question(first, noisy), as_json=False)
     assert str(raised.value).startswith(

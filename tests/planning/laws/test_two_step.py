@@ -19,7 +19,7 @@ from pipeline.planning.laws.two_step import (
 )
 
 SIGMOID = AccuracySigmoid(floor=0.25, height=0.5, steepness=4.0, middle=1.0)
-QUIET = (0.5, 0.5, 0.5)
+QUIET = ((1.0, 0.5), (2.0, 0.5), (3.0, 0.5))
 
 
 def points_of(sigmoid: AccuracySigmoid, *bits: float) -> list[TaskPoint]:
@@ -69,21 +69,24 @@ def test_both_steps_by_hand() -> None:
     assert both.optimal_accuracy(6 * 128 * 128) == pytest.approx(0.5)
 
 
-def test_noise_is_pooled_over_runs() -> None:
-    """Squares 2 x 0.01^2 and 2 x 0.03^2 over 2 + 2 degrees of freedom."""
+def test_noise_is_around_the_trend_and_pooled_over_runs() -> None:
+    """The middle of three equally spaced checkpoints is compared with the mean of the others: noise
+    of variance v gives that difference a variance of 1.5 v."""
     points = [
-        TaskPoint("a", 1.0, 0.5, (0.49, 0.50, 0.51)),
-        TaskPoint("b", 1.1, 0.4, (0.37, 0.40, 0.43)),
-        TaskPoint("c", 1.2, 0.3, (0.0, 1.0)),
+        # A trend alone.
+        TaskPoint("a", 1.0, 0.5, ((1, 0.3), (2, 0.4), (3, 0.5))),
+        TaskPoint("b", 1.1, 0.4, ((1, 0.40), (2, 0.43), (3, 0.40))),
+        # Two are too few.
+        TaskPoint("c", 1.2, 0.3, ((1, 0.0), (2, 1.0))),
     ]
-    assert noise_of_last_checkpoints(points) == pytest.approx(math.sqrt(0.002 / 4))
+    assert noise_of_last_checkpoints(points) == pytest.approx(math.sqrt((0 + 0.03**2 / 1.5) / 2))
     assert noise_of_last_checkpoints(points[2:]) is None
     assert accuracy_range(points) == pytest.approx(0.2)
 
 
 def test_noise_above_the_difference_is_refused() -> None:
     points = [
-        replace(point, last_accuracies=(0.2, 0.5, 0.8))
+        replace(point, last_accuracies=((1, 0.2), (2, 0.5), (3, 0.2)))
         for point in points_of(SIGMOID, 0.9, 0.95, 1.0, 1.05, 1.1)
     ]
     with pytest.raises(RequirementError) as raised:
@@ -92,7 +95,7 @@ def test_noise_above_the_difference_is_refused() -> None:
     assert str(raised.value) == (
         "arc: accuracy is not predicted:\n"
         f"  - the models' accuracies differ by {accuracy_range(points):.4f}, the noise over the last "
-        "checkpoints of a run is 0.3000: score more questions, or larger models"
+        "checkpoints of a run is 0.2449: score more questions, or larger models"
     )
 
 

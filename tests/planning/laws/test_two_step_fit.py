@@ -1,5 +1,6 @@
 """Both steps to a task's accuracy: known laws and sigmoids, and the noise between checkpoints."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,11 +29,19 @@ SLOW = LossLaw("slow", 1.8, 10.0, 0.1, 10.0, 0.1, unit="bits-per-byte")
 FAST = LossLaw("fast", 1.8, 100.0, 0.2, 100.0, 0.2, unit="bits-per-byte")
 """Their lowest losses are equal at C = 6e20: `test_comparison.py`."""
 SIGMOID = AccuracySigmoid(floor=0.25, height=0.5, steepness=2.0, middle=4.2)
-QUIET = (0.5, 0.5, 0.5)
+Last = tuple[tuple[float, float], ...]
+
+
+def last_with(noise: float) -> Last:
+    """Return last checkpoints whose middle one is sqrt(1.5) x noise off the line between the others."""
+    return ((1, 0.4), (2, 0.4 + math.sqrt(1.5) * noise), (3, 0.4))
+
+
+QUIET = last_with(0)
 
 
 def scores_of(
-    points: Sequence[LawPoint], sigmoid: AccuracySigmoid, last: tuple[float, ...] = QUIET
+    points: Sequence[LawPoint], sigmoid: AccuracySigmoid, last: Last = QUIET
 ) -> list[TaskPoint]:
     """Return scores on a sigmoid."""
     return [
@@ -40,7 +49,7 @@ def scores_of(
     ]
 
 
-def task_of(law: LossLaw, last: tuple[float, ...] = QUIET) -> FittedTask:
+def task_of(law: LossLaw, last: Last = QUIET) -> FittedTask:
     """Return both steps whose resamples are all equal."""
     points = grid_of(law)
     fitted = FittedLaw(law, COUNT, 0.0, tuple(points), (law,) * 40, seed=0)
@@ -80,7 +89,7 @@ def test_a_model_that_misses_the_sigmoid_widens_the_band() -> None:
 def test_noise_is_refused_under_the_name_given() -> None:
     points = grid_of(SLANTED, SLANTED_BUDGETS)
     fitted = fit_law(points, COUNT, "grid", "bits-per-byte", resamples=0)
-    scores = scores_of(points, SLANTED_SIGMOID, (0.0, 0.5, 1.0))
+    scores = scores_of(points, SLANTED_SIGMOID, last_with(0.8))
     with pytest.raises(RequirementError, match=r"^a\.yaml, arc: accuracy is not predicted"):
         fit_two_steps(fitted, scores, "a.yaml, arc")
 
@@ -100,9 +109,7 @@ def test_with_one_sigmoid_accuracies_cross_where_the_losses_do() -> None:
 
 
 def test_differences_within_the_noise_make_neither_better() -> None:
-    """The noise is 0.02: two of FAST's accuracies lie 0.02 from their mean, over 2 degrees of
-    freedom, and SLOW's likewise."""
-    noisy = (0.48, 0.5, 0.52)
+    noisy = last_with(0.02)
     comparison = compare_accuracies(task_of(SLOW, noisy), task_of(FAST, noisy))
     assert comparison.least_difference == pytest.approx(0.02)
     for stretch in comparison.stretches:
@@ -115,7 +122,7 @@ def test_differences_within_the_noise_make_neither_better() -> None:
 
 
 def test_noise_above_every_difference_refuses_the_pair() -> None:
-    noisy = (0.1, 0.5, 0.9)
+    noisy = last_with(0.4)
     comparison = compare_accuracies(task_of(SLOW, noisy), task_of(FAST, noisy))
     assert comparison.stretches == ()
     largest = max(abs(interval.value) for interval in comparison.difference)
