@@ -145,7 +145,7 @@ def compare_laws(
     )
 
     asked_unit = None if unit is None else unit.value
-    refuse_options(asked_unit, task, shots)
+    refuse_options(tables, asked_unit, task, shots)
     if task is not None:
         compared = CompareQuestion(tables, "bits-per-byte", count, resamples, seed)
         show_task_comparison(TaskQuestion(compared, task, shots), as_json=json)

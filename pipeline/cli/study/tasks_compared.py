@@ -54,7 +54,6 @@ def show_task_comparison(question: TaskQuestion, *, as_json: bool) -> None:
     fit, and, after all pairs, for those whose difference is within the noise.
     """
     # What is compared.
-    refuse_tables(question.compared.tables)
     studies = [study_in_task(path, question.task) for path in question.compared.tables]
     shots = common_shots(studies, question.task, question.shots)
     selections = [study.answer_selection(shots) for study in studies]
@@ -93,8 +92,13 @@ def show_task_comparison(question: TaskQuestion, *, as_json: bool) -> None:
         raise RequirementError(f"{question.task}: accuracies are not compared:\n{listed}")
 
 
-def refuse_options(unit: Unit | None, task: str | None, shots: int | None) -> None:
-    """Raise ConfigError for options that do not go together. None: not given."""
+def refuse_options(
+    paths: Sequence[Path], unit: Unit | None, task: str | None, shots: int | None
+) -> None:
+    """Raise ConfigError for options that do not go together. None: not given.
+
+    With `task`, also where there is nothing to compare, or a table that has no scores.
+    """
     problems: list[str] = []
     if task is None and shots is not None:
         problems.append(
@@ -106,19 +110,14 @@ def refuse_options(unit: Unit | None, task: str | None, shots: int | None) -> No
             f"--unit {unit}: with --task {task} the loss is bits per byte of the right answer; leave "
             "--unit out"
         )
-    if problems:
-        raise ConfigError(problems, "the options")
-
-
-def refuse_tables(paths: Sequence[Path]) -> None:
-    """Raise ConfigError where there is nothing to compare, or a table that has no scores."""
-    problems = too_few_tables(paths)
-    problems += [
-        f"{path}: is no study file, and a table of points has no scores of tasks; with --task, name "
-        "study files (.yaml)"
-        for path in paths
-        if not is_study_file(path)
-    ]
+    if task is not None:
+        problems += too_few_tables(paths)
+        problems += [
+            f"{path}: is no study file, and a table of points has no scores of tasks; with --task, "
+            "name study files (.yaml)"
+            for path in paths
+            if not is_study_file(path)
+        ]
     if problems:
         raise ConfigError(problems, "the options")
 
