@@ -9,6 +9,7 @@ UNIT_WORDS: dict[Unit, str] = {
     "bits": "bits a token",
     "bits-per-byte": "bits per byte",
 }
+NO_PREDICTION = "the largest run is not predicted: the others alone allow no fit"
 
 
 def with_bounds(interval: Interval) -> tuple[str, str]:
@@ -30,10 +31,22 @@ def amount(value: float, digits: int) -> str:
 def prediction_line(prediction: Prediction | None) -> str:
     """Return how well the law of all other runs predicts the largest one."""
     if prediction is None:
-        return "the largest run is not predicted: the others alone allow no fit"
+        return NO_PREDICTION
     predicted = prediction.predicted
     return (
         f"largest run, {prediction.name} (C = {amount(prediction.flops, 2)}), by a law of all others: "
         f"{predicted.value:.4f} [{predicted.low:.4f}, {predicted.high:.4f}], measured "
         f"{prediction.measured:.4f} ({prediction.error:+.2%})"
+    )
+
+
+def accuracy_prediction_line(prediction: Prediction | None) -> str:
+    """Return how well both steps of all other runs predict the largest one's accuracy."""
+    if prediction is None:
+        return NO_PREDICTION
+    predicted = prediction.predicted
+    return (
+        f"largest run, {prediction.name} (C = {amount(prediction.flops, 2)}), by both steps of all "
+        f"others: {predicted.value:.4f} [{predicted.low:.4f}, {predicted.high:.4f}], measured "
+        f"{prediction.measured:.4f} ({predicted.value - prediction.measured:+.4f})"
     )

@@ -3,16 +3,17 @@
 Reads tables of points. Imports no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.cli.study.fit_lines import UNIT_WORDS, amount, prediction_line, with_bounds
 from pipeline.errors import ConfigError
 from pipeline.logs import console, print_json, print_wide, progress
 from pipeline.planning.laws.comparison import (
-    LawComparison,
+    CurveComparison,
     Prediction,
     compare_laws,
     comparison_words,
@@ -25,6 +26,9 @@ from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.refusals import refuse_unfit
 
 LEAST_WIDTH = 98
+Report = Callable[[], None]
+"""Called after each resample."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -45,29 +49,48 @@ def show_law_comparison(question: CompareQuestion, *, as_json: bool) -> None:
     Raises ConfigError for tables that cannot be compared, RequirementError for points that forbid a
     fit.
     """
-    if len(question.tables) < 2:
-        raise ConfigError(["name two tables or more: each is compared with each"], "the options")
+    # The points, counted in one way.
+    problems = too_few_tables(question.tables)
+    if problems:
+        raise ConfigError(problems, "the options")
     selections = [_selection(path, question.unit) for path in question.tables]
-    count = _common_count(selections, question.count)
+    count = common_count(selections, question.count)
     for selection in selections:
         refuse_unfit(selection, count)
-    laws, predictions = _fitted(selections, count, question)
-    comparisons = [compare_laws(first, second) for first, second in combinations(laws, 2)]
+
+    # The laws, each pair, and what is printed.
+    fitted = fit_each(selections, count, question, _law_and_prediction)
+    comparisons = [
+        compare_laws(first, second) for (first, _), (second, _) in combinations(fitted, 2)
+    ]
     if as_json:
         print_json(
             {
                 "unit": question.unit,
                 "count": count,
-                "largest_runs": [prediction and asdict(prediction) for prediction in predictions],
+                "largest_runs": [prediction and asdict(prediction) for _, prediction in fitted],
                 "comparisons": [asdict(comparison) for comparison in comparisons],
             }
         )
         return
     console.print(f"losses in {UNIT_WORDS[question.unit]}, N = {COUNTS[count]}")
-    for law, prediction in zip(laws, predictions, strict=True):
+    for law, prediction in fitted:
         console.print(f"{law.law.name}: {prediction_line(prediction)}", soft_wrap=True)
     for comparison in comparisons:
-        _print_comparison(comparison)
+        print_comparison(comparison, "lowest loss at a compute, second minus first:")
+
+
+def too_few_tables(tables: Sequence[Path]) -> list[str]:
+    """Return that there is nothing to compare; empty for two tables or more."""
+    if len(tables) < 2:
+        return ["name two tables or more: each is compared with each"]
+    return []
+
+
+def _law_and_prediction(
+    selection: Selection, law: FittedLaw, report: Report
+) -> tuple[FittedLaw, Prediction | None]:
+    return law, prediction_of(selection, law, report)
 
 
 def _selection(path: Path, unit: Unit) -> Selection:
@@ -76,7 +99,7 @@ def _selection(path: Path, unit: Unit) -> Selection:
     return select_points(replace(table, name=str(path)))
 
 
-def _common_count(selections: Sequence[Selection], asked: str | None) -> str:
+def common_count(selections: Sequence[Selection], asked: str | None) -> str:
     """Return the way of counting N. Raises ConfigError where a table lacks it."""
     common = [
         count
@@ -99,14 +122,16 @@ def _common_count(selections: Sequence[Selection], asked: str | None) -> str:
     )
 
 
-def _fitted(
-    selections: Sequence[Selection], count: str, question: CompareQuestion
-) -> tuple[list[FittedLaw], list[Prediction | None]]:
-    """Return the law of each table and the prediction of its largest run, with a bar meanwhile."""
+def fit_each(
+    selections: Sequence[Selection],
+    count: str,
+    question: CompareQuestion,
+    finish: Callable[[Selection, FittedLaw, Report], Result],
+) -> list[Result]:
+    """Fit a law to each table and return what `finish` makes of it, with a bar meanwhile."""
     total = len(selections) * question.resamples * FITS_A_COUNT
     done = 0
-    laws: list[FittedLaw] = []
-    predictions: list[Prediction | None] = []
+    results: list[Result] = []
     with progress("fit", total, "resamples") as update:
 
         def report() -> None:
@@ -119,22 +144,24 @@ def _fitted(
                 selection.kept,
                 count,
                 selection.table.name,
-                question.unit,
+                selection.table.unit,
                 resamples=question.resamples,
                 seed=question.seed,
                 report=report,
             )
-            laws.append(law)
-            predictions.append(prediction_of(selection, law, report))
-    return laws, predictions
+            results.append(finish(selection, law, report))
+    return results
 
 
-def _print_comparison(comparison: LawComparison) -> None:
-    """Print both curves with their bands, their difference, and what follows."""
+def print_comparison(comparison: CurveComparison, quantity: str) -> None:
+    """Print both curves with their bands, their difference, and what follows.
+
+    `quantity`: the line above the numbers.
+    """
     from rich.table import Table
 
     console.print(f"\n{comparison.first} and {comparison.second}", style="bold")
-    console.print("lowest loss at a compute, second minus first:")
+    console.print(quantity)
     rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("C", "first", "", "second", "", "difference", ""):
         rows.add_column(heading, no_wrap=True)

@@ -11,7 +11,7 @@ from pipeline.config.run_file import dump, load
 from pipeline.config.study_file import StudyFile, read_study
 from pipeline.errors import ConfigError, DataError
 from pipeline.planning.study.grid import StudyRun, runs_of_study, trained_alone
-from pipeline.planning.study.points import points_of_study, write_points
+from pipeline.planning.study.points import StudyPoint, points_of_study, write_points
 from pipeline.planning.study.study_epochs import expected_epochs
 from pipeline.planning.study.study_kind import StudyKind, study_kind
 from pipeline.store.artifacts import stage_states
@@ -140,18 +140,33 @@ def refuse_missing_data(opened: OpenedStudy) -> None:
         refuse_mistakes([check for check in train.checks if check.is_ahead], run.config)
 
 
+def is_study_file(path: Path) -> bool:
+    """Tell by its name whether a file is a study, and not a table of points."""
+    return path.suffix in (".yaml", ".yml")
+
+
 def table_of_points(path: Path, overrides: Sequence[str] = ()) -> Path:
     """Return a table of points: the file itself, or for a study file that of its runs, made now.
 
     Raises DataError for a study of which no run has begun, ConfigError for overrides of a table.
     """
-    if path.suffix not in (".yaml", ".yml"):
+    if not is_study_file(path):
         if overrides:
             raise ConfigError([f"{overrides[0]}: a table has no settings; leave it out"], str(path))
         return path
     opened = open_study(path, overrides)
+    renew_points(opened)
+    return opened.folder.points
+
+
+def renew_points(opened: OpenedStudy) -> list[StudyPoint]:
+    """Return the points of a study's runs, and write its table of them.
+
+    Raises DataError for a study of which no run has begun.
+    """
     points = points_of_study(opened.folder, opened.runs)
     if not points:
+        path = opened.file
         raise DataError(f"{path}: no run has begun; train them with `pipeline study run {path}`")
     write_points(opened.folder, points)
-    return opened.folder.points
+    return points

@@ -7,6 +7,7 @@ from pipeline.cli.study.few_shot_report import few_shot_report
 from pipeline.cli.study.fit_view import fit_with_progress
 from pipeline.cli.study.opened_study import OpenedStudy, open_study
 from pipeline.cli.study.scaling_report import scaling_report
+from pipeline.cli.study.scored_study import scored_runs
 from pipeline.cli.study.study_totals import StudyTotals
 from pipeline.errors import RequirementError
 from pipeline.logs import console, counted_noun, note
@@ -18,12 +19,7 @@ from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.study.points import StudyPoint, points_of_study, write_points
 from pipeline.reporting.account_words import name_of_device_hours
 from pipeline.reporting.run_account import RunAccount, account_of_run
-from pipeline.reporting.study.few_shot_tables import ScoredRun
 from pipeline.reporting.study.study_page import StudyReport, write_study_report
-from pipeline.store.counts import scores_with_values
-from pipeline.store.files import read_json_lines
-from pipeline.store.layout import RunFolder
-from pipeline.store.scores_folder import ScoresFolder
 from pipeline.store.studies.study_folder import StudyFolder
 
 
@@ -56,8 +52,7 @@ def _scaling(opened: OpenedStudy, points: Sequence[StudyPoint]) -> StudyReport:
 
 
 def _few_shot(opened: OpenedStudy, points: Sequence[StudyPoint]) -> StudyReport:
-    run_dirs = {run.name: run.config.paths.run_dir for run in opened.runs}
-    runs = [_scored_run(point, run_dirs[point.name]) for point in points]
+    runs = scored_runs(opened, points)
     return few_shot_report(opened.file.stem, points, runs, _totals(opened, points))
 
 
@@ -86,18 +81,6 @@ def fits_of_points(
         return selection, []
     write_fits(folder.fits, selection, summaries)
     return selection, summaries
-
-
-def _scored_run(point: StudyPoint, run_dir: Path) -> ScoredRun:
-    """Return a run with its table of scores, which is empty before its evaluation."""
-    table = ScoresFolder(RunFolder(run_dir).evaluation).table
-    return ScoredRun(
-        name=point.name,
-        parameters=point.parameters_total,
-        tokens=point.tokens,
-        flops=point.flops,
-        scores=scores_with_values(read_json_lines(table)),
-    )
 
 
 def _totals(opened: OpenedStudy, points: Sequence[StudyPoint]) -> StudyTotals:

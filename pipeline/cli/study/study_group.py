@@ -97,26 +97,60 @@ def compare_laws(
         ),
     ],
     *,
+    # What is compared.
     unit: Annotated[
-        UnitOption,
-        typer.Option(help="What a loss counts; bits-per-byte where tokenizers differ."),
-    ] = UnitOption.NATS,
+        UnitOption | None,
+        typer.Option(
+            help="What a loss counts; bits-per-byte where tokenizers differ.", show_default="nats"
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare the accuracy in this task instead of the loss; studies only.",
+            metavar="NAME",
+        ),
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --task: solved examples; default: the smallest number that all runs have.",
+            metavar="K",
+        ),
+    ] = None,
     count: Annotated[
         str | None,
         typer.Option(
             help="Column that counts N; default: the first that all have.", metavar="NAME"
         ),
     ] = None,
+    # How it is fitted.
     resamples: Annotated[
         int, typer.Option(min=40, help="Resamples of the points, for the intervals.", metavar="N")
     ] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell which procedure has the lower loss from which compute on, and where that is not known."""
+    """Tell which procedure is better from which compute on, and where that is not known.
+
+    Compared is the loss. With --task it is the accuracy in a task: size and tokens give bits per byte
+    of the right answer, and those the accuracy.
+    """
     from pipeline.cli.study.laws_compared import CompareQuestion, show_law_comparison
     from pipeline.cli.study.opened_study import table_of_points
+    from pipeline.cli.study.tasks_compared import (
+        TaskQuestion,
+        refuse_options,
+        show_task_comparison,
+    )
 
+    asked_unit = None if unit is None else unit.value
+    refuse_options(tables, asked_unit, task, shots)
+    if task is not None:
+        compared = CompareQuestion(tables, "bits-per-byte", count, resamples, seed)
+        show_task_comparison(TaskQuestion(compared, task, shots), as_json=json)
+        return
     paths = [table_of_points(path) for path in tables]
-    question = CompareQuestion(paths, unit.value, count, resamples, seed)
+    question = CompareQuestion(paths, asked_unit or "nats", count, resamples, seed)
     show_law_comparison(question, as_json=json)

@@ -175,21 +175,28 @@ def mean_of_tasks(
 def noise_around_trend(tokens: Sequence[float], scores: Sequence[float]) -> float | None:
     """Return the standard deviation of scores around their trend over tokens.
 
-    It is how much a score changes from checkpoint to checkpoint for no reason. Each score is
-    compared with the straight line between its two neighbours, so that a trend may bend. For noise
-    of variance v, that difference has variance v (1 + a^2 + b^2), where a and b are the weights of
-    the neighbours. None for fewer than LEAST_CHECKPOINTS checkpoints. Source: Gasser, Sroka and
-    Jennen-Steinmetz 1986, Residual variance and residual pattern in nonlinear regression.
+    It is how much a score changes from checkpoint to checkpoint for no reason. None for fewer than
+    LEAST_CHECKPOINTS checkpoints.
     """
-    count = len(scores)
-    if count < LEAST_CHECKPOINTS:
+    if len(scores) < LEAST_CHECKPOINTS:
         return None
+    return math.sqrt(np.mean(variances_around_trend(tokens, scores)))
+
+
+def variances_around_trend(tokens: Sequence[float], scores: Sequence[float]) -> list[float]:
+    """Return an estimate of the noise's variance at each checkpoint but the first and the last.
+
+    Each score is compared with the straight line between its two neighbours, so that a trend may
+    bend. For noise of variance v, that difference has variance v (1 + a^2 + b^2), where a and b are
+    the weights of the neighbours. Source: Gasser, Sroka and Jennen-Steinmetz 1986, Residual
+    variance and residual pattern in nonlinear regression.
+    """
     x = np.array(tokens, np.float64)
     y = np.array(scores, np.float64)
     before = (x[2:] - x[1:-1]) / (x[2:] - x[:-2])
     after = 1 - before
     left = y[1:-1] - before * y[:-2] - after * y[2:]
-    return float(math.sqrt((left * left / (1 + before**2 + after**2)).mean()))
+    return [float(variance) for variance in left * left / (1 + before**2 + after**2)]
 
 
 def noise_of_difference(first: float | None, second: float | None) -> float | None:

@@ -1,6 +1,6 @@
-"""Which of two procedures has the lower loss, from which compute on, by their fitted laws.
+"""Which of two procedures is better, from which compute on, by their curves over compute.
 
-A procedure's curve is the loss at the best division of each compute: L*(C) = min L(N, C / (6 N)).
+A law's curve is the loss at the best division of each compute: L*(C) = min L(N, C / (6 N)).
 """
 
 from collections.abc import Callable, Sequence
@@ -27,11 +27,41 @@ LEAST_SHARE = 0.975
 """Share of the resamples that must cross for the crossing to have an interval."""
 
 Which = Literal["first", "second"]
+Direction = Literal["lower", "higher"]
+"""Whether lower or higher values of a quantity are better."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A procedure's quantity, at the best division of each compute."""
+
+    name: str
+    """The procedure."""
+    value: Callable[[float], float]
+    """C, in FLOPs -> the quantity."""
+    resampled: tuple[Callable[[float], float], ...]
+    """The same by fits to resamples of the points."""
+    computes: tuple[float, ...]
+    """C of each point, in FLOPs."""
+
+    def with_band(self, flops: float) -> Interval:
+        """Return the quantity at a compute, with its band."""
+        return Interval(self.value(flops), *percentiles([each(flops) for each in self.resampled]))
+
+
+def loss_curve(fitted: FittedLaw) -> Curve:
+    """Return the curve of a law, L*(C)."""
+    return Curve(
+        name=fitted.law.name,
+        value=fitted.law.optimal_loss,
+        resampled=tuple(law.optimal_loss for law in fitted.resampled),
+        computes=tuple(point.flops for point in fitted.points),
+    )
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Computes at which one procedure is better: 0 is outside the band of the difference."""
+    """Computes at which one procedure is better."""
 
     low: float
     high: float
@@ -39,18 +69,22 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class LawComparison:
-    """Two procedures on one axis of compute."""
+class CurveComparison:
+    """Two procedures on one axis of compute.
+
+    One is better where 0 is outside the band of the difference and the difference exceeds
+    `least_difference`.
+    """
 
     first: str
     second: str
     axis: tuple[float, ...]
     """C, in FLOPs."""
     first_curve: tuple[Interval, ...]
-    """L*(C)."""
     second_curve: tuple[Interval, ...]
     difference: tuple[Interval, ...]
     """Second minus first."""
+    least_difference: float
     stretches: tuple[Stretch, ...]
     crossing: float | None
     """Last crossing of the two curves on the axis; None where they do not cross."""
@@ -58,50 +92,62 @@ class LawComparison:
     """None where fewer than LEAST_SHARE of the resamples cross on the axis."""
 
 
-def compare_laws(first: FittedLaw, second: FittedLaw) -> LawComparison:
+def compare_laws(first: FittedLaw, second: FittedLaw) -> CurveComparison:
+    """Return which of two procedures has the lower loss, and at which computes that can be said.
+
+    Raises ConfigError for laws that are not of the same quantity.
+    """
+    refuse_different_quantities(first, second)
+    return compare_curves(loss_curve(first), loss_curve(second))
+
+
+def compare_curves(
+    first: Curve, second: Curve, better: Direction = "lower", least_difference: float = 0.0
+) -> CurveComparison:
     """Return which of two procedures is better, and at which computes that can be said.
 
     The k-th resample of one is compared with the k-th of the other: of two tables with the same
     grid in the same order and the same seed these are the same runs.
-    Raises ConfigError for laws that are not of the same quantity.
+    `least_difference`: differences up to this one make neither better.
     """
-    _refuse_different_quantities(first, second)
     # The bands on one axis.
     axis = _common_axis(first, second)
     pairs = list(zip(first.resampled, second.resampled, strict=False))
     difference = [
         Interval(
-            second.law.optimal_loss(flops) - first.law.optimal_loss(flops),
-            *percentiles([b.optimal_loss(flops) - a.optimal_loss(flops) for a, b in pairs]),
+            second.value(flops) - first.value(flops),
+            *percentiles([b(flops) - a(flops) for a, b in pairs]),
         )
         for flops in axis
     ]
     # The crossing, and those of the pairs of resamples.
-    found = crossings_of(first.law.optimal_loss, second.law.optimal_loss, axis[0], axis[-1])
+    crossings = crossings_of(first.value, second.value, axis[0], axis[-1])
     last = None
-    if found:
-        last = found[-1]
-    resampled = [
-        crossings_of(a.optimal_loss, b.optimal_loss, axis[0], axis[-1])[-1:] for a, b in pairs
-    ]
+    if crossings:
+        last = crossings[-1]
+    resampled = [crossings_of(a, b, axis[0], axis[-1])[-1:] for a, b in pairs]
     crossing_interval = None
     places = [places[0] for places in resampled if places]
     if last is not None and len(places) >= LEAST_SHARE * len(pairs):
         crossing_interval = percentiles(places)
-    return LawComparison(
-        first=first.law.name,
-        second=second.law.name,
+    verdicts: list[Which | None] = [
+        _better(interval, better, least_difference) for interval in difference
+    ]
+    return CurveComparison(
+        first=first.name,
+        second=second.name,
         axis=tuple(axis),
-        first_curve=_curve(first, axis),
-        second_curve=_curve(second, axis),
+        first_curve=tuple(first.with_band(flops) for flops in axis),
+        second_curve=tuple(second.with_band(flops) for flops in axis),
         difference=tuple(difference),
-        stretches=tuple(_stretches(axis, difference)),
+        least_difference=least_difference,
+        stretches=tuple(_stretches(axis, verdicts)),
         crossing=last,
         crossing_interval=crossing_interval,
     )
 
 
-def _refuse_different_quantities(first: FittedLaw, second: FittedLaw) -> None:
+def refuse_different_quantities(first: FittedLaw, second: FittedLaw) -> None:
     """Raise ConfigError where losses or parameters of two laws count different things."""
     problems: list[str] = []
     where = f"{first.law.name} and {second.law.name}"
@@ -125,27 +171,20 @@ def _refuse_different_quantities(first: FittedLaw, second: FittedLaw) -> None:
         raise ConfigError(problems, where)
 
 
-def _common_axis(first: FittedLaw, second: FittedLaw) -> list[float]:
+def _common_axis(first: Curve, second: Curve) -> list[float]:
     """Return computes, evenly in their logarithm, from the larger of the smallest ones to BEYOND the
     smaller of the largest."""
-    computes = [[point.flops for point in fitted.points] for fitted in (first, second)]
-    low = max(min(flops) for flops in computes)
-    high = BEYOND * min(max(flops) for flops in computes)
+    low = max(min(curve.computes) for curve in (first, second))
+    high = BEYOND * min(max(curve.computes) for curve in (first, second))
     number = max(2, int(np.ceil(PLACES_A_DECADE * np.log10(high / low))) + 1)
     return [float(flops) for flops in np.geomspace(low, high, number)]
 
 
-def _curve(fitted: FittedLaw, axis: Sequence[float]) -> tuple[Interval, ...]:
-    """Return L*(C) with its band."""
-    return tuple(interval_of(fitted, lambda law, at=flops: law.optimal_loss(at)) for flops in axis)
-
-
-def _stretches(axis: Sequence[float], difference: Sequence[Interval]) -> list[Stretch]:
-    """Return the stretches of the axis whose bands leave out 0, in rising order."""
+def _stretches(axis: Sequence[float], verdicts: Sequence[Which | None]) -> list[Stretch]:
+    """Return the stretches of the axis at which one is better, in rising order."""
     stretches: list[Stretch] = []
     last_verdict = None
-    for flops, interval in zip(axis, difference, strict=True):
-        verdict = _better(interval)
+    for flops, verdict in zip(axis, verdicts, strict=True):
         if verdict is not None and verdict == last_verdict:
             stretches[-1] = replace(stretches[-1], high=flops)
         elif verdict is not None:
@@ -154,16 +193,17 @@ def _stretches(axis: Sequence[float], difference: Sequence[Interval]) -> list[St
     return stretches
 
 
-def _better(difference: Interval) -> Which | None:
-    """Return which procedure has the lower loss; None where the band holds 0."""
-    if difference.low > 0:
+def _better(difference: Interval, better: Direction, least: float) -> Which | None:
+    """Return which procedure is better; None where the band holds 0 or the difference is small."""
+    if difference.low <= 0 <= difference.high or abs(difference.value) <= least:
+        return None
+    is_first_lower = difference.low > 0
+    if is_first_lower == (better == "lower"):
         return "first"
-    if difference.high < 0:
-        return "second"
-    return None
+    return "second"
 
 
-def comparison_words(comparison: LawComparison) -> list[str]:
+def comparison_words(comparison: CurveComparison) -> list[str]:
     """Return what a comparison shows, as sentences."""
     names = {"first": comparison.first, "second": comparison.second}
     axis = comparison.axis
@@ -186,7 +226,7 @@ def comparison_words(comparison: LawComparison) -> list[str]:
     return lines
 
 
-def _crossing_sentence(comparison: LawComparison) -> str:
+def _crossing_sentence(comparison: CurveComparison) -> str:
     """Return where the curves cross, with the interval or the reason why there is none."""
     if comparison.crossing is None:
         return "the two curves do not cross on this axis"
@@ -220,24 +260,29 @@ def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None
     Its repeats with other seeds are left out with it. The interval is that of the law; what seeds
     add to a single run is not in it. `report` is called after each resample.
     """
-    repeats, others = largest_and_others(fitted.points, fitted.count)
+    repeats, _ = largest_and_others(fitted.points, fitted.count)
     largest = repeats[0]
-    law = fitted.law
-    without = fit_law(
-        others,
-        fitted.count,
-        law.name,
-        law.unit,
-        resamples=len(fitted.resampled) // RESAMPLES_DIVISOR,
-        seed=fitted.seed,
-        report=report,
-    )
+    without = law_without_largest(fitted, report)
     parameters = largest.counts[fitted.count]
     return Prediction(
         name=largest.name,
         flops=largest.flops,
         predicted=interval_of(without, lambda other: other.loss(parameters, largest.tokens)),
         measured=float(np.mean([point.loss for point in repeats])),
+    )
+
+
+def law_without_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None) -> FittedLaw:
+    """Return the law of all points but the largest run. `report` is called after each resample."""
+    _, others = largest_and_others(fitted.points, fitted.count)
+    return fit_law(
+        others,
+        fitted.count,
+        fitted.law.name,
+        fitted.law.unit,
+        resamples=len(fitted.resampled) // RESAMPLES_DIVISOR,
+        seed=fitted.seed,
+        report=report,
     )
 
 

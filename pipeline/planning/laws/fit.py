@@ -4,7 +4,7 @@ Arrays are of shape (points,) float64. Reads and writes nothing.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,8 +63,7 @@ def fit_law(
 
     Variable projection finds the starts: for each alpha and beta on a grid, E, A and B follow by
     non-negative least squares. The sum of Huber losses of log L - log prediction is then minimised.
-    A resample draws as many points as there are, with replacement. Its fit starts from the law of
-    all points and from its own best place on the grid.
+    The fit of a resample starts from the law of all points and from its own best place on the grid.
 
     `count`: the way of counting N. `report` is called after each resample.
     Source: Hoffmann et al. 2022 (arXiv:2203.15556), section 3.3, and Besiroglu et al. 2024
@@ -82,11 +81,8 @@ def fit_law(
     # One more round from the minimum: the minimiser's memory of the way there is then gone.
     best, objective = problem.minimum([best], everything)
     # The laws of resamples.
-    generator = np.random.default_rng(seed)
     laws: list[LossLaw] = []
-    for _ in range(resamples):
-        drawn = generator.integers(0, len(points), len(points))
-        times = np.bincount(drawn, minlength=len(points)).astype(np.float64)
+    for times in resamples_of(len(points), resamples, seed):
         resampled, _ = problem.minimum([best, *problem.starts(times, 1)], times)
         laws.append(problem.law(resampled, name, unit))
         report()
@@ -98,6 +94,14 @@ def fit_law(
         resampled=tuple(laws),
         seed=seed,
     )
+
+
+def resamples_of(points: int, resamples: int, seed: int) -> Iterator[Array]:
+    """Yield how often each point is in each resample: as many draws as points, with replacement."""
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        drawn = generator.integers(0, points, points)
+        yield np.bincount(drawn, minlength=points).astype(np.float64)
 
 
 @dataclass(frozen=True)

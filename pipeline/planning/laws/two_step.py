@@ -13,7 +13,10 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from pipeline.errors import RequirementError
+from pipeline.evaluation.comparing.paired_tests import variances_around_trend
 from pipeline.planning.laws.loss_law import LossLaw
+
+Array = npt.NDArray[np.float64]
 
 LEAST_MODELS = 5
 """Models that a sigmoid of four numbers needs."""
@@ -31,8 +34,8 @@ class TaskPoint:
     bits_per_byte: float
     """Bits per byte of the right answer."""
     accuracy: float
-    last_accuracies: tuple[float, ...] = ()
-    """Accuracies of the run's last checkpoints, for their noise."""
+    last_accuracies: tuple[tuple[float, float], ...] = ()
+    """(tokens, accuracy) of the run's last checkpoints, in rising order, for their noise."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class TwoStepLaw:
         """Return the accuracy of a model of N parameters after D tokens."""
         return self.sigmoid.accuracy(self.law.loss(parameters, tokens))
 
+    def optimal_accuracy(self, flops: float) -> float:
+        """Return the highest accuracy for a compute of 6 N D FLOPs."""
+        return self.sigmoid.accuracy(self.law.optimal_loss(flops))
+
 
 def fit_sigmoid(points: Sequence[TaskPoint], task: str) -> AccuracySigmoid:
     """Return the sigmoid with the least squared error, between accuracies of 0 and 1.
@@ -71,43 +78,91 @@ def fit_sigmoid(points: Sequence[TaskPoint], task: str) -> AccuracySigmoid:
     Raises RequirementError for fewer than LEAST_MODELS models, and where the noise over the last
     checkpoints exceeds the difference between the models.
     """
-    # Errors in units of the points' own range, so that one set of starts serves all tasks.
     refuse_noise(points, task)
-    bits = np.array([point.bits_per_byte for point in points])
-    accuracies = np.array([point.accuracy for point in points])
-    scale = float(np.ptp(bits)) or 1.0
+    problem = _SigmoidProblem(points)
+    return problem.fitted(problem.starts(), np.ones(len(points)))
 
-    def errors(place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+
+def refit_sigmoid(
+    points: Sequence[TaskPoint], times: Array, start: AccuracySigmoid
+) -> AccuracySigmoid:
+    """Return the sigmoid of a resample of points, from that of all points.
+
+    `times`: how often each point counts, shape (points,).
+    """
+    problem = _SigmoidProblem(points)
+    return problem.fitted([problem.place(start)], times)
+
+
+class _SigmoidProblem:
+    """The points of one fit.
+
+    What is fitted is (floor, height / (1 - floor), steepness x range of bits per byte, middle): one
+    set of starts then serves all tasks, and no accuracy exceeds 1.
+    """
+
+    def __init__(self, points: Sequence[TaskPoint]) -> None:
+        self.bits = np.array([point.bits_per_byte for point in points])
+        self.accuracies = np.array([point.accuracy for point in points])
+        self.scale = float(np.ptp(self.bits)) or 1.0
+        self.lowest = np.array([0.0, 0.0, 0.0, float(self.bits.min()) - self.scale])
+        self.highest = np.array([1.0, 1.0, 200.0, float(self.bits.max()) + self.scale])
+
+    def starts(self) -> list[Array]:
+        """Return where fits start; a flat start stays flat, so that several steepnesses are tried."""
+        floor = min(max(float(self.accuracies.min()), 0.01), 0.98)
+        share = (float(self.accuracies.max()) - floor) / (1 - floor)
+        middle = float(np.median(self.bits))
+        return [
+            np.array([floor, min(max(share, 0.01), 0.99), steepness, middle])
+            for steepness in STEEPNESSES
+        ]
+
+    def place(self, sigmoid: AccuracySigmoid) -> Array:
+        """Return what a sigmoid is in the numbers that are fitted."""
+        share = 0.0
+        if sigmoid.floor < 1:
+            share = sigmoid.height / (1 - sigmoid.floor)
+        place = [sigmoid.floor, share, sigmoid.steepness * self.scale, sigmoid.middle]
+        return np.clip(place, self.lowest, self.highest)
+
+    def errors(self, place: Array) -> Array:
+        """Return predicted minus measured accuracies, shape (points,)."""
         floor, share, steepness, middle = place
-        exponents = np.clip(steepness * (bits - middle) / scale, -700, 700)
-        return floor + share * (1 - floor) / (1 + np.exp(exponents)) - accuracies
+        exponents = np.clip(steepness * (self.bits - middle) / self.scale, -700, 700)
+        return floor + share * (1 - floor) / (1 + np.exp(exponents)) - self.accuracies
 
-    # The height is a share of what is left above the floor, so that no accuracy exceeds 1.
-    lowest = [0.0, 0.0, 0.0, float(bits.min()) - scale]
-    highest = [1.0, 1.0, 200.0, float(bits.max()) + scale]
-    floor = min(max(float(accuracies.min()), 0.01), 0.98)
-    share = min(max((float(accuracies.max()) - floor) / (1 - floor), 0.01), 0.99)
-    # A flat start stays flat: several steepnesses are tried.
-    fits = [
-        least_squares(
-            errors,
-            [floor, share, steepness, float(np.median(bits))],
-            bounds=(lowest, highest),
-            ftol=1e-15,
-            xtol=1e-15,
-            gtol=1e-15,
-        )
-        for steepness in STEEPNESSES
-    ]
-    best = min(fits, key=lambda fit: float(fit.cost))
-    floor, share, steepness, middle = (float(number) for number in best.x)
-    return AccuracySigmoid(floor, share * (1 - floor), steepness / scale, middle)
+    def fitted(self, starts: Sequence[Array], times: Array) -> AccuracySigmoid:
+        """Return the best sigmoid that is reached from the starts."""
+        weights = np.sqrt(times)
+        fits = [
+            least_squares(
+                lambda place: weights * self.errors(place),
+                start,
+                bounds=(self.lowest, self.highest),
+                ftol=1e-15,
+                xtol=1e-15,
+                gtol=1e-15,
+            )
+            for start in starts
+        ]
+        best = min(fits, key=lambda fit: float(fit.cost))
+        floor, share, steepness, middle = (float(number) for number in best.x)
+        return AccuracySigmoid(floor, share * (1 - floor), steepness / self.scale, middle)
 
 
 def refuse_noise(points: Sequence[TaskPoint], task: str) -> None:
-    """Raise RequirementError where a task cannot tell the models apart.
+    """Raise RequirementError where a task cannot tell the models apart."""
+    reasons = noise_refusals(points)
+    if reasons:
+        listed = "\n".join(f"  - {reason}" for reason in reasons)
+        raise RequirementError(f"{task}: accuracy is not predicted:\n{listed}")
 
-    The noise is the pooled standard deviation of the accuracies of each run's last checkpoints.
+
+def noise_refusals(points: Sequence[TaskPoint]) -> list[str]:
+    """Return why a task cannot tell the models apart, each reason with its remedy.
+
+    The noise is that of `noise_of_last_checkpoints`.
     """
     reasons: list[str] = []
     if len(points) < LEAST_MODELS:
@@ -125,9 +180,7 @@ def refuse_noise(points: Sequence[TaskPoint], task: str) -> None:
             f"the models' accuracies differ by {accuracy_range(points):.4f}, the noise over the last "
             f"checkpoints of a run is {noise:.4f}: score more questions, or larger models"
         )
-    if reasons:
-        listed = "\n".join(f"  - {reason}" for reason in reasons)
-        raise RequirementError(f"{task}: accuracy is not predicted:\n{listed}")
+    return reasons
 
 
 def accuracy_range(points: Sequence[TaskPoint]) -> float:
@@ -137,11 +190,16 @@ def accuracy_range(points: Sequence[TaskPoint]) -> float:
 
 
 def noise_of_last_checkpoints(points: Sequence[TaskPoint]) -> float | None:
-    """Return the pooled standard deviation over last checkpoints; None without enough of them."""
-    runs = [
-        point.last_accuracies for point in points if len(point.last_accuracies) >= LEAST_CHECKPOINTS
-    ]
-    if not runs:
+    """Return the standard deviation of last checkpoints' accuracies around each run's own trend.
+
+    It is pooled over the runs with LEAST_CHECKPOINTS; None where no run has as many.
+    """
+    variances: list[float] = []
+    for point in points:
+        if len(point.last_accuracies) >= LEAST_CHECKPOINTS:
+            tokens = [place for place, _ in point.last_accuracies]
+            accuracies = [accuracy for _, accuracy in point.last_accuracies]
+            variances += variances_around_trend(tokens, accuracies)
+    if not variances:
         return None
-    squares = sum(float(((np.array(run) - np.mean(run)) ** 2).sum()) for run in runs)
-    return math.sqrt(squares / sum(len(run) - 1 for run in runs))
+    return math.sqrt(np.mean(variances))

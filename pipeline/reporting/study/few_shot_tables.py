@@ -94,7 +94,7 @@ class StudyScores:
 
 def study_scores(runs: Sequence[ScoredRun]) -> StudyScores:
     """Return the scores of runs; a run without any score of a task with answers is not in them."""
-    accuracies = [score for run in runs for score in _run_scores(run, is_wanted=_is_accuracy)]
+    accuracies = [score for run in runs for score in _run_scores(run, is_wanted=is_accuracy)]
     names = {(score.run.name, score.task) for score in accuracies}
     # Guessing has no bits.
     bits = [
@@ -113,7 +113,8 @@ def study_scores(runs: Sequence[ScoredRun]) -> StudyScores:
     return StudyScores(accuracies, bits, whole, [task for task in tasks if task not in whole])
 
 
-def _is_accuracy(metric: str) -> bool:
+def is_accuracy(metric: str) -> bool:
+    """Tell whether a metric is a share of right answers, of those that tasks are compared by."""
     return metric in PREFERRED_METRICS and metric not in LOWER_IS_BETTER
 
 

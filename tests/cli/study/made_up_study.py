@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pipeline.planning.laws.loss_law import LossLaw
 from pipeline.planning.study.points import StudyPoint
+from pipeline.store.counts import ModelScore
 
 LAW = LossLaw("known", 1.5, 30.0, 0.4, 120.0, 0.3)
 BUDGETS = (1e11, 3e11, 1e12, 3e12)
@@ -52,3 +53,23 @@ def grid_points(
 
 def left_out(point: StudyPoint, reason: str) -> StudyPoint:
     return replace(point, left_out=reason)
+
+
+def score_row(step: int, metric: str, value: float, *, task: str, shots: int = 0) -> ModelScore:
+    """Return a line of a run's table of scores."""
+    return {
+        "task": task,
+        "shots": shots,
+        "seed": 1234,
+        "metric": metric,
+        "value": value,
+        "standard_error": 0.01,
+        "items": 200,
+        "chance": 0.25,
+        "uniform": 0.25,
+        "model": f"step_{step:08d}",
+        "title": f"run@{step}",
+        "step": step,
+        "tokens": 256 * step,
+        "parameters": 1000,
+    }

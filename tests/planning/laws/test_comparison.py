@@ -1,5 +1,7 @@
 """Two procedures by their laws: which is better, from where on, and whether that can be said."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -7,6 +9,9 @@ from law_points import COUNT, SLANTED, grid_of
 
 from pipeline.errors import ConfigError
 from pipeline.planning.laws.comparison import (
+    Curve,
+    Direction,
+    compare_curves,
     compare_laws,
     comparison_words,
     largest_and_others,
@@ -116,6 +121,33 @@ def test_a_law_against_itself_is_not_separable() -> None:
     assert comparison.stretches == ()
     assert comparison.crossing is None
     assert comparison_words(comparison) == ["slow and slow are not separable below C = 1e+23"]
+
+
+def curve_of(name: str, value: Callable[[float], float]) -> Curve:
+    return Curve(name, value, (value,) * 40, (1e18, 1e20))
+
+
+FLAT = curve_of("flat", lambda flops: 0.5)
+RISING = curve_of("rising", lambda flops: 0.5 + 0.1 * math.log10(flops / 2e19))
+"""0.1 higher for each decade; equal at C = 2e19."""
+
+
+@pytest.mark.parametrize(("better", "names"), [("lower", "rf"), ("higher", "fr")])
+def test_lower_or_higher_values_can_be_better(better: Direction, names: str) -> None:
+    comparison = compare_curves(FLAT, RISING, better)
+    assert comparison.crossing == pytest.approx(2e19)
+    found = {"first": "f", "second": "r"}
+    assert "".join(found[stretch.better] for stretch in comparison.stretches) == names
+
+
+def test_small_differences_make_neither_better() -> None:
+    """At 1e18 the difference is -0.130, a step of the axis adds 0.025: beyond 0.09 are the first two
+    places, and those from 10^20.25 on (0.095)."""
+    comparison = compare_curves(FLAT, RISING, "higher", 0.09)
+    before, after = comparison.stretches
+    assert before.high == pytest.approx(10**18.25)
+    assert after.low == pytest.approx(10**20.25)
+    assert comparison.crossing == pytest.approx(2e19)
 
 
 def test_different_quantities_are_refused_all_at_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 from law_points import CHINCHILLA, COUNT, SLANTED, grid_of
 from scipy.optimize import approx_fprime
 
-from pipeline.planning.laws.fit import HUBER_DELTA, _Problem, fit_law
+from pipeline.planning.laws.fit import HUBER_DELTA, _Problem, fit_law, resamples_of
 from pipeline.planning.laws.intervals import numbers_of
 from pipeline.planning.laws.loss_law import LossLaw
 
@@ -30,6 +30,26 @@ def test_a_grid_without_noise_gives_the_law_to_five_digits(law: LossLaw) -> None
     assert fitted.objective < 1e-15
     for resampled in fitted.resampled:
         assert numbers(resampled) == pytest.approx(numbers(law), rel=1e-3)
+
+
+def test_a_resample_is_as_many_draws_as_points() -> None:
+    (times,) = resamples_of(12, 1, seed=3)
+    assert times.sum() == 12
+    assert times.max() > 1
+
+
+def test_the_laws_of_resamples_are_those_of_the_points_drawn() -> None:
+    points = grid_of(SLANTED)
+    points = [
+        replace(point, loss=point.loss + 0.01 * (place % 3)) for place, point in enumerate(points)
+    ]
+    (law,) = fit_law(points, COUNT, "grid", "nats", resamples=1, seed=3).resampled
+    (times,) = resamples_of(len(points), 1, seed=3)
+    drawn = [point for point, number in zip(points, times, strict=True) for _ in range(int(number))]
+    again = fit_law(drawn, COUNT, "grid", "nats", resamples=0).law
+    assert law.optimal_loss(1e19) == pytest.approx(again.optimal_loss(1e19), rel=1e-4)
+    whole = fit_law(points, COUNT, "grid", "nats", resamples=0).law
+    assert law.optimal_loss(1e19) != pytest.approx(whole.optimal_loss(1e19), rel=1e-4)
 
 
 def test_in_bits_the_factors_grow_and_the_exponents_stay() -> None:
