@@ -135,7 +135,7 @@ def test_a_mistake_is_told_and_leaves_nothing_done(
     monkeypatch.chdir(run_file.parent)
     facts = facts_of_no_model()
     monkeypatch.setattr(
-        separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts}
+        separate_checks, "_ask", lambda *_: [{"problems": [], "facts": facts}]
     )  # the model is right
     break_it, expected = MISTAKES[name]
     with pytest.raises(UserError, match=re.escape(expected)) as told:
