@@ -1,5 +1,6 @@
 """The runs of a study, by hand."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,24 @@ def test_names_follow_from_what_decides_the_loss(study_file: Path) -> None:
     assert [run.name for run in moved] == branches
     other = [run.name for run in runs_of(study_file, "settings.optimizer.beta2=0.9")]
     assert not set(other) & set(names)
+
+
+@pytest.mark.ranks
+def test_other_tokens_are_other_runs_wherever_they_lie(study_file: Path) -> None:
+    names = [run.name for run in runs_of(study_file)]
+    tokens = study_file.parent / "data" / "tokens" / "manifest.json"
+    tokens.parent.mkdir(parents=True)
+    tokens.write_text('{"fingerprint": "f", "output": "one"}')
+    one = [run.name for run in runs_of(study_file)]
+    tokens.write_text('{"fingerprint": "f", "output": "two"}')
+    two = [run.name for run in runs_of(study_file)]
+    assert not set(one) & set(two) and not set(names) & set(one)
+    elsewhere = study_file.parent / "elsewhere" / "tokens" / "manifest.json"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text('{"fingerprint": "g", "output": "two"}')
+    assert [run.name for run in runs_of(study_file, "settings.paths.data_dir=elsewhere")] == two
+    shutil.rmtree(study_file.parent / "data")
+    shutil.rmtree(study_file.parent / "elsewhere")
 
 
 @pytest.mark.ranks
