@@ -122,7 +122,8 @@ def test_other_tokens_are_other_runs_wherever_they_lie(study_file: Path) -> None
     elsewhere = study_file.parent / "elsewhere" / "tokens" / "manifest.json"
     elsewhere.parent.mkdir(parents=True)
     elsewhere.write_text('{"fingerprint": "g", "output": "two"}')
-    assert [run.name for run in runs_of(study_file, "settings.paths.data_dir=elsewhere")] == two
+    moved = f"settings.paths.data_dir={study_file.parent / 'elsewhere'}"
+    assert [run.name for run in runs_of(study_file, moved)] == two
     shutil.rmtree(study_file.parent / "data")
     shutil.rmtree(study_file.parent / "elsewhere")
 
