@@ -23,7 +23,7 @@ def scaling_report(
 ) -> StudyReport:
     """Return the report; `summaries` is empty where the points allow no fit."""
     count = drawn_count(selection.table, summaries)
-    drawn = next((summary for summary in summaries if summary.fitted.count == count), None)
+    drawn = next((summary for summary in summaries if count in summary.counts), None)
     facts = _facts(selection, count, drawn)
     reasons = {point.name: point.reason for point in selection.dropped}
     used = f"{len(selection.kept)} used by fits"

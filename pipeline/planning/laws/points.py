@@ -78,6 +78,23 @@ class Selection:
     kept: tuple[LawPoint, ...]
     dropped: tuple[DroppedPoint, ...]
 
+    @property
+    def equal_counts(self) -> list[tuple[str, ...]]:
+        """The table's ways of counting N, those together that give every kept point the same N.
+
+        Tied embeddings multiply, so that all parameters of such models are parameters that multiply.
+        """
+        groups: dict[tuple[float, ...], list[str]] = {}
+        for count in self.table.counts:
+            numbers = tuple(point.counts[count] for point in self.kept)
+            groups.setdefault(numbers, []).append(count)
+        return [tuple(group) for group in groups.values()]
+
+
+def count_words(counts: Sequence[str]) -> str:
+    """Return what N counts, in words; of several counts, which are then equal."""
+    return " = ".join(COUNTS[count] for count in counts)
+
 
 def complete_point(
     name: str, counts: Mapping[str, float], loss: float, *, tokens: float = 0, flops: float = 0
