@@ -29,6 +29,8 @@ from pipeline.planning.laws.points import (
     PointTable,
     Selection,
     count_words,
+    product_remarks,
+    product_shares,
     select_points,
 )
 from pipeline.planning.laws.points_file import read_points
@@ -188,6 +190,8 @@ def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
             if optimum.flops in computes or math.log10(optimum.flops).is_integer()
         ]
     )
+    for remark in product_remarks(product_shares(fitted.points, fitted.count)):
+        console.print(remark, soft_wrap=True)
     _print_parabolas(summary)
     console.print(f"\n{prediction_line(summary.prediction)}", soft_wrap=True)
 

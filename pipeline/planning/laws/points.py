@@ -21,6 +21,8 @@ LEAST_STEPS = 200
 SAME = 1.05
 """Sizes, numbers of tokens and computes within this factor count as one. A run's FLOPs miss its
 budget by what its steps are rounded to, and figures that were read off a plot differ by less."""
+PRODUCT_SHARE = 0.02
+"""Difference of 6 N D from a run's FLOPs, as a share of them, that needs no remark."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,29 @@ class Selection:
 def count_words(counts: Sequence[str]) -> str:
     """Return what N counts, in words; of several counts, which are then equal."""
     return " = ".join(COUNTS[count] for count in counts)
+
+
+def product_shares(points: Sequence[LawPoint], count: str) -> tuple[float, float]:
+    """Return the smallest and the largest 6 N D of the points, as shares of their FLOPs."""
+    shares = [
+        FLOPS_PER_PARAMETER_AND_TOKEN * point.counts[count] * point.tokens / point.flops
+        for point in points
+    ]
+    return min(shares, default=1.0), max(shares, default=1.0)
+
+
+def product_remarks(shares: tuple[float, float]) -> list[str]:
+    """Return a sentence where the runs' FLOPs are not 6 N D.
+
+    `shares`: smallest and largest 6 N D of a run, as a share of its FLOPs.
+    """
+    low, high = shares
+    if low >= 1 - PRODUCT_SHARE and high <= 1 + PRODUCT_SHARE:
+        return []
+    return [
+        f"The law counts a compute as 6 N D, which is {low:.0%} to {high:.0%} of the runs' own FLOPs; "
+        "those also count attention and what N leaves out."
+    ]
 
 
 def complete_point(
