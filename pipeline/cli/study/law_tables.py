@@ -31,8 +31,6 @@ OPTIMA_NOTE = (
 
 def refusal_lines(selection: Selection) -> list[str]:
     """Return why there is no law, for each way of counting N; each reason once."""
-    if not selection.table.points:
-        return ["no run has begun: train the runs with `pipeline study run`"]
     reasons: dict[str, list[str]] = {}
     counts = selection.table.counts
     for count in counts:

@@ -144,12 +144,6 @@ def test_a_reason_for_one_way_of_counting_names_it(tmp_path: Path) -> None:
     assert len(report.results) == 2, "the other two ways are equal"
 
 
-def test_a_study_without_runs_says_how_to_start_them(tmp_path: Path) -> None:
-    report = report_of(StudyFolder(tmp_path), [])
-    assert report.refusals == ["no run has begun: train the runs with `pipeline study run`"]
-    assert report.figures == []
-
-
 def test_what_noise_leaves_open_is_said(tmp_path: Path) -> None:
     noise = (0.03, -0.02, 0.01, -0.04, 0.0, 0.02, -0.01)
     points = [replace(point, flops=1.25 * point.flops) for point in grid_points(noise)]
