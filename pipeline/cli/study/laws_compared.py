@@ -29,6 +29,10 @@ LEAST_WIDTH = 98
 Report = Callable[[], None]
 """Called after each resample."""
 Result = TypeVar("Result")
+POINTWISE = (
+    "[ ]: 95 % bands, each for one compute alone (pointwise): at some of many computes a band can leave "
+    "out 0 by chance"
+)
 
 
 @dataclass(frozen=True)
@@ -173,5 +177,6 @@ def print_comparison(comparison: CurveComparison, quantity: str) -> None:
             *with_bounds(comparison.difference[place]),
         )
     print_wide(rows, LEAST_WIDTH)
+    console.print(POINTWISE, soft_wrap=True)
     for sentence in comparison_words(comparison):
         console.print(sentence, soft_wrap=True)

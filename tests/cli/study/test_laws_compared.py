@@ -45,7 +45,9 @@ def test_two_procedures_that_cross(capsys: pytest.CaptureFixture[str], tmp_path:
     )
     assert lines[1].endswith("0.00%)")
     assert lines[4] == f"{slow} and {fast}"
-    assert lines[-3:] == [
+    assert lines[-4:] == [
+        "[ ]: 95 % bands, each for one compute alone (pointwise): at some of many computes a band can "
+        "leave out 0 by chance",
         f"{slow} is better from C = 1e+19 to C = 5.62e+20",
         f"{fast} is better from C = 1e+21 on, as far as the axis goes (C = 1e+23)",
         "the two curves cross at C = 6e+20 [6e+20, 6e+20]",
