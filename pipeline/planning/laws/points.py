@@ -44,6 +44,8 @@ class LawPoint:
     epochs: float | None = None
     """Passes over the training text."""
     tokenizer: str = ""
+    held_out: str = ""
+    """What identifies the held-out text that the loss is of; empty where nothing is known of it."""
     left_out: str = ""
     """Why no fit may use the point; empty for a point that counts."""
 
