@@ -9,8 +9,8 @@ from pipeline.planning.laws.points import SAME, LawPoint, Selection, groups_of
 
 AMOUNTS_SHOWN = 4
 """Sizes or budgets of one table alone that are printed."""
-DIGITS_OF_FINGERPRINT = 8
-"""Of 32."""
+DIGITS_SHOWN = 8
+"""Digits of a fingerprint that are printed."""
 
 
 def refuse_other_held_out_text(selections: Sequence[Selection]) -> None:
@@ -19,7 +19,7 @@ def refuse_other_held_out_text(selections: Sequence[Selection]) -> None:
     if len(set().union(*texts.values())) < 2:
         return
     listed = "; ".join(
-        f"{name}: {', '.join(text[:DIGITS_OF_FINGERPRINT] for text in sorted(own)) or 'unknown'}"
+        f"{name}: {', '.join(text[:DIGITS_SHOWN] for text in sorted(own)) or 'unknown'}"
         for name, own in texts.items()
     )
     remedy = (
@@ -29,7 +29,9 @@ def refuse_other_held_out_text(selections: Sequence[Selection]) -> None:
     if selections[0].table.unit != "bits-per-byte":
         remedy += ". Where only their tokenizers differ, compare with --unit bits-per-byte"
     raise ConfigError(
-        [f"the losses are of different held-out text ({listed}), which compares texts. {remedy}"],
+        [
+            f"the losses are of different held-out text ({listed}), so they cannot be compared. {remedy}"
+        ],
         "the tables",
     )
 

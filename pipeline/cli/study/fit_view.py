@@ -30,7 +30,6 @@ from pipeline.planning.laws.points import (
     Selection,
     count_words,
     product_remarks,
-    product_shares,
     select_points,
 )
 from pipeline.planning.laws.points_file import read_points
@@ -168,6 +167,8 @@ def _print_refused_counts(selection: Selection) -> None:
 def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
     """Print the law of one way of counting N, and what follows from it."""
     fitted = summary.fitted
+
+    # What is fitted, and how well.
     console.print(
         f"\nL(N, D) = E + A / N^alpha + B / D^beta, N = {COUNTS[fitted.count]}", style="bold"
     )
@@ -183,6 +184,8 @@ def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
         soft_wrap=True,
     )
     _print_numbers(summary)
+
+    # What follows from it.
     _print_optima(
         [
             optimum
@@ -190,7 +193,7 @@ def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
             if optimum.flops in computes or math.log10(optimum.flops).is_integer()
         ]
     )
-    for remark in product_remarks(product_shares(fitted.points, fitted.count)):
+    for remark in product_remarks(fitted.points, fitted.count):
         console.print(remark, soft_wrap=True)
     _print_parabolas(summary)
     console.print(f"\n{prediction_line(summary.prediction)}", soft_wrap=True)

@@ -6,7 +6,7 @@ from pipeline.cli.study.fit_lines import UNIT_WORDS, with_bounds
 from pipeline.cli.study.law_tables import law_sentences, law_tables, refusal_lines
 from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
 from pipeline.planning.laws.fit_summary import FitSummary
-from pipeline.planning.laws.points import COUNTS, Selection, product_shares
+from pipeline.planning.laws.points import COUNTS, Selection, product_remarks
 from pipeline.planning.study.points import StudyPoint
 from pipeline.planning.study.scaling_figures import drawn_count, scaling_figures
 from pipeline.reporting.study.scaling_looks import ScalingFacts, scaling_caption, scaling_look
@@ -55,7 +55,7 @@ def _facts(selection: Selection, count: str, drawn: FitSummary | None) -> Scalin
         unit=UNIT_WORDS[selection.table.unit],
         has_law=drawn is not None,
         not_identified=not_identified,
-        product_shares=product_shares(selection.kept, count),
+        remarks=product_remarks(selection.kept, count),
     )
 
 

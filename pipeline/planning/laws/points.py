@@ -100,21 +100,14 @@ def count_words(counts: Sequence[str]) -> str:
     return " = ".join(COUNTS[count] for count in counts)
 
 
-def product_shares(points: Sequence[LawPoint], count: str) -> tuple[float, float]:
-    """Return the smallest and the largest 6 N D of the points, as shares of their FLOPs."""
+def product_remarks(points: Sequence[LawPoint], count: str) -> list[str]:
+    """Return a sentence where the points' FLOPs are not 6 N D; empty where they are."""
     shares = [
         FLOPS_PER_PARAMETER_AND_TOKEN * point.counts[count] * point.tokens / point.flops
         for point in points
     ]
-    return min(shares, default=1.0), max(shares, default=1.0)
-
-
-def product_remarks(shares: tuple[float, float]) -> list[str]:
-    """Return a sentence where the runs' FLOPs are not 6 N D.
-
-    `shares`: smallest and largest 6 N D of a run, as a share of its FLOPs.
-    """
-    low, high = shares
+    low = min(shares, default=1.0)
+    high = max(shares, default=1.0)
     if low >= 1 - PRODUCT_SHARE and high <= 1 + PRODUCT_SHARE:
         return []
     return [

@@ -92,10 +92,13 @@ def _cell(value: float | str | None) -> str:
 def _point(
     folder: StudyFolder, runs: Sequence[StudyRun], run: StudyRun, record: StepRecord
 ) -> StudyPoint:
-    facts = run.facts
-    config = run.config
+    # Its losses, once it has ended.
     is_at_end = record["step"] >= run.steps
     loss = record.get("validation_loss") if is_at_end else None
+
+    # The line of the table.
+    facts = run.facts
+    config = run.config
     return StudyPoint(
         name=run.name,
         size=run.size,

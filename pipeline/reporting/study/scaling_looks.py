@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.planning.laws.points import product_remarks
 from pipeline.reporting.study.table_drawing import FigureLook
 from pipeline.store.studies.figure_table import FigureTable
 
@@ -23,8 +22,8 @@ class ScalingFacts:
     has_law: bool
     not_identified: Sequence[str]
     """Symbols of the drawn law's numbers that the runs do not determine."""
-    product_shares: tuple[float, float]
-    """Smallest and largest 6 N D of a run, as a share of its FLOPs."""
+    remarks: Sequence[str]
+    """Sentences on how the runs' computes are counted."""
 
 
 def scaling_look(name: str, facts: ScalingFacts) -> FigureLook:
@@ -94,7 +93,7 @@ def _loss_over_compute(facts: ScalingFacts) -> str:
             f"Not identified by these runs: {', '.join(facts.not_identified)}. The curve can be right "
             "between the runs all the same; far to the right of them it is a guess."
         )
-    return " ".join([*sentences, *product_remarks(facts.product_shares)])
+    return " ".join([*sentences, *facts.remarks])
 
 
 def _optimal_parameters(table: FigureTable, facts: ScalingFacts) -> str:
@@ -119,7 +118,7 @@ def _isoflop(facts: ScalingFacts) -> str:
         sentences.append(
             "Stars: the optimum by the fit. A star outside the frame is in the figure's CSV."
         )
-    return " ".join([*sentences, *product_remarks(facts.product_shares)])
+    return " ".join([*sentences, *facts.remarks])
 
 
 def _exponent(facts: ScalingFacts) -> str:

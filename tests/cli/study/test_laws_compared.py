@@ -97,8 +97,8 @@ def test_losses_of_different_held_out_text_are_refused_before_any_fit(
     with pytest.raises(ConfigError) as raised:
         show_law_comparison(question(first, second), as_json=False)
     assert raised.value.problems == [
-        f"the losses are of different held-out text ({first}: 01234567; {second}: abcdefgh), which "
-        "compares texts. Train all procedures on data with the same held-out documents, "
+        f"the losses are of different held-out text ({first}: 01234567; {second}: abcdefgh), so "
+        "they cannot be compared. Train all procedures on data with the same held-out documents, "
         "data.sequence_length and data.validation_sequences. Where only their tokenizers differ, "
         "compare with --unit bits-per-byte"
     ]
