@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from pipeline.engine.memory import FreeMemory, MemoryPart, MemorySetting
 
 ZERO_STAGES = (0, 1, 2, 3)
+MOST_MICRO_BATCH = 65_536
+"""Sequences of the largest micro-batch that is looked at: even of a tiny model, one fills a device.
+Without a limit, the divisors of a huge batch would take hours to find."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def memory_grid(
 ) -> list[MemoryCase]:
     """Return every case that DeepSpeed can execute with this batch on these ranks.
 
+    Micro-batches are those of at most MOST_MICRO_BATCH sequences.
     `parts_of`: every line of a setting's sum; `seconds_of`: the time of its step. ZeRO stage 0 is
     refused but in fp32.
     """
@@ -103,5 +107,6 @@ def fastest_that_fits(cases: Sequence[MemoryCase]) -> MemoryCase | None:
 
 
 def _divisors(number: int) -> list[int]:
-    """Return all divisors, ascending."""
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    """Return the divisors up to MOST_MICRO_BATCH, ascending."""
+    largest = min(number, MOST_MICRO_BATCH)
+    return [divisor for divisor in range(1, largest + 1) if number % divisor == 0]

@@ -24,7 +24,14 @@ from pipeline.planning.laws.fits_file import FILE_NAME, fits_as_json, write_fits
 from pipeline.planning.laws.intervals import Optimum
 from pipeline.planning.laws.isoflop import Parabola, optimum_exponent
 from pipeline.planning.laws.loss_law import Unit
-from pipeline.planning.laws.points import COUNTS, PointTable, Selection, select_points
+from pipeline.planning.laws.points import (
+    COUNTS,
+    PointTable,
+    Selection,
+    count_words,
+    product_remarks,
+    select_points,
+)
 from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.refusals import refusals
 from pipeline.store.files import refuse_unwritable
@@ -119,7 +126,7 @@ def fit_with_progress(
 
     Raises RequirementError, before any fit, where the points forbid one for every way of counting.
     """
-    total = FITS_A_COUNT * resamples * len(selection.table.counts)
+    total = FITS_A_COUNT * resamples * len(selection.equal_counts)
     done = 0
     with progress("fit", total, "resamples") as update:
 
@@ -152,17 +159,21 @@ def _print_points(selection: Selection) -> None:
 
 def _print_refused_counts(selection: Selection) -> None:
     """Print for which ways of counting N there is no fit, and why."""
-    for count in selection.table.counts:
-        for reason in refusals(selection, count):
-            console.print(f"no law with N = {COUNTS[count]}: {reason}", soft_wrap=True)
+    for counts in selection.equal_counts:
+        for reason in refusals(selection, counts[0]):
+            console.print(f"no law with N = {count_words(counts)}: {reason}", soft_wrap=True)
 
 
 def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
     """Print the law of one way of counting N, and what follows from it."""
     fitted = summary.fitted
+
+    # What is fitted, and how well.
     console.print(
         f"\nL(N, D) = E + A / N^alpha + B / D^beta, N = {COUNTS[fitted.count]}", style="bold"
     )
+    if len(summary.counts) > 1:
+        console.print(f"{count_words(summary.counts)}, in all points: one law", soft_wrap=True)
     console.print(
         f"objective {fitted.objective:.10f}: sum of Huber losses of log L over "
         f"{counted_noun(len(fitted.points), 'point')}",
@@ -173,6 +184,8 @@ def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
         soft_wrap=True,
     )
     _print_numbers(summary)
+
+    # What follows from it.
     _print_optima(
         [
             optimum
@@ -180,6 +193,8 @@ def _print_fit(summary: FitSummary, computes: Sequence[float]) -> None:
             if optimum.flops in computes or math.log10(optimum.flops).is_integer()
         ]
     )
+    for remark in product_remarks(fitted.points, fitted.count):
+        console.print(remark, soft_wrap=True)
     _print_parabolas(summary)
     console.print(f"\n{prediction_line(summary.prediction)}", soft_wrap=True)
 

@@ -14,7 +14,7 @@ from pipeline.logs import counted_noun, short
 from pipeline.planning.laws.fit_summary import FitSummary
 from pipeline.planning.laws.intervals import FittedNumber, Optimum
 from pipeline.planning.laws.isoflop import optimum_exponent
-from pipeline.planning.laws.points import COUNTS, Selection
+from pipeline.planning.laws.points import COUNTS, Selection, count_words
 from pipeline.planning.laws.refusals import refusals
 from pipeline.reporting.study.study_page import TitledTable
 
@@ -31,8 +31,6 @@ OPTIMA_NOTE = (
 
 def refusal_lines(selection: Selection) -> list[str]:
     """Return why there is no law, for each way of counting N; each reason once."""
-    if not selection.table.points:
-        return ["no run has begun: train the runs with `pipeline study run`"]
     reasons: dict[str, list[str]] = {}
     counts = selection.table.counts
     for count in counts:
@@ -51,7 +49,7 @@ def refusal_lines(selection: Selection) -> list[str]:
 def law_tables(summary: FitSummary) -> list[TitledTable]:
     """Return the numbers of a law with their intervals, and its best divisions."""
     # The numbers.
-    count = COUNTS[summary.fitted.count]
+    count = count_words(summary.counts)
     rows = [
         [
             f"{number.symbol}: {MEANINGS[number.symbol]}",
@@ -105,7 +103,7 @@ def law_sentences(summaries: Sequence[FitSummary]) -> list[str]:
     for summary in summaries:
         prediction = prediction_line(summary.prediction)
         sentences.append(
-            f"With N = {COUNTS[summary.fitted.count]}: {_exponents(summary)}. "
+            f"With N = {count_words(summary.counts)}: {_exponents(summary)}. "
             f"{prediction[0].upper()}{prediction[1:]}."
         )
     return sentences

@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.cli.study.compared_tables import grid_remarks, refuse_other_held_out_text
 from pipeline.cli.study.fit_lines import UNIT_WORDS, amount, prediction_line, with_bounds
 from pipeline.errors import ConfigError
 from pipeline.logs import console, print_json, print_wide, progress
@@ -29,6 +30,10 @@ LEAST_WIDTH = 98
 Report = Callable[[], None]
 """Called after each resample."""
 Result = TypeVar("Result")
+POINTWISE = (
+    "[ ]: 95 % bands, each for one compute alone (pointwise): at some of many computes a band can leave "
+    "out 0 by chance"
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def show_law_comparison(question: CompareQuestion, *, as_json: bool) -> None:
     if problems:
         raise ConfigError(problems, "the options")
     selections = [_selection(path, question.unit) for path in question.tables]
+    refuse_other_held_out_text(selections)
     count = common_count(selections, question.count)
     for selection in selections:
         refuse_unfit(selection, count)
@@ -63,11 +69,13 @@ def show_law_comparison(question: CompareQuestion, *, as_json: bool) -> None:
     comparisons = [
         compare_laws(first, second) for (first, _), (second, _) in combinations(fitted, 2)
     ]
+    remarks = grid_remarks(selections, count)
     if as_json:
         print_json(
             {
                 "unit": question.unit,
                 "count": count,
+                "remarks": remarks,
                 "largest_runs": [prediction and asdict(prediction) for _, prediction in fitted],
                 "comparisons": [asdict(comparison) for comparison in comparisons],
             }
@@ -76,6 +84,8 @@ def show_law_comparison(question: CompareQuestion, *, as_json: bool) -> None:
     console.print(f"losses in {UNIT_WORDS[question.unit]}, N = {COUNTS[count]}")
     for law, prediction in fitted:
         console.print(f"{law.law.name}: {prediction_line(prediction)}", soft_wrap=True)
+    for remark in remarks:
+        console.print(remark, soft_wrap=True)
     for comparison in comparisons:
         print_comparison(comparison, "lowest loss at a compute, second minus first:")
 
@@ -173,5 +183,6 @@ def print_comparison(comparison: CurveComparison, quantity: str) -> None:
             *with_bounds(comparison.difference[place]),
         )
     print_wide(rows, LEAST_WIDTH)
+    console.print(POINTWISE, soft_wrap=True)
     for sentence in comparison_words(comparison):
         console.print(sentence, soft_wrap=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.study.few_shot_report import few_shot_report
 from pipeline.cli.study.fit_view import fit_with_progress
-from pipeline.cli.study.opened_study import OpenedStudy, open_study
+from pipeline.cli.study.opened_study import OpenedStudy, open_study, renew_points
 from pipeline.cli.study.scaling_report import scaling_report
 from pipeline.cli.study.scored_study import scored_runs
 from pipeline.cli.study.study_totals import StudyTotals
@@ -14,9 +14,9 @@ from pipeline.logs import console, counted_noun, note
 from pipeline.planning.laws.fit import RESAMPLES
 from pipeline.planning.laws.fit_summary import FitSummary
 from pipeline.planning.laws.fits_file import write_fits
-from pipeline.planning.laws.points import PointTable, Selection, select_points
+from pipeline.planning.laws.points import Selection, select_points
 from pipeline.planning.laws.points_file import read_points
-from pipeline.planning.study.points import StudyPoint, points_of_study, write_points
+from pipeline.planning.study.points import StudyPoint
 from pipeline.reporting.account_words import name_of_device_hours
 from pipeline.reporting.run_account import RunAccount, account_of_run
 from pipeline.reporting.study.study_page import StudyReport, write_study_report
@@ -31,11 +31,10 @@ def report_study(file: Path, overrides: Sequence[str]) -> None:
 def write_report(opened: OpenedStudy) -> None:
     """Write points, fits, figures and the page of a study, whatever part of it is done.
 
-    Points that allow no fit are a result: the page shows them with the reasons.
+    Points that allow no fit are a result: the page shows them with the reasons. Raises DataError for
+    a study of which no run has begun.
     """
-    points = points_of_study(opened.folder, opened.runs)
-    opened.folder.path.mkdir(parents=True, exist_ok=True)
-    write_points(opened.folder, points)
+    points = renew_points(opened)
     report = REPORTS[opened.study.kind](opened, points)
     written = write_study_report(opened.folder, report)
     for reason in report.refusals:
@@ -70,10 +69,7 @@ def fits_of_points(
 
     Where the points allow no fit, there are no laws, and no file of an earlier fit is left.
     """
-    table = PointTable(folder.points.name, "nats", ())
-    if len(folder.points.read_text().splitlines()) > 1:
-        table = read_points(folder.points, "nats")
-    selection = select_points(table)
+    selection = select_points(read_points(folder.points, "nats"))
     try:
         summaries = fit_with_progress(selection, resamples=resamples)
     except RequirementError:

@@ -6,8 +6,7 @@ from pipeline.cli.study.fit_lines import UNIT_WORDS, with_bounds
 from pipeline.cli.study.law_tables import law_sentences, law_tables, refusal_lines
 from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
 from pipeline.planning.laws.fit_summary import FitSummary
-from pipeline.planning.laws.loss_law import FLOPS_PER_PARAMETER_AND_TOKEN
-from pipeline.planning.laws.points import COUNTS, Selection
+from pipeline.planning.laws.points import COUNTS, Selection, product_remarks
 from pipeline.planning.study.points import StudyPoint
 from pipeline.planning.study.scaling_figures import drawn_count, scaling_figures
 from pipeline.reporting.study.scaling_looks import ScalingFacts, scaling_caption, scaling_look
@@ -23,7 +22,7 @@ def scaling_report(
 ) -> StudyReport:
     """Return the report; `summaries` is empty where the points allow no fit."""
     count = drawn_count(selection.table, summaries)
-    drawn = next((summary for summary in summaries if summary.fitted.count == count), None)
+    drawn = next((summary for summary in summaries if count in summary.counts), None)
     facts = _facts(selection, count, drawn)
     reasons = {point.name: point.reason for point in selection.dropped}
     used = f"{len(selection.kept)} used by fits"
@@ -51,16 +50,12 @@ def _facts(selection: Selection, count: str, drawn: FitSummary | None) -> Scalin
     not_identified: list[str] = []
     if drawn is not None:
         not_identified = [number.symbol for number in drawn.numbers if not number.is_identified]
-    shares = [
-        FLOPS_PER_PARAMETER_AND_TOKEN * point.counts[count] * point.tokens / point.flops
-        for point in selection.kept
-    ]
     return ScalingFacts(
         count=COUNTS[count],
         unit=UNIT_WORDS[selection.table.unit],
         has_law=drawn is not None,
         not_identified=not_identified,
-        product_shares=(min(shares, default=1.0), max(shares, default=1.0)),
+        remarks=product_remarks(selection.kept, count),
     )
 
 

@@ -30,6 +30,8 @@ class FitSummary:
     """The fit for one way of counting N, and what follows from it."""
 
     fitted: FittedLaw
+    counts: tuple[str, ...]
+    """The ways of counting N that the fit is for: `fitted.count`, and those equal to it."""
     numbers: tuple[FittedNumber, ...]
     """E, A, alpha, B, beta, and a, the exponent of N_opt."""
     optima: tuple[Optimum, ...]
@@ -50,18 +52,18 @@ def summaries_of(
 ) -> Iterator[FitSummary]:
     """Yield the fit of each way of counting N that the table has and that allows a fit.
 
+    Ways that are equal in all points have one fit together.
     `computes`: FLOPs at which the optimum is asked for, beside those of the axis. `report` is called
     after each resample: at most FITS_A_COUNT x `resamples` times for a way of counting.
     Raises RequirementError, before any fit, where the points forbid one for every way of counting.
     """
-    counts = selection.table.counts
-    possible = [count for count in counts if not refusals(selection, count)]
+    possible = [counts for counts in selection.equal_counts if not refusals(selection, counts[0])]
     if not possible:
-        refuse_unfit(selection, counts[0])
-    for count in possible:
+        refuse_unfit(selection, selection.table.counts[0])
+    for counts in possible:
         fitted = fit_law(
             selection.kept,
-            count,
+            counts[0],
             selection.table.name,
             selection.table.unit,
             resamples=resamples,
@@ -69,9 +71,10 @@ def summaries_of(
             report=report,
         )
         axis = sorted({*compute_axis(fitted), *computes})
-        budgets = isoflop_budgets(selection.kept, count)
+        budgets = isoflop_budgets(selection.kept, fitted.count)
         yield FitSummary(
             fitted=fitted,
+            counts=counts,
             numbers=tuple(numbers_of(fitted)),
             optima=tuple(optimum_at(fitted, flops) for flops in axis),
             prediction=prediction_of(selection, fitted, report),

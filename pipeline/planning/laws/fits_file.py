@@ -67,7 +67,7 @@ def _fit_as_json(summary: FitSummary) -> dict[str, object]:
     if summary.prediction is not None:
         prediction = asdict(summary.prediction)
     return {
-        "count": fitted.count,
+        "counts": list(summary.counts),
         "objective": fitted.objective,
         "law": {key: getattr(fitted.law, field) for key, field in LAW_FIELDS.items()},
         "numbers": [asdict(number) for number in summary.numbers],
@@ -129,15 +129,18 @@ def read_laws(path: Path) -> list[StoredLaw]:
             "Fit the table again."
         )
     try:
-        return [_stored_law(values, fit) for fit in values["fits"]]
+        return [law for fit in values["fits"] for law in _stored_laws(values, fit)]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: is damaged ({type(error).__name__}: {error}). Fit the table again."
         ) from None
 
 
-def _stored_law(values: dict[str, Any], fit: dict[str, Any]) -> StoredLaw:
-    """Return one law. Raises KeyError, TypeError or ValueError where it is not whole."""
+def _stored_laws(values: dict[str, Any], fit: dict[str, Any]) -> list[StoredLaw]:
+    """Return one fit's law for each way of counting N that it is for.
+
+    Raises KeyError, TypeError or ValueError where it is not whole.
+    """
     unit = values["unit"]
     if unit not in get_args(Unit):
         raise ValueError(f"unit {unit}")
@@ -147,4 +150,5 @@ def _stored_law(values: dict[str, Any], fit: dict[str, Any]) -> StoredLaw:
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{key} {number}")
         numbers[field] = number
-    return StoredLaw(LossLaw(name=str(values["name"]), unit=unit, **numbers), str(fit["count"]))
+    law = LossLaw(name=str(values["name"]), unit=unit, **numbers)
+    return [StoredLaw(law, str(count)) for count in fit["counts"]]

@@ -21,6 +21,8 @@ LEAST_STEPS = 200
 SAME = 1.05
 """Sizes, numbers of tokens and computes within this factor count as one. A run's FLOPs miss its
 budget by what its steps are rounded to, and figures that were read off a plot differ by less."""
+PRODUCT_SHARE = 0.02
+"""Difference of 6 N D from a run's FLOPs, as a share of them, that needs no remark."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class LawPoint:
     epochs: float | None = None
     """Passes over the training text."""
     tokenizer: str = ""
+    held_out: str = ""
+    """What identifies the held-out text that the loss is of; empty where nothing is known of it."""
     left_out: str = ""
     """Why no fit may use the point; empty for a point that counts."""
 
@@ -77,6 +81,39 @@ class Selection:
     table: PointTable
     kept: tuple[LawPoint, ...]
     dropped: tuple[DroppedPoint, ...]
+
+    @property
+    def equal_counts(self) -> list[tuple[str, ...]]:
+        """The table's ways of counting N, those together that give every kept point the same N.
+
+        Tied embeddings multiply, so that all parameters of such models are parameters that multiply.
+        """
+        groups: dict[tuple[float, ...], list[str]] = {}
+        for count in self.table.counts:
+            numbers = tuple(point.counts[count] for point in self.kept)
+            groups.setdefault(numbers, []).append(count)
+        return [tuple(group) for group in groups.values()]
+
+
+def count_words(counts: Sequence[str]) -> str:
+    """Return what N counts, in words; of several counts, which are then equal."""
+    return " = ".join(COUNTS[count] for count in counts)
+
+
+def product_remarks(points: Sequence[LawPoint], count: str) -> list[str]:
+    """Return a sentence where the points' FLOPs are not 6 N D; empty where they are."""
+    shares = [
+        FLOPS_PER_PARAMETER_AND_TOKEN * point.counts[count] * point.tokens / point.flops
+        for point in points
+    ]
+    low = min(shares, default=1.0)
+    high = max(shares, default=1.0)
+    if low >= 1 - PRODUCT_SHARE and high <= 1 + PRODUCT_SHARE:
+        return []
+    return [
+        f"The law counts a compute as 6 N D, which is {low:.0%} to {high:.0%} of the runs' own FLOPs; "
+        "those also count attention and what N leaves out."
+    ]
 
 
 def complete_point(

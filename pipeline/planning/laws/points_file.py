@@ -21,6 +21,12 @@ LOSS_COLUMNS: dict[Unit, str] = {
     "bits-per-byte": "bits_per_byte",
 }
 """Unit -> the column that holds the loss."""
+HELD_OUT_COLUMNS: dict[Unit, str] = {
+    "nats": "held_out",
+    "bits": "held_out",
+    "bits-per-byte": "held_out_text",
+}
+"""Unit -> the column of what identifies the held-out text. Losses a token need the same tokens."""
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -46,7 +52,7 @@ def read_points(path: Path, unit: Unit) -> PointTable:
             )
             continue
         row = _Row(number, dict(zip(header, (field.strip() for field in fields), strict=True)))
-        points.append(row.point(LOSS_COLUMNS[unit]))
+        points.append(row.point(unit))
         problems += row.problems
     if not points and not problems:
         problems.append("no line after the names of columns: write one line a trained model")
@@ -111,11 +117,11 @@ class _Row:
         self.problems: list[str] = []
         self.left_out = texts.get("left_out", "")
 
-    def point(self, loss_column: str) -> LawPoint:
+    def point(self, unit: Unit) -> LawPoint:
         """Return the line's point. What is wrong with it is then in `problems`."""
         columns = [count for count in COUNTS if count in self.texts]
         counts = {count: self._positive(count) for count in columns}
-        loss = self._loss(loss_column)
+        loss = self._loss(LOSS_COLUMNS[unit])
         tokens = self._tokens(counts[columns[0]])
         # Without a column of FLOPs, N is the first way of counting it.
         flops = FLOPS_PER_PARAMETER_AND_TOKEN * counts[columns[0]] * tokens
@@ -131,6 +137,7 @@ class _Row:
             steps=self._optional("steps"),
             epochs=self._optional("epochs"),
             tokenizer=self.texts.get("tokenizer", ""),
+            held_out=self.texts.get(HELD_OUT_COLUMNS[unit], ""),
             left_out=self.left_out,
         )
 

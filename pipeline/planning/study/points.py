@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.logs import counted_noun
 from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.held_out import held_out_text, held_out_tokens
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import DataOutlook
 from pipeline.store.events import ROLLBACK, RollbackEvent, read_events
@@ -48,6 +49,10 @@ class StudyPoint:
     """With its scaling by the batch; muP's factors are not in it."""
     tokenizer: str
     """Fingerprint."""
+    held_out: str
+    """Fingerprint of the tokens that the loss is of."""
+    held_out_text: str
+    """Fingerprint of the documents that they are of: the same under two tokenizers."""
     run: str
     """Its run folder, below the study's."""
     left_out: str
@@ -87,10 +92,13 @@ def _cell(value: float | str | None) -> str:
 def _point(
     folder: StudyFolder, runs: Sequence[StudyRun], run: StudyRun, record: StepRecord
 ) -> StudyPoint:
-    facts = run.facts
-    config = run.config
+    # Its losses, once it has ended.
     is_at_end = record["step"] >= run.steps
     loss = record.get("validation_loss") if is_at_end else None
+
+    # The line of the table.
+    facts = run.facts
+    config = run.config
     return StudyPoint(
         name=run.name,
         size=run.size,
@@ -108,6 +116,8 @@ def _point(
         batch_tokens=config.batch.global_batch_tokens,
         peak_learning_rate=config.optimizer.peak_learning_rate * config.learning_rate_factor,
         tokenizer=_tokenizer(run),
+        held_out=held_out_tokens(config),
+        held_out_text=held_out_text(config),
         run=str(config.paths.run_dir.relative_to(folder.path)),
         left_out=_why_left_out(runs, run, record, loss),
     )

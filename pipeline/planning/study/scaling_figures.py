@@ -38,7 +38,7 @@ FRONTIER = "lowest loss by the fit"
 
 def drawn_count(table: PointTable, summaries: Sequence[FitSummary]) -> str:
     """Return the way of counting N that is drawn: one with a law, where there is any."""
-    counts = [summary.fitted.count for summary in summaries] or table.counts
+    counts = [count for summary in summaries for count in summary.counts] or table.counts
     return next(count for count in DRAWN_COUNTS if count in counts)
 
 

@@ -7,9 +7,6 @@ from pipeline.reporting.study.table_drawing import FigureLook
 from pipeline.store.studies.figure_table import FigureTable
 
 COMPUTE = "training compute C, FLOPs"
-PRODUCT_SHARE = 0.02
-"""Difference of 6 N D from a run's FLOPs, as a share of them, that needs no remark."""
-
 LEAST_RESIDUALS = 0.2
 """Range of residuals in percent that is drawn at least."""
 
@@ -25,8 +22,8 @@ class ScalingFacts:
     has_law: bool
     not_identified: Sequence[str]
     """Symbols of the drawn law's numbers that the runs do not determine."""
-    product_shares: tuple[float, float]
-    """Smallest and largest 6 N D of a run, as a share of its FLOPs."""
+    remarks: Sequence[str]
+    """Sentences on how the runs' computes are counted."""
 
 
 def scaling_look(name: str, facts: ScalingFacts) -> FigureLook:
@@ -96,7 +93,7 @@ def _loss_over_compute(facts: ScalingFacts) -> str:
             f"Not identified by these runs: {', '.join(facts.not_identified)}. The curve can be right "
             "between the runs all the same; far to the right of them it is a guess."
         )
-    return " ".join([*sentences, *_product_remark(facts)])
+    return " ".join([*sentences, *facts.remarks])
 
 
 def _optimal_parameters(table: FigureTable, facts: ScalingFacts) -> str:
@@ -121,21 +118,10 @@ def _isoflop(facts: ScalingFacts) -> str:
         sentences.append(
             "Stars: the optimum by the fit. A star outside the frame is in the figure's CSV."
         )
-    return " ".join([*sentences, *_product_remark(facts)])
+    return " ".join([*sentences, *facts.remarks])
 
 
 def _exponent(facts: ScalingFacts) -> str:
     if "a" in facts.not_identified:
         return "Its slope a is not identified by these runs."
     return "Its slope a is identified."
-
-
-def _product_remark(facts: ScalingFacts) -> list[str]:
-    """Return a sentence where the runs' FLOPs are not 6 N D."""
-    low, high = facts.product_shares
-    if low >= 1 - PRODUCT_SHARE and high <= 1 + PRODUCT_SHARE:
-        return []
-    return [
-        f"The law counts a compute as 6 N D, which is {low:.0%} to {high:.0%} of the runs' own FLOPs; "
-        "those have attention in them, too."
-    ]

@@ -32,6 +32,8 @@ def study_point(name: str, parameters: int, tokens: int, loss: float | None) -> 
         batch_tokens=1024,
         peak_learning_rate=0.001,
         tokenizer="t",
+        held_out="tokens",
+        held_out_text="text",
         run=f"runs/{name}/run",
         left_out="",
     )

@@ -82,6 +82,44 @@ def test_a_grid_is_shown_with_its_parabolas_and_written_beside_the_table(
     assert (tmp_path / "fits.json").is_file()
 
 
+def test_equal_ways_of_counting_are_fitted_and_printed_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "points.csv"
+    lines = [
+        f"{point.counts[COUNT]!r},{point.counts[COUNT]!r},{point.tokens!r},{point.loss!r}"
+        for point in grid_of(SLANTED)
+    ]
+    path.write_text("\n".join(["parameters_total,parameters_multiplying,tokens,loss", *lines]))
+    show_fits(question(path), as_json=False)
+    printed = capsys.readouterr().out
+    assert printed.count("L(N, D) = ") == 1
+    assert "all parameters = parameters that multiply, in all points: one law\n" in printed
+    assert [stored.count for stored in read_laws(tmp_path / "fits.json")] == [
+        "parameters_total",
+        "parameters_multiplying",
+    ]
+
+
+def test_a_compute_that_is_not_6_n_d_is_remarked_beside_the_optima(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The FLOPs of every point are 1.25 x 6 N D, as those of small models with attention."""
+    path = tmp_path / "points.csv"
+    lines = [
+        f"{point.counts[COUNT]!r},{point.tokens!r},{1.25 * point.flops!r},{point.loss!r}"
+        for point in grid_of(SLANTED)
+    ]
+    path.write_text("\n".join([f"{COUNT},tokens,flops,loss", *lines]))
+    show_fits(question(path), as_json=False)
+    assert (
+        "\nThe law counts a compute as 6 N D, which is 80% to 80% of the runs' own FLOPs; those also "
+        "count attention and what N leaves out.\n"
+    ) in capsys.readouterr().out
+    show_fits(question(written(tmp_path, grid_of(SLANTED))), as_json=False)
+    assert "The law counts a compute" not in capsys.readouterr().out
+
+
 def test_json_is_what_is_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     show_fits(question(written(tmp_path, grid_of(SLANTED))), as_json=True)
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "fits.json").read_text())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def test_two_procedures_that_cross(capsys: pytest.CaptureFixture[str], tmp_path:
     )
     assert lines[1].endswith("0.00%)")
     assert lines[4] == f"{slow} and {fast}"
-    assert lines[-3:] == [
+    assert lines[-4:] == [
+        "[ ]: 95 % bands, each for one compute alone (pointwise): at some of many computes a band can "
+        "leave out 0 by chance",
         f"{slow} is better from C = 1e+19 to C = 5.62e+20",
         f"{fast} is better from C = 1e+21 on, as far as the axis goes (C = 1e+23)",
         "the two curves cross at C = 6e+20 [6e+20, 6e+20]",
@@ -76,6 +79,85 @@ def test_of_three_tables_each_pair_is_compared(
         for comparison in found["comparisons"]
     ] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert len(found["largest_runs"]) == 3
+
+
+def with_text(path: Path, column: str, texts: Sequence[str]) -> Path:
+    """Add a column to a table; the texts are repeated in turn."""
+    header, *lines = path.read_text().splitlines()
+    rows = [f"{line},{texts[place % len(texts)]}" for place, line in enumerate(lines)]
+    path.write_text("\n".join([f"{header},{column}", *rows]))
+    return path
+
+
+def test_losses_of_different_held_out_text_are_refused_before_any_fit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    first = with_text(written(tmp_path / "a.csv", SLOW), "held_out", ["0123456789"])
+    second = with_text(written(tmp_path / "b.csv", FAST), "held_out", ["abcdefghij"])
+    with pytest.raises(ConfigError) as raised:
+        show_law_comparison(question(first, second), as_json=False)
+    assert raised.value.problems == [
+        f"the losses are of different held-out text ({first}: 01234567; {second}: abcdefgh), so "
+        "they cannot be compared. Train all procedures on data with the same held-out documents, "
+        "data.sequence_length and data.validation_sequences. Where only their tokenizers differ, "
+        "compare with --unit bits-per-byte"
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_table_of_two_held_out_texts_is_refused(tmp_path: Path) -> None:
+    first = with_text(written(tmp_path / "a.csv", SLOW), "held_out", ["one", "two"])
+    second = written(tmp_path / "b.csv", FAST)
+    with pytest.raises(ConfigError, match=r"a\.csv: one, two; .*b\.csv: unknown\)"):
+        show_law_comparison(question(first, second), as_json=False)
+
+
+def test_bits_per_byte_need_the_same_documents_and_not_the_same_tokens(tmp_path: Path) -> None:
+    """The columns of a study: other tokens of the same documents, then other documents."""
+    tables = [tmp_path / f"{name}.csv" for name in "abc"]
+    for table, text in zip(tables, ("text", "text", "other"), strict=True):
+        written(table, SLOW)
+        table.write_text(table.read_text().replace("loss", "bits_per_byte"))
+        with_text(with_text(table, "held_out", [table.name]), "held_out_text", [text])
+    asked = replace(question(*tables[:2]), unit="bits-per-byte")
+    show_law_comparison(asked, as_json=True)
+    with pytest.raises(ConfigError) as raised:
+        show_law_comparison(replace(asked, tables=tables), as_json=True)
+    (problem,) = raised.value.problems
+    assert f"{tables[1]}: text; {tables[2]}: other" in problem
+    assert problem.endswith("data.sequence_length and data.validation_sequences")
+
+
+def test_tables_of_the_same_held_out_text_or_of_unknown_text_are_compared(tmp_path: Path) -> None:
+    first = with_text(written(tmp_path / "a.csv", SLOW), "held_out", ["one"])
+    second = with_text(written(tmp_path / "b.csv", FAST), "held_out", ["one"])
+    unknown = written(tmp_path / "c.csv", FAST)
+    show_law_comparison(question(first, second, unknown), as_json=True)
+
+
+def test_sizes_and_budgets_of_one_table_alone_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The best size at C = 1e22 is sqrt(C / 6) = 4.08e10. It is halved and doubled twice."""
+    first = written(tmp_path / "a.csv", SLOW)
+    second = written(tmp_path / "b.csv", SLOW, budgets=(1e19, 1e20, 1e21, 1e22))
+    show_law_comparison(question(first, second), as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "one grid" in line]
+    expected = (
+        f"{first} and {second} do not have one grid: only {second} has N = 1.02e10, 2.04e10, 4.08e10, "
+        f"8.16e10 and 1 more; only {second} has C = 1.00e22"
+    )
+    assert line == expected
+    show_law_comparison(question(first, second), as_json=True)
+    assert json.loads(capsys.readouterr().out)["remarks"] == [expected]
+
+
+def test_one_grid_needs_no_remark(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Budgets and sizes within 5 % count as one: here they are 2 % and 1 % apart."""
+    first = written(tmp_path / "a.csv", SLOW)
+    second = written(tmp_path / "b.csv", FAST, budgets=[1.02 * flops for flops in BUDGETS])
+    show_law_comparison(question(first, second), as_json=True)
+    assert json.loads(capsys.readouterr().out)["remarks"] == []
 
 
 def test_one_table_is_no_comparison(tmp_path: Path) -> None:

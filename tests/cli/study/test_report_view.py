@@ -10,6 +10,7 @@ from training_data import RUN_FILE, TEMPLATES
 
 from pipeline.cli.study.opened_study import OpenedStudy, open_study
 from pipeline.cli.study.report_view import write_report
+from pipeline.errors import DataError
 from pipeline.store.layout import RunFolder
 from pipeline.store.scores_folder import ScoresFolder
 
@@ -74,13 +75,16 @@ def write_scores(run_dir: Path, accuracies: Sequence[float]) -> None:
 
 
 @pytest.mark.ranks
-def test_a_study_is_reported_before_during_and_after_its_runs(
+def test_a_study_is_refused_before_its_runs_and_reported_during_them(
     opened: OpenedStudy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Before any run.
-    write_report(opened)
-    assert "not possible: no run has begun" in capsys.readouterr().out
-    assert "0 of 3" in opened.folder.page.read_text()
+    with pytest.raises(DataError) as raised:
+        write_report(opened)
+    assert str(raised.value) == (
+        f"{opened.file}: no run has begun; train them with `pipeline study run {opened.file}`"
+    )
+    assert not opened.folder.path.exists()
 
     # After two of three.
     end_runs(opened, 2)

@@ -41,6 +41,32 @@ def test_each_way_of_counting_has_its_law() -> None:
     assert total.prediction.error == pytest.approx(0, abs=1e-6)
 
 
+def test_equal_ways_of_counting_are_fitted_once() -> None:
+    """Without embeddings N is half: a law of its own. Multiplying and all parameters are equal."""
+    points = tuple(
+        replace(
+            point,
+            counts={
+                "parameters_total": point.counts[COUNT],
+                "parameters_non_embedding": point.counts[COUNT] / 2,
+                "parameters_multiplying": point.counts[COUNT],
+            },
+        )
+        for point in grid_of(SLANTED)
+    )
+    reported: list[None] = []
+    summaries = summaries_of(
+        select_points(PointTable("grid.csv", "nats", points)),
+        resamples=8,
+        report=lambda: reported.append(None),
+    )
+    assert [summary.counts for summary in summaries] == [
+        ("parameters_total", "parameters_multiplying"),
+        ("parameters_non_embedding",),
+    ]
+    assert len(reported) == 2 * 8 * FITS_A_COUNT
+
+
 def test_points_without_a_fit_are_refused_before_one_starts() -> None:
     selection = select_points(PointTable("grid.csv", "nats", BOTH[:10]))
     with pytest.raises(RequirementError, match=r"grid\.csv: no law is fitted"):

@@ -35,6 +35,16 @@ def test_a_law_is_read_as_it_was_written(tmp_path: Path, summaries: list[FitSumm
     assert read_law(path, ["parameters_total", "parameters"]) == stored
 
 
+def test_a_law_of_equal_counts_is_read_for_each(
+    tmp_path: Path, summaries: list[FitSummary]
+) -> None:
+    both = ("parameters_total", "parameters_multiplying")
+    write_fits(tmp_path / "fits.json", SELECTION, [replace(summaries[0], counts=both)])
+    laws = read_laws(tmp_path / "fits.json")
+    assert [stored.count for stored in laws] == list(both)
+    assert laws[0].law == laws[1].law == summaries[0].fitted.law
+
+
 def test_a_reader_finds_points_intervals_and_optima(
     tmp_path: Path, summaries: list[FitSummary]
 ) -> None:
@@ -90,13 +100,21 @@ def test_what_is_no_file_of_laws(tmp_path: Path, summaries: list[FitSummary]) ->
     ("change", "message"),
     [
         ({"unit": "furlongs"}, "unit furlongs"),
-        ({"fits": [{"count": COUNT}]}, "law"),
+        ({"fits": [{"counts": [COUNT]}]}, "law"),
         (
-            {"fits": [{"count": COUNT, "law": {"E": -1, "A": 1, "alpha": 1, "B": 1, "beta": 1}}]},
+            {
+                "fits": [
+                    {"counts": [COUNT], "law": {"E": -1, "A": 1, "alpha": 1, "B": 1, "beta": 1}}
+                ]
+            },
             "E -1",
         ),
         (
-            {"fits": [{"count": COUNT, "law": {"E": None, "A": 1, "alpha": 1, "B": 1, "beta": 1}}]},
+            {
+                "fits": [
+                    {"counts": [COUNT], "law": {"E": None, "A": 1, "alpha": 1, "B": 1, "beta": 1}}
+                ]
+            },
             "float",
         ),
         ({"fits": 3}, "not iterable"),
