@@ -157,7 +157,9 @@ def test_a_forked_training_survives_kills_and_saves_when_asked(
     (restart,) = events(tiny_run, "restart")
     assert restart["reason"] == "a rank ended without a result (launcher's exit code 247)"
     assert all(has_ended(rank) for rank in ranks)
-    launcher_log = (tiny_run.parent / "run" / "logs" / "launcher.previous").read_text()
+    before = tiny_run.parent / "run" / "logs" / "launcher.previous"
+    wait_for(before.exists, 30, "the next start")
+    launcher_log = before.read_text()
     assert f"rank 1 (process {ranks[1].pid}) ended with exit code -9: ending the others" in (
         launcher_log
     )
@@ -210,6 +212,9 @@ def test_a_holder_that_ends_leaves_no_process(tiny_run: Path, number: int) -> No
     numbers = map(int, holder.stdout.readline().split())
     ours = [psutil.Process(pid) for pid in numbers]
     wait_for(lambda: steps(tiny_run) >= 3, 60, "step 3")
+    # Before the supervisor has seen a step, Ctrl-C ends the ranks without a save.
+    log = tiny_run.with_suffix(".log")
+    wait_for(lambda: "train: first step" in log.read_text(), 60, "the supervisor's look at a step")
     holder.send_signal(number)
     text = holder.stdout.read()
     holder.stdout.close()
