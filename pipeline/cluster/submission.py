@@ -94,34 +94,44 @@ def _data_job(site: Site, nodes: Nodes, sizes: JobSizes) -> PlannedJob:
         time_limit=time_limit,
         seconds=seconds_of_slurm_time(time_limit),
     )
-    return _limited(job, site)
+    return limited(job, site)
+
+
+def train_job(site: Site, nodes: int, time_limit: str | None) -> PlannedJob:
+    """Return a job that trains on nodes of a site, without limits of its own on requeues.
+
+    `time_limit`: as Slurm writes it; None: the site's longest.
+    """
+    place = site.gpu_nodes
+    limit = time_limit or place.longest_time
+    return PlannedJob(
+        kind="train",
+        name="train",
+        place=place,
+        nodes=nodes,
+        tasks_per_node=site.ranks_per_node,
+        cores_per_task=max(1, place.cores // site.ranks_per_node),
+        gpus_per_node=place.gpus,
+        time_limit=limit,
+        seconds=seconds_of_slurm_time(limit),
+    )
 
 
 def _train_jobs(site: Site, sizes: JobSizes, after: tuple[str, ...]) -> list[PlannedJob]:
     """Return one job that is requeued, or a chain of jobs where the site does not requeue."""
-    place = site.gpu_nodes
-    time_limit = sizes.time_limit or place.longest_time
-    job = PlannedJob(
-        kind="train",
-        name="train",
-        place=place,
-        nodes=sizes.train_nodes,
-        tasks_per_node=site.ranks_per_node,
-        cores_per_task=max(1, place.cores // site.ranks_per_node),
-        gpus_per_node=place.gpus,
-        time_limit=time_limit,
-        seconds=seconds_of_slurm_time(time_limit),
+    job = replace(
+        train_job(site, sizes.train_nodes, sizes.time_limit),
         most_jobs=sizes.train_jobs,
         after=after,
     )
     length = sizes.train_jobs or 1
     if site.may_requeue or length == 1:
-        return [_limited(job, site)]
+        return [limited(job, site)]
     # A link of the chain knows the ones before and after it.
     names = [f"train-{number}" for number in range(1, length + 1)]
     chain: list[PlannedJob] = []
     for position, name in enumerate(names):
-        link = replace(_limited(job, site), name=name)
+        link = replace(limited(job, site), name=name)
         if position > 0:
             link = replace(link, after=(names[position - 1],))
         if position + 1 < length:
@@ -146,10 +156,10 @@ def _evaluate_job(site: Site, after: tuple[str, ...]) -> PlannedJob:
         seconds=seconds_of_slurm_time(time_limit),
         after=after,
     )
-    return _limited(job, site)
+    return limited(job, site)
 
 
-def _limited(job: PlannedJob, site: Site) -> PlannedJob:
+def limited(job: PlannedJob, site: Site) -> PlannedJob:
     """Return a job that runs once where the site does not requeue."""
     if site.may_requeue:
         return job

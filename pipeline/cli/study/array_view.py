@@ -1,21 +1,20 @@
 """`pipeline study run` with the executor `slurm`: one job array, shown, then sent after a question."""
 
-import subprocess
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.cli.submit_view import agrees_to_send, own_command
 from pipeline.cluster.batch_script import JobPaths, PlannedJob, batch_script
 from pipeline.cluster.slurm_jobs import has_slurm, states_of_array
-from pipeline.config.run_sections import seconds_of_slurm_time
+from pipeline.cluster.submission import limited, send_jobs, train_job
 from pipeline.config.sites import Site, read_site
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console, counted_noun, note
 from pipeline.store.files import write_atomic
 from pipeline.store.jobs.jobs_folder import jobs_folder
-from pipeline.store.jobs.submitted_jobs import SubmittedJob, record_job, submitted_jobs
+from pipeline.store.jobs.submitted_jobs import submitted_jobs
 
 NAME = "study"
 """Name of the array among the jobs of the study's folder."""
@@ -43,9 +42,9 @@ def submit_array(opened: OpenedStudy, overrides: Sequence[str], *, is_agreed: bo
     # What is sent, and what that asks for.
     site = read_site(site_name)
     refuse_array_in_queue(opened)
-    job = _array(opened, site, overrides)
-    script = _write_script(opened, site, job)
     elements = len([run for run in opened.runs if run.trunk is None])
+    job = _array(opened, site, overrides, elements)
+    script = _write_script(opened, site, job)
     hours = job.gpu_hours or job.core_hours
     unit = "GPU-hours" if job.gpus_per_node else "core-hours"
     console.print(
@@ -57,21 +56,8 @@ def submit_array(opened: OpenedStudy, overrides: Sequence[str], *, is_agreed: bo
         note("study: nothing was sent")
         return
 
-    # Its id is kept for `study status`.
-    number = _send(script)
-    record: SubmittedJob = {
-        "id": number,
-        "kind": "train",
-        "name": NAME,
-        "after": [],
-        "site": site_name,
-        "nodes": job.nodes,
-        "time_limit": job.time_limit,
-        "most_jobs": job.most_jobs,
-        "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-    record_job(opened.folder.path, record)
-    note(f"study: array {number}; `pipeline study status {opened.file}` shows it")
+    (sent,) = send_jobs([job], {NAME: script}, opened.folder.path, site_name)
+    note(f"study: array {sent['id']}; `pipeline study status {opened.file}` shows it")
 
 
 def refuse_array_in_queue(opened: OpenedStudy) -> None:
@@ -96,24 +82,13 @@ def array_lines(opened: OpenedStudy) -> list[str]:
     return [f"element {element}: {state.in_words()}" for element, state in states.items()]
 
 
-def _array(opened: OpenedStudy, site: Site, overrides: Sequence[str]) -> PlannedJob:
+def _array(opened: OpenedStudy, site: Site, overrides: Sequence[str], elements: int) -> PlannedJob:
     """Return the array as a job: what each element is."""
     executor = opened.study.executor
-    place = site.gpu_nodes
-    time_limit = executor.time_limit or place.longest_time
-    elements = len([run for run in opened.runs if run.trunk is None])
     ranks = executor.nodes * site.ranks_per_node
-    return PlannedJob(
-        kind="train",
+    job = replace(
+        train_job(site, executor.nodes, executor.time_limit),
         name=NAME,
-        place=place,
-        nodes=executor.nodes,
-        tasks_per_node=site.ranks_per_node,
-        cores_per_task=max(1, place.cores // site.ranks_per_node),
-        gpus_per_node=place.gpus,
-        time_limit=time_limit,
-        seconds=seconds_of_slurm_time(time_limit),
-        most_jobs=None if site.may_requeue else 1,
         options={"array": f"0-{elements - 1}%{executor.jobs}"},
         environment={"PIPELINE_COMMAND": "study run", "PIPELINE_LAUNCH": "executor.launch=slurm"},
         arguments=(
@@ -123,6 +98,7 @@ def _array(opened: OpenedStudy, site: Site, overrides: Sequence[str]) -> Planned
             f"executor.ranks={ranks}",
         ),
     )
+    return limited(job, site)
 
 
 def _write_script(opened: OpenedStudy, site: Site, job: PlannedJob) -> Path:
@@ -134,16 +110,3 @@ def _write_script(opened: OpenedStudy, site: Site, job: PlannedJob) -> Path:
     title = f"{NAME}-{opened.folder.path.name}".replace(" ", "-")
     write_atomic(script, batch_script(job, site, title, paths))
     return script
-
-
-def _send(script: Path) -> str:
-    """Return the id that Slurm gives the array. Raises UserError where sbatch refuses it."""
-    answer = subprocess.run(
-        ["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False
-    )
-    if answer.returncode:
-        raise UserError(
-            f"sbatch refuses {script}: {' '.join(answer.stderr.split())}. Correct the site, then run "
-            "the same command again"
-        )
-    return answer.stdout.strip().partition(";")[0]
