@@ -15,6 +15,7 @@ from pipeline.cluster.launch import launch_kind
 from pipeline.cluster.stop_request import stop_signals
 from pipeline.cluster.study.local_runs import LocalRuns, command_starter
 from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of
+from pipeline.config.batch_division import largest_divisor
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.config.sections import Batch
@@ -77,8 +78,7 @@ def baseline_training(
     """
     # Replace the batch, with the largest micro-batch that divides it.
     if sequences is not None:
-        sizes = range(1, config.batch.micro_batch_sequences + 1)
-        micro = max(size for size in sizes if sequences % size == 0)
+        micro = largest_divisor(sequences, config.batch.micro_batch_sequences)
         batch = {
             "global_batch_tokens": sequences * config.data.sequence_length,
             "micro_batch_sequences": micro,

@@ -64,6 +64,11 @@ def batches_that_nodes_do_not_divide(config: RunConfig, nodes: int, per_node: in
     return problems
 
 
+def largest_divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is at most `most`."""
+    return next(divisor for divisor in range(min(number, most), 0, -1) if number % divisor == 0)
+
+
 def dividing_ranks(config: RunConfig, available: int) -> int:
     """Return the largest number of ranks that divides every global batch, at most `available`."""
     micro_batches = _common_micro_batches(config)

@@ -26,7 +26,8 @@ from pipeline.cluster.study.queue import (
     progress_of,
 )
 from pipeline.cluster.warm.warm_process import WarmProcess
-from pipeline.errors import LeaseError
+from pipeline.config.batch_division import largest_divisor
+from pipeline.errors import Interrupted, LeaseError
 from pipeline.logs import note
 from pipeline.store.lease import Lease
 from pipeline.work.cores import core_count
@@ -36,10 +37,6 @@ LOOK_SECONDS = 0.5
 LAST_LINES = 6
 """Last lines of a failed command's output that are printed."""
 LAST_BYTES = 8192
-INTERRUPTED_CODE = 75
-"""Exit code of a command that was stopped after saving (`Interrupted.exit_code`)."""
-
-
 CAN_BEGIN = (RunState.READY, RunState.STOPPED)
 """States of a run that may be trained now."""
 
@@ -138,12 +135,13 @@ class LocalRuns:
             if code is None:
                 continue
             if code == 0 and started.stages and not stop.count:
-                started.command = self._start(started.run, started.stages.pop(0), started)
+                stage = started.stages.pop(0)
+                started.command = self._start(started.run, stage, started.share, started.output)
                 continue
             started.output.close()
             started.lease.close()
             del self._active[name]
-            if code == INTERRUPTED_CODE:
+            if code == Interrupted.exit_code:
                 stop.count = max(stop.count, 1)
             elif code:
                 self.failed[name] = code
@@ -175,13 +173,13 @@ class LocalRuns:
         taken = {started.share for started in self._active.values()}
         share = min(set(range(self.jobs)) - taken)
         output = run.output.open("ab")
-        stages = list(run.stages)
-        started = _Started(run, share, lease, stages, _NOTHING, output)
-        started.command = self._start(run, stages.pop(0), started)
-        self._active[run.name] = started
+        first, *others = run.stages
+        command = self._start(run, first, share, output)
+        self._active[run.name] = _Started(run, share, lease, others, command, output)
 
-    def _start(self, run: QueuedRun, stage: str, started: _Started) -> RunningCommand:
-        share = share_of_machine(self.jobs, started.share, self.ranks)
+    def _start(self, run: QueuedRun, stage: str, number: int, output: IO[bytes]) -> RunningCommand:
+        """Start a stage of a run in the share `number` of this machine."""
+        share = share_of_machine(self.jobs, number, self.ranks)
         if self.launch == "slurm":
             share = Share(self.ranks or 1, None, None)
         overrides: list[str] = []
@@ -189,7 +187,7 @@ class LocalRuns:
             overrides = [f"launch.kind={self.launch}", *rank_overrides(run, share.ranks)]
             if self.launch == "slurm":
                 overrides[1] = "launch.ranks=auto"
-        return self.start(run, stage, overrides, share, started.output)
+        return self.start(run, stage, overrides, share, output)
 
     def _has_lost_its_beginning(self, run: QueuedRun) -> bool:
         """Tell whether a run's trunk is done without the checkpoint that it needs; report it."""
@@ -212,19 +210,6 @@ class LocalRuns:
             if state in CAN_BEGIN or (self.waits_for_others and state is not RunState.DONE):
                 return True
         return False
-
-
-class _Nothing:
-    """Stands for a command until it is started."""
-
-    def poll(self) -> int | None:
-        return None
-
-    def send_signal(self, sig: int) -> None:
-        return
-
-
-_NOTHING = _Nothing()
 
 
 def longest_first(run: QueuedRun) -> tuple[bool, int, int]:
@@ -250,9 +235,8 @@ def share_of_machine(jobs: int, number: int, ranks: int | None) -> Share:
 
 def ranks_of(run: QueuedRun, ranks: int) -> tuple[int, int]:
     """Return a run's number of ranks, as many of `ranks` as divide its batch, and its micro-batch."""
-    used = max(count for count in range(1, ranks + 1) if run.sequences % count == 0)
-    part = run.sequences // used
-    return used, max(size for size in range(1, run.micro_batch + 1) if part % size == 0)
+    used = largest_divisor(run.sequences, ranks)
+    return used, largest_divisor(run.sequences // used, run.micro_batch)
 
 
 def rank_overrides(run: QueuedRun, ranks: int) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
+from pipeline.config.batch_division import largest_divisor
 from pipeline.config.mismatches import settings_that_do_not_fit
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import problems_in
@@ -312,7 +313,9 @@ def _named(
     facts: ModelFacts,
 ) -> StudyRun:
     """Return a run, named after what decides its loss."""
-    micro = _micro_batch(settings)
+    # The largest micro-batch, at most the base's, that divides the batch.
+    sequences = settings["batch"]["global_batch_tokens"] // settings["data"]["sequence_length"]
+    micro = largest_divisor(sequences, settings["batch"]["micro_batch_sequences"])
     decisive = {
         name: settings[name] for name in ("model", "data", "optimizer", "schedule", "precision")
     }
@@ -332,13 +335,6 @@ def _content_of_tokens(data_dir: Path) -> str | None:
     if manifest is None:
         return None
     return manifest["output"]
-
-
-def _micro_batch(settings: Settings) -> int:
-    """Return the largest micro-batch, at most the base's, that divides a batch."""
-    sequences = settings["batch"]["global_batch_tokens"] // settings["data"]["sequence_length"]
-    most = settings["batch"]["micro_batch_sequences"]
-    return max(size for size in range(1, most + 1) if sequences % size == 0)
 
 
 def _checked(settings: Settings, name: str, folder: Path | None = None) -> RunConfig:
