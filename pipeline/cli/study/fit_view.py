@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, first_of
 from pipeline.logs import console, counted_noun, note, print_json, print_wide, progress
 from pipeline.planning.laws.fit import RESAMPLES, SEED
 from pipeline.planning.laws.fit_summary import FITS_A_COUNT, FitSummary, summaries_of
-from pipeline.planning.laws.fits_file import FILE_NAME, fits_as_json, write_fits
+from pipeline.planning.laws.fits_file import fits_as_json, write_fits
 from pipeline.planning.laws.intervals import Optimum
 from pipeline.planning.laws.isoflop import Parabola, optimum_exponent
 from pipeline.planning.laws.loss_law import Unit
@@ -35,6 +35,7 @@ from pipeline.planning.laws.points import (
 from pipeline.planning.laws.points_file import read_points
 from pipeline.planning.laws.refusals import refusals
 from pipeline.store.files import refuse_unwritable
+from pipeline.store.studies.study_folder import FITS
 
 LEAST_WIDTH = 98
 NAMES_SHOWN = 5
@@ -73,7 +74,7 @@ def show_fits(question: FitQuestion, *, as_json: bool) -> None:
     written, before any fit, and RequirementError for points that forbid one.
     """
     table = read_points(question.points, question.unit)
-    output = question.output or question.points.with_name(FILE_NAME)
+    output = question.output or question.points.with_name(FITS)
     refuse_unwritable(output, "--output", is_folder=False)
     _refuse_wrong_options(question, table)
     selection = select_points(

@@ -12,11 +12,10 @@ from pipeline.planning.laws.intervals import PERCENTILES
 from pipeline.planning.laws.loss_law import LossLaw, Unit
 from pipeline.planning.laws.points import Selection
 from pipeline.store.files import read_json, write_json
+from pipeline.store.studies.study_folder import FITS
 
 FORMAT = "pipeline fits"
 VERSION = 1
-FILE_NAME = "fits.json"
-"""Default name, beside the table."""
 COUNTS_OF_ALL = ("parameters_total", "parameters")
 """Ways of counting N that are all parameters, or what a table simply calls so."""
 LAW_FIELDS = {
@@ -120,7 +119,7 @@ def read_laws(path: Path) -> list[StoredLaw]:
         raise DataError(f"{path}: does not exist. Write it with `pipeline study fit`.")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(
-            f"{path}: is no file of fitted laws. Name a {FILE_NAME} that `pipeline study fit` wrote."
+            f"{path}: is no file of fitted laws. Name a {FITS} that `pipeline study fit` wrote."
         )
     values = cast("dict[str, Any]", content)
     if values.get("version") != VERSION:

@@ -7,7 +7,6 @@ from typing import ClassVar
 from pipeline.config.kinds import STUDY_KINDS
 from pipeline.config.study_file import StudyFile
 from pipeline.planning.study.grid import StudyRun
-from pipeline.store.records import Json
 
 
 class StudyKind(ABC):
@@ -15,8 +14,6 @@ class StudyKind(ABC):
 
     stages: ClassVar[tuple[str, ...]] = ("train",)
     """Stages that each run goes through, in order."""
-    settings: ClassVar[Mapping[str, Json]] = {}
-    """Sections of the run file that this kind needs in all runs; the study file's `settings` win."""
 
     @abstractmethod
     def grid_problems(

@@ -6,6 +6,9 @@ No other module spells these names. Reads and writes nothing.
 from dataclasses import dataclass
 from pathlib import Path
 
+FITS = "fits.json"
+"""Fitted laws, beside the table that they were fitted to."""
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -42,7 +45,7 @@ class StudyFolder:
     @property
     def fits(self) -> Path:
         """Fitted laws (JSON)."""
-        return self.path / "fits.json"
+        return self.path / FITS
 
     @property
     def figures(self) -> Path:
@@ -61,8 +64,3 @@ class StudyFolder:
     def page(self) -> Path:
         """The page of the study (HTML)."""
         return self.path / "study.html"
-
-    @property
-    def array_script(self) -> Path:
-        """Batch script of the job array."""
-        return self.path / "study.sbatch"
