@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from made_up_study import score_row
+
 from pipeline.cli.study.answer_scores import RunInTask, run_in_task, tasks_of_runs
 from pipeline.planning.laws.two_step import TaskPoint
 from pipeline.reporting.study.few_shot_tables import ScoredRun
@@ -11,22 +13,10 @@ from pipeline.store.counts import ModelScore
 def row(
     step: int, metric: str, value: float, *, shots: int = 0, task: str = "arc", seed: int = 1234
 ) -> ModelScore:
-    return {
-        "task": task,
-        "shots": shots,
-        "seed": seed,
-        "metric": metric,
-        "value": value,
-        "standard_error": 0.01,
-        "items": 200,
-        "chance": 0.25,
-        "uniform": 0.25,
-        "model": f"step_{step:08d}",
-        "title": f"run@{step}",
-        "step": step,
-        "tokens": 100 * step,
-        "parameters": 1000,
-    }
+    scored = score_row(step, metric, value, task=task, shots=shots)
+    scored["seed"] = seed
+    scored["tokens"] = 100 * step
+    return scored
 
 
 def in_arc(rows: Sequence[ModelScore]) -> RunInTask:

@@ -128,11 +128,19 @@ def test_bits_per_byte_need_the_same_documents_and_not_the_same_tokens(tmp_path:
     assert problem.endswith("data.sequence_length and data.validation_sequences")
 
 
-def test_tables_of_the_same_held_out_text_or_of_unknown_text_are_compared(tmp_path: Path) -> None:
+def test_tables_of_the_same_held_out_text_or_of_unknown_text_are_compared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     first = with_text(written(tmp_path / "a.csv", SLOW), "held_out", ["one"])
     second = with_text(written(tmp_path / "b.csv", FAST), "held_out", ["one"])
     unknown = written(tmp_path / "c.csv", FAST)
     show_law_comparison(question(first, second, unknown), as_json=True)
+    compared = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [(pair["first"], pair["second"]) for pair in compared] == [
+        (str(first), str(second)),
+        (str(first), str(unknown)),
+        (str(second), str(unknown)),
+    ]
 
 
 def test_sizes_and_budgets_of_one_table_alone_are_named(
