@@ -3,6 +3,7 @@
 Relative paths in a study file start at its folder.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,17 @@ from pipeline.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ScalingRule = Literal["none", "linear", "square-root"]
+Variants = dict[str, dict[str, Any]]
+"""Name of a variant -> sections of the run file with the settings that it changes."""
+VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*(-[A-Za-z0-9_.+]+)*")
+"""Names that can be part of the name of a folder."""
+RULES_OF_AXES = {
+    "batch_tokens": "batch",
+    "learning_rate_scaling": "learning_rate",
+    "warmup": "warmup",
+}
+"""Axis -> the field of `rules` that decides the same for all runs."""
 
 
 class Sizes(Section):
@@ -67,9 +79,11 @@ class Rules(Section):
     """Use muP: the base's learning rate is that of this width. Default: the base's own setting."""
     batch: BatchRule | None = None
     """Batch over the length of a training. Default: the base's batch for all runs."""
-    learning_rate: Literal["none", "linear", "square-root"] = "none"
-    """How the peak learning rate changes with the batch (`optimizer.learning_rate_scaling`). Its
-    reference is `batch.tokens`, or the base's batch."""
+    learning_rate: ScalingRule = "none"
+    """How the peak learning rate changes with the batch (`optimizer.learning_rate_scaling`)."""
+    reference_batch_tokens: Annotated[TokenCount, Field(ge=1)] | None = None
+    """Batch for which the base's learning rate was tuned, by which `learning_rate` scales it. Default:
+    `batch.tokens`, or the base's batch."""
     warmup: Share = 0.1
     """Warm-up as a share of the training's tokens; with `branches`, of the shortest training of a
     size."""
@@ -81,6 +95,24 @@ class Rules(Section):
     that of the geometric mean of their lengths. `each`: each run is trained from its beginning."""
     validations: Annotated[int, Field(ge=1)] = 1
     """Validations of a run, evenly spaced, the last one at its end."""
+
+
+class Axes(Section):
+    """What the runs of a study differ in beside size, budget and seed: a run for each combination."""
+
+    batch_tokens: tuple[Annotated[TokenCount, Field(ge=1)], ...] = ()
+    """Batches, instead of `rules.batch`."""
+    learning_rate_factors: tuple[Positive, ...] = ()
+    """Multiples of the peak learning rate."""
+    learning_rate_scaling: tuple[ScalingRule, ...] = ()
+    """How the peak learning rate changes with the batch, instead of `rules.learning_rate`."""
+    warmup: tuple[Share, ...] = ()
+    """Warm-ups, instead of `rules.warmup`."""
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Data-parallel ranks, whatever `executor.ranks` says."""
+    variants: dict[str, Variants] = Field(default_factory=dict)
+    """Any other settings: name of an axis -> name of a variant -> sections of the run file with the
+    settings that it changes. A later axis overrides an earlier one."""
 
 
 class StudyExecutor(Section):
@@ -116,12 +148,17 @@ class StudyFile(Section):
     a study makes or changes them."""
     folder: Location
     """Folder of the study: runs, table of points, fits, figures, page."""
-    sizes: Sizes
-    """The models."""
+    sizes: Sizes = Sizes()
+    """The models. Default: the base's own."""
     budgets: Budgets
     """The lengths of the trainings."""
     rules: Rules = Rules()
     """What follows from size and budget."""
+    axes: Axes = Axes()
+    """What else the runs differ in."""
+    question: Any = Field(default_factory=dict)
+    """Settings that only this kind of study has; once read, an object of the kind's
+    `question_section`. See `pipeline/planning/study/README.md`."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
     """Values of `train.seed`; each size and budget is trained with every one."""
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -143,16 +180,26 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
         study = StudyFile.model_validate(document, context={"base": path.absolute().parent})
     except ValidationError as error:
         raise ConfigError(problems_in(error, StudyFile), str(path)) from None
-    problems = [*_size_problems(study.sizes), *_budget_problems(study), *_repeated(study)]
+    problems = [
+        *_size_problems(study.sizes),
+        *_budget_problems(study),
+        *_axis_problems(study),
+        *_repeated(study),
+    ]
+    question = study.question
+    try:
+        question = _question(study, path)
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         raise ConfigError(problems, str(path))
-    return study
+    return study.model_copy(update={"question": question})
 
 
 def _size_problems(sizes: Sizes) -> list[str]:
     """Return what is wrong about the models."""
-    if bool(sizes.widths) == bool(sizes.presets):
-        return ["sizes: needs either widths or presets; give one of them"]
+    if sizes.widths and sizes.presets:
+        return ["sizes: has widths and presets; give one of them"]
     problems = [
         f"sizes.widths: {width} is no multiple of sizes.head_dim = {sizes.head_dim}; change one of "
         "them"
@@ -195,6 +242,55 @@ def _budget_problems(study: StudyFile) -> list[str]:
     return problems
 
 
+def _axis_problems(study: StudyFile) -> list[str]:
+    """Return what is wrong about the axes: those that the kind does not read, and impossible names."""
+    # Axes that the kind does not read would multiply its runs without a use.
+    allowed: Sequence[str] = STUDY_KINDS[study.kind].axes
+    axes = study.axes
+    given = [name for name in Axes.model_fields if getattr(axes, name)]
+    takes = f"takes {', '.join(allowed)}" if allowed else "has none"
+    problems = [
+        f"axes.{name}: a study of kind {study.kind} {takes}; remove it"
+        for name in given
+        if name not in allowed
+    ]
+
+    # Names become parts of the names of runs, and columns of their table.
+    for axis, variants in axes.variants.items():
+        if not variants:
+            problems.append(f"axes.variants.{axis}: has no variants; add some")
+        if axis in Axes.model_fields:
+            problems.append(f"axes.variants.{axis}: is the name of another axis; rename it")
+        problems += [
+            f"axes.variants.{axis}.{name}: a name has letters, digits, dots, and single hyphens "
+            "between them, since it becomes part of a folder's name; rename it"
+            for name in variants
+            if not VARIANT_NAME.fullmatch(name)
+        ]
+
+    # A rule and an axis that decide the same.
+    problems += [
+        f"axes.{name}: rules.{rule} decides the same for all runs; remove one of them"
+        for name, rule in RULES_OF_AXES.items()
+        if name in given and rule in study.rules.model_fields_set
+    ]
+    return problems
+
+
+def _question(study: StudyFile, path: Path) -> Section:
+    """Return the settings that only this kind of study has. Raises ConfigError for wrong ones."""
+    section: type[Section] = STUDY_KINDS[study.kind].question_section
+    if study.question and not section.model_fields:
+        raise ConfigError(
+            [f"question: a study of kind {study.kind} has no settings of its own; remove it"]
+        )
+    try:
+        return section.model_validate(study.question, context={"base": path.absolute().parent})
+    except ValidationError as error:
+        problems = problems_in(error, section)
+        raise ConfigError([f"question.{problem}" for problem in problems]) from None
+
+
 def _repeated(study: StudyFile) -> list[str]:
     """Return the lists that name a value twice: the second run would be the first."""
     lists = {
@@ -203,6 +299,11 @@ def _repeated(study: StudyFile) -> list[str]:
         "budgets.flops": study.budgets.flops,
         "budgets.tokens_per_parameter": study.budgets.tokens_per_parameter,
         "budgets.tokens": study.budgets.tokens,
+        "axes.batch_tokens": study.axes.batch_tokens,
+        "axes.learning_rate_factors": study.axes.learning_rate_factors,
+        "axes.learning_rate_scaling": study.axes.learning_rate_scaling,
+        "axes.warmup": study.axes.warmup,
+        "axes.ranks": study.axes.ranks,
         "seeds": study.seeds,
     }
     # Six digits of a number are part of a run's name.

@@ -34,8 +34,7 @@ def test_paths_start_at_its_folder(study_file: Path) -> None:
     ("override", "message"),
     [
         ("kind=scalling", "kind = 'scalling': input should be 'scaling' or 'few-shot'"),
-        ("sizes.widths=[]", "sizes: needs either widths or presets; give one of them"),
-        ("sizes.presets=[gpt3-125m]", "sizes: needs either widths or presets; give one of them"),
+        ("sizes.presets=[gpt3-125m]", "sizes: has widths and presets; give one of them"),
         ("sizes.widths=[24]", "sizes.widths: 24 is no multiple of sizes.head_dim = 16"),
         ("sizes.widths=[16, 16]", "sizes.widths: holds a value twice, to six digits; remove one"),
         (
@@ -53,6 +52,19 @@ def test_paths_start_at_its_folder(study_file: Path) -> None:
         ("seeds=[]", "seeds"),
         ("seeds=[1, 1]", "seeds: holds a value twice, to six digits; remove one"),
         ("executor.jobs=0", "executor.jobs = 0: input should be greater than or equal to 1"),
+        ("axes.ranks=[1, 2]", "axes.ranks: a study of kind scaling has none; remove it"),
+        (
+            "axes.variants.optimizer={adam: {}}",
+            "axes.variants: a study of kind scaling has none; remove it",
+        ),
+        ("axes.variants={ranks: {}}", "axes.variants.ranks: has no variants; add some"),
+        ("axes.variants={ranks: {a: {}}}", "axes.variants.ranks: is the name of another axis"),
+        ("axes.variants={of: {a/b: {}}}", "axes.variants.of.a/b: a name has letters, digits"),
+        ("axes={warmup: [0, 0]}", "axes.warmup: holds a value twice, to six digits; remove one"),
+        (
+            "question.depth=3",
+            "question: a study of kind scaling has no settings of its own; remove",
+        ),
         ("rules.cooldwn=each", "rules.cooldwn: unknown key; did you mean cooldown?"),
     ],
 )

@@ -11,7 +11,13 @@ from pipeline.config.run_file import dump, load
 from pipeline.config.study_file import StudyFile, read_study
 from pipeline.errors import ConfigError, DataError
 from pipeline.planning.study.grid import StudyRun, runs_of_study, trained_alone
-from pipeline.planning.study.points import StudyPoint, points_of_study, write_points
+from pipeline.planning.study.points import (
+    COLUMNS,
+    StudyPoint,
+    points_of_study,
+    write_points,
+)
+from pipeline.planning.study.run_names import record_tokens
 from pipeline.planning.study.study_epochs import expected_epochs
 from pipeline.planning.study.study_kind import StudyKind, study_kind
 from pipeline.store.artifacts import stage_states
@@ -72,6 +78,7 @@ class OpenedStudy:
             work=run.own_flops,
             sequences=run.config.global_batch_sequences,
             micro_batch=run.config.batch.micro_batch_sequences,
+            ranks=run.place.ranks,
             trunk=run.trunk,
             needs=needs,
             stages=self.kind.stages,
@@ -79,6 +86,7 @@ class OpenedStudy:
 
     def write_run_files(self) -> None:
         """Write the run file of every run, where it is not there as it should be."""
+        record_tokens(self.folder, {run.config.paths.data_dir for run in self.runs})
         for run in self.runs:
             path = self.folder.run_file(run.name)
             text = dump(run.config)
@@ -96,8 +104,28 @@ def open_study(file: Path, overrides: Sequence[str]) -> OpenedStudy:
             [f"base = {study.base}: there is no such file; set it to a run file"], str(file)
         )
     base = load(study.base)
-    runs = runs_of_study(study, base)
+    kind = study_kind(study)
+    problems = _problems_of_kind(study, kind)
+    if problems:
+        raise ConfigError(problems, str(file))
+    runs = runs_of_study(study, base, kind.places(study))
     return OpenedStudy(file, study, base, _with_lost_beginnings(StudyFolder(study.folder), runs))
+
+
+def _problems_of_kind(study: StudyFile, kind: StudyKind) -> list[str]:
+    """Return what is wrong about a study whatever its runs are."""
+    problems = [
+        f"axes.variants.{axis}: the table of runs has a column of that name; rename it"
+        for axis in study.axes.variants
+        if axis in COLUMNS
+    ]
+    executor = study.executor
+    if kind.is_measured_alone and executor.kind == "local" and executor.jobs > 1:
+        problems.append(
+            f"executor.jobs = {executor.jobs}: a study of kind {study.kind} measures speed, so one run "
+            "at a time has the machine; set it to 1"
+        )
+    return problems
 
 
 def _with_lost_beginnings(folder: StudyFolder, runs: Sequence[StudyRun]) -> list[StudyRun]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.cli.study.few_shot_report import few_shot_report
 from pipeline.cli.study.fit_view import fit_with_progress
@@ -35,7 +36,7 @@ def write_report(opened: OpenedStudy) -> None:
     a study of which no run has begun.
     """
     points = renew_points(opened)
-    report = REPORTS[opened.study.kind](opened, points)
+    report = REPORTS[opened.study.kind](opened, points, _totals(opened, points))
     written = write_study_report(opened.folder, report)
     for reason in report.refusals:
         console.print(f"not possible: {reason}", soft_wrap=True, highlight=False)
@@ -45,17 +46,20 @@ def write_report(opened: OpenedStudy) -> None:
     )
 
 
-def _scaling(opened: OpenedStudy, points: Sequence[StudyPoint]) -> StudyReport:
+def _scaling(opened: OpenedStudy, points: Sequence[StudyPoint], totals: StudyTotals) -> StudyReport:
     selection, summaries = fits_of_points(opened.folder)
-    return scaling_report(opened.file.stem, points, selection, summaries, _totals(opened, points))
+    return scaling_report(opened.file.stem, points, selection, summaries, totals)
 
 
-def _few_shot(opened: OpenedStudy, points: Sequence[StudyPoint]) -> StudyReport:
+def _few_shot(
+    opened: OpenedStudy, points: Sequence[StudyPoint], totals: StudyTotals
+) -> StudyReport:
     runs = scored_runs(opened, points)
-    return few_shot_report(opened.file.stem, points, runs, _totals(opened, points))
+    return few_shot_report(opened.file.stem, points, runs, totals)
 
 
-REPORTS: Mapping[str, Callable[[OpenedStudy, Sequence[StudyPoint]], StudyReport]] = {
+Reporter: TypeAlias = Callable[[OpenedStudy, Sequence[StudyPoint], StudyTotals], StudyReport]
+REPORTS: Mapping[str, Reporter] = {
     "scaling": _scaling,
     "few-shot": _few_shot,
 }

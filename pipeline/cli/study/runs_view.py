@@ -157,7 +157,7 @@ def _plan(run: StudyRun, queued: QueuedRun, study: StudyFile, options: RunOption
     ranks = study.executor.ranks
     if ranks is None:
         ranks = 1 if hardware.is_cpu else hardware.devices_per_node
-    used, micro = ranks_of(queued, ranks)
+    used, micro = ranks_of(queued, queued.ranks or ranks)
     config = run.config.model_copy(
         update={
             "launch": run.config.launch.model_copy(update={"ranks": used}),
@@ -195,7 +195,7 @@ def _print_commands(opened: OpenedStudy) -> None:
     ranks = opened.study.executor.ranks or 1
     for run in opened.queued():
         for stage in run.stages:
-            more = rank_overrides(run, ranks) if stage == "train" else []
+            more = rank_overrides(run, run.ranks or ranks) if stage == "train" else []
             command = ["pipeline", stage, str(run.run_file), *more]
             console.print(shlex.join(command), soft_wrap=True, highlight=False)
 

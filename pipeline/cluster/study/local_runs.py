@@ -179,9 +179,10 @@ class LocalRuns:
 
     def _start(self, run: QueuedRun, stage: str, number: int, output: IO[bytes]) -> RunningCommand:
         """Start a stage of a run in the share `number` of this machine."""
-        share = share_of_machine(self.jobs, number, self.ranks)
+        ranks = run.ranks or self.ranks
+        share = share_of_machine(self.jobs, number, ranks)
         if self.launch == "slurm":
-            share = Share(self.ranks or 1, None, None)
+            share = Share(ranks or 1, None, None)
         overrides: list[str] = []
         if stage == "train":
             overrides = [f"launch.kind={self.launch}", *rank_overrides(run, share.ranks)]

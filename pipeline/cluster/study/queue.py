@@ -49,6 +49,8 @@ class QueuedRun:
     """Sequences of a batch, which the ranks divide."""
     micro_batch: int
     """Largest number of sequences of a micro-batch."""
+    ranks: int | None = None
+    """Its number of ranks; None where whoever trains it decides."""
     trunk: str | None = None
     """Run that has to be started before it."""
     needs: Path | None = None

@@ -1,4 +1,4 @@
-"""The runs of a study: one for each size, budget and seed, each with its whole run file.
+"""The runs of a study: one for each size, budget, place on the axes and seed, with its run file.
 
 Pure but for the figures of the models, which a process of its own finds.
 """
@@ -21,19 +21,21 @@ from pipeline.config.yaml_files import merge
 from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, facts_of_models
 from pipeline.planning.plan import flops_per_token
+from pipeline.planning.study.axes import (
+    Place,
+    combinations_of_axes,
+    refuse_unlike_ranks,
+    study_at,
+    variant_settings,
+)
+from pipeline.planning.study.run_names import digest_of_run
 from pipeline.planning.study.sizes import SizedModel, sized_models
-from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import fingerprint
-from pipeline.store.layout import DataFolder
 from pipeline.store.studies.study_folder import StudyFolder
 
 BATCH_PARTS = 4
 """A batch by rule is rounded to a multiple of the power of two that is at most this part of it, so
 that ranks and micro-batches divide it: a change of at most 1 / 8."""
-
-DECISIVE_OF_TRAINING = ("train_tokens", "seed")
-"""Settings of the section `train` that decide a run's loss. Where a branch begins is not among them:
-its losses are those of a run from the beginning."""
 
 Settings: TypeAlias = dict[str, Any]
 """Settings of a run file, by section."""
@@ -63,9 +65,11 @@ class StudyRun:
     """One run of a study."""
 
     name: str
-    """Its folder: size, budget, seed, and a digest of all settings that decide its loss."""
+    """Its folder: size, budget, place, seed, and a digest of all settings that decide its loss."""
     size: str
     budget: Budget
+    place: Place
+    """Where it is on the axes."""
     seed: int
     config: RunConfig
     """All settings, with its own run folder."""
@@ -102,19 +106,27 @@ class StudyRun:
         return self.flops_per_token * (self.tokens - before)
 
 
-def runs_of_study(study: StudyFile, base: RunConfig) -> list[StudyRun]:
-    """Return the runs of a study, sizes in the order of the study file, the longest of each first.
+def runs_of_study(
+    study: StudyFile, base: RunConfig, places: Sequence[Place] | None = None
+) -> list[StudyRun]:
+    """Return the runs of a study, in the order of its places and sizes, the longest of each first.
 
-    Raises ConfigError with every problem of every run file, each once.
+    `places`: where on the axes it has runs; default: at each combination. Raises ConfigError with
+    every problem of every run file, each once.
     """
     base = _with_settings(study, base)
-    sizes = sized_models(base, study.sizes)
-    models = [_with_model(study, base, size) for size in sizes]
-    facts = facts_of_models(models, f"the models of {len(models)} sizes")
+    if places is None:
+        places = combinations_of_axes(study.axes)
+    corners = [corner for place in places for corner in _corners_at(study, base, place)]
+
+    # Models that several corners share are looked at once.
+    models = {_model_key(corner.config): corner.config for corner in corners}
+    facts = facts_of_models(list(models.values()), f"the models of {len(models)} sizes")
+    facts_by_model = dict(zip(models, facts, strict=True))
     runs: list[StudyRun] = []
-    for size, config, figures in zip(sizes, models, facts, strict=True):
+    for corner in corners:
         for seed in study.seeds:
-            runs += _runs_of_size(study, size, config, figures, seed)
+            runs += _runs_of_corner(corner, facts_by_model[_model_key(corner.config)], seed)
     return runs
 
 
@@ -144,7 +156,42 @@ def _with_settings(study: StudyFile, base: RunConfig) -> RunConfig:
     return _checked(document, "settings", study.base.parent)
 
 
-def _with_model(study: StudyFile, base: RunConfig, size: SizedModel) -> RunConfig:
+@dataclass(frozen=True)
+class _Corner:
+    """One size at one place on the axes."""
+
+    study: StudyFile
+    """With the rules that hold at the place."""
+    place: Place
+    size: SizedModel
+    config: RunConfig
+    """The base with the settings of place and size."""
+
+
+def _corners_at(study: StudyFile, base: RunConfig, place: Place) -> list[_Corner]:
+    """Return every size at a place."""
+    there = study_at(study, place, base.batch.global_batch_tokens)
+    document: Settings = merge(base.model_dump(mode="json"), variant_settings(study, place))
+    if "batch_tokens" in place.values:
+        document["batch"] |= {"global_batch_tokens": int(place.number("batch_tokens")), "ramp": []}
+    if place.ranks is not None:
+        document["launch"]["ranks"] = place.ranks
+    label = place.label or "the base"
+    own_base = _checked(document, label, study.base.parent)
+    corners: list[_Corner] = []
+    for size in sized_models(own_base, study.sizes):
+        config = _with_model(there, own_base, size, place)
+        corners.append(_Corner(there, place, size, config))
+    return corners
+
+
+def _model_key(config: RunConfig) -> str:
+    """Return what the figures of a model depend on, as text."""
+    decisive = config.model_dump(mode="json", include={"model": True, "data": True})
+    return fingerprint({**decisive, "optimizer": config.optimizer.kind})
+
+
+def _with_model(study: StudyFile, base: RunConfig, size: SizedModel, place: Place) -> RunConfig:
     """Return the base with one size's model and its learning rate."""
     document: Settings = base.model_dump(mode="json")
     document["model"] = size.model.model_dump(mode="json")
@@ -153,17 +200,16 @@ def _with_model(study: StudyFile, base: RunConfig, size: SizedModel) -> RunConfi
         document["model"] |= {"mup": True, "mup_base_width": width}
     elif size.peak_learning_rate is not None:
         document["optimizer"]["peak_learning_rate"] = size.peak_learning_rate
+    if "learning_rate_factor" in place.values:
+        document["optimizer"]["peak_learning_rate"] *= place.number("learning_rate_factor")
 
     # The batch by which the learning rate was tuned.
     if study.rules.learning_rate != "none":
-        reference = base.batch.global_batch_tokens
-        if study.rules.batch is not None:
-            reference = study.rules.batch.tokens
         document["optimizer"]["learning_rate_scaling"] = {
             "rule": study.rules.learning_rate,
-            "reference_batch_tokens": reference,
+            "reference_batch_tokens": study.rules.reference_batch_tokens,
         }
-    return _checked(document, size.label)
+    return _checked(document, f"{size.label} {place.label}".strip())
 
 
 @dataclass(frozen=True)
@@ -179,19 +225,18 @@ class _Length:
         return self.steps * self.batch_tokens
 
 
-def _runs_of_size(
-    study: StudyFile, size: SizedModel, config: RunConfig, facts: ModelFacts, seed: int
-) -> list[StudyRun]:
-    """Return the runs of one size and seed, the longest first."""
-    lengths = sorted(_lengths(study, config, facts), key=lambda length: -length.tokens)
-    _refuse_unlike_budgets(study, size, lengths)
+def _runs_of_corner(corner: _Corner, facts: ModelFacts, seed: int) -> list[StudyRun]:
+    """Return the runs of one size, place and seed, the longest first."""
+    study = corner.study
+    lengths = sorted(_lengths(study, corner.config, facts), key=lambda length: -length.tokens)
+    _refuse_unlike_budgets(study, corner.size, lengths)
     if study.rules.cooldown == "branches":
-        return _trunk_and_branches(study, size, config, facts, seed, lengths)
+        return _trunk_and_branches(corner, facts, seed, lengths)
     runs: list[StudyRun] = []
     for length in lengths:
         decay = round(study.rules.decay * length.tokens)
-        settings = _run_settings(study, config, length, seed, length.tokens, decay)
-        runs.append(_named(study, size, length, seed, settings, facts))
+        settings = _run_settings(corner, length, seed, length.tokens, decay)
+        runs.append(_named(corner, length, seed, settings, facts))
     return runs
 
 
@@ -238,14 +283,10 @@ def trained_alone(run: StudyRun) -> StudyRun:
 
 
 def _trunk_and_branches(
-    study: StudyFile,
-    size: SizedModel,
-    config: RunConfig,
-    facts: ModelFacts,
-    seed: int,
-    lengths: Sequence[_Length],
+    corner: _Corner, facts: ModelFacts, seed: int, lengths: Sequence[_Length]
 ) -> list[StudyRun]:
     """Return a trunk, the longest training, and a branch off it for every shorter one."""
+    study = corner.study
     longest, *shorter = lengths
     shortest = lengths[-1].tokens
 
@@ -253,22 +294,22 @@ def _trunk_and_branches(
     begins = {length: _decay_begin(length, study.rules.decay) for length in lengths}
     keep = [begins[length] for length in shorter]
     decay = longest.tokens - begins[longest] * longest.batch_tokens
-    settings = _run_settings(study, config, longest, seed, shortest, decay)
+    settings = _run_settings(corner, longest, seed, shortest, decay)
     settings["schedule"]["kind"] = "wsd"
     settings["checkpoint"]["keep_steps"] = sorted(set(keep))
-    trunk = _named(study, size, longest, seed, settings, facts)
+    trunk = _named(corner, longest, seed, settings, facts)
 
     runs = [trunk]
     for length in shorter:
         begin = begins[length]
         decay = length.tokens - begin * length.batch_tokens
-        settings = _run_settings(study, config, length, seed, shortest, decay)
+        settings = _run_settings(corner, length, seed, shortest, decay)
         settings["schedule"]["kind"] = "wsd"
         settings["train"] |= {
             "init_from": f"{StudyFolder(study.folder).run_dir(trunk.name)}@{begin}",
             "init_take": "everything",
         }
-        branch = _named(study, size, length, seed, settings, facts)
+        branch = _named(corner, length, seed, settings, facts)
         runs.append(replace(branch, trunk=trunk.name, first_step=begin + 1))
     return runs
 
@@ -279,18 +320,14 @@ def _decay_begin(length: _Length, decay: float) -> int:
 
 
 def _run_settings(
-    study: StudyFile,
-    config: RunConfig,
-    length: _Length,
-    seed: int,
-    warmup_of: int,
-    decay_tokens: int,
+    corner: _Corner, length: _Length, seed: int, warmup_of: int, decay_tokens: int
 ) -> Settings:
     """Return the settings of a run, but for its folder.
 
     `warmup_of`: tokens of which the warm-up is a share. `decay_tokens`: for `wsd`.
     """
-    settings: Settings = config.model_dump(mode="json")
+    study = corner.study
+    settings: Settings = corner.config.model_dump(mode="json")
     settings["batch"] |= {"global_batch_tokens": length.batch_tokens, "ramp": []}
     settings["train"] |= {
         "train_tokens": length.tokens,
@@ -305,36 +342,34 @@ def _run_settings(
 
 
 def _named(
-    study: StudyFile,
-    size: SizedModel,
-    length: _Length,
-    seed: int,
-    settings: Settings,
-    facts: ModelFacts,
+    corner: _Corner, length: _Length, seed: int, settings: Settings, facts: ModelFacts
 ) -> StudyRun:
     """Return a run, named after what decides its loss."""
-    # The largest micro-batch, at most the base's, that divides the batch.
+    study = corner.study
+    place = corner.place
+
+    # The largest micro-batch, at most the base's, that divides the batch of a rank.
     sequences = settings["batch"]["global_batch_tokens"] // settings["data"]["sequence_length"]
-    micro = largest_divisor(sequences, settings["batch"]["micro_batch_sequences"])
-    decisive = {
-        name: settings[name] for name in ("model", "data", "optimizer", "schedule", "precision")
-    }
-    decisive["batch"] = settings["batch"]["global_batch_tokens"]
-    decisive["train"] = {name: settings["train"][name] for name in DECISIVE_OF_TRAINING}
-    decisive["tokens"] = _content_of_tokens(Path(settings["paths"]["data_dir"]))
-    digest = fingerprint(decisive)[:8]
-    name = f"{size.label}-{length.budget.label}-s{seed}-{digest}".replace("+", "")
-    settings["batch"]["micro_batch_sequences"] = micro
-    settings["paths"]["run_dir"] = str(StudyFolder(study.folder).run_dir(name))
-    return StudyRun(name, size.label, length.budget, seed, _checked(settings, name), facts)
+    problems = refuse_unlike_ranks(place, sequences)
+    if problems:
+        raise ConfigError(problems)
+    settings["batch"]["micro_batch_sequences"] = largest_divisor(
+        sequences // (place.ranks or 1), settings["batch"]["micro_batch_sequences"]
+    )
 
-
-def _content_of_tokens(data_dir: Path) -> str | None:
-    """Return what identifies the content of the tokens, wherever they lie; None without tokens."""
-    manifest = read_manifest(DataFolder(data_dir).tokens_manifest)
-    if manifest is None:
-        return None
-    return manifest["output"]
+    # Its name, by what decides its loss.
+    labels = [corner.size.label, length.budget.label, place.label, f"s{seed}"]
+    label = "-".join(part for part in labels if part).replace("+", "")
+    more: dict[str, Any] = {"variants": variant_settings(study, place)}
+    if corner.config.train.init_from is not None:
+        more["init_from"] = str(corner.config.train.init_from)
+        more["init_take"] = corner.config.train.init_take
+    folder = StudyFolder(study.folder)
+    digest = digest_of_run(_checked(settings, label), folder, more)
+    name = f"{label}-{digest}"
+    settings["paths"]["run_dir"] = str(folder.run_dir(name))
+    config = _checked(settings, name)
+    return StudyRun(name, corner.size.label, length.budget, place, seed, config, facts)
 
 
 def _checked(settings: Settings, name: str, folder: Path | None = None) -> RunConfig:

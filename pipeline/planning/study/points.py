@@ -5,11 +5,12 @@ A run that must not count is in the table all the same, with the reason (`left_o
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from pipeline.logs import counted_noun
+from pipeline.planning.study.axes import AxisValue
 from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.held_out import held_out_text, held_out_tokens
 from pipeline.store.artifacts import read_manifest
@@ -57,6 +58,12 @@ class StudyPoint:
     """Its run folder, below the study's."""
     left_out: str
     """Why fits leave it out, empty for a run that counts."""
+    place: Mapping[str, AxisValue] = field(default_factory=dict)
+    """Axis -> value. A column each, but for axes that have one above."""
+
+
+COLUMNS = tuple(each.name for each in fields(StudyPoint) if each.name != "place")
+"""Columns of `points.csv` that every study has; those of its axes follow."""
 
 
 def points_of_study(folder: StudyFolder, runs: Sequence[StudyRun]) -> list[StudyPoint]:
@@ -72,11 +79,13 @@ def points_of_study(folder: StudyFolder, runs: Sequence[StudyRun]) -> list[Study
 def write_points(folder: StudyFolder, points: Sequence[StudyPoint]) -> None:
     """Write the table of points."""
     text = io.StringIO()
-    names = [field.name for field in fields(StudyPoint)]
+    axes = list(dict.fromkeys(axis for point in points for axis in point.place))
+    own_axes = [axis for axis in axes if axis not in COLUMNS]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow([*COLUMNS, *own_axes])
     for point in points:
-        writer.writerow(_cell(getattr(point, name)) for name in names)
+        cells = [_cell(getattr(point, name)) for name in COLUMNS]
+        writer.writerow([*cells, *(_cell(point.place.get(axis)) for axis in own_axes)])
     write_atomic(folder.points, text.getvalue())
 
 
@@ -120,6 +129,7 @@ def _point(
         held_out_text=held_out_text(config),
         run=str(config.paths.run_dir.relative_to(folder.path)),
         left_out=_why_left_out(runs, run, record, loss),
+        place=run.place.values,
     )
 
 

@@ -25,10 +25,10 @@ class SizedModel:
     """One size of a study."""
 
     label: str
-    """Part of the names of its runs: `w64`, or the preset's name."""
+    """Part of the names of its runs: `w64`, the preset's name, or `base`."""
     model: Model
     peak_learning_rate: float | None
-    """The preset's; None for a width."""
+    """The preset's; None where the base's holds."""
 
 
 def sized_models(base: RunConfig, sizes: Sizes) -> list[SizedModel]:
@@ -36,6 +36,8 @@ def sized_models(base: RunConfig, sizes: Sizes) -> list[SizedModel]:
 
     Raises ConfigError where the base has no architecture whose width could change.
     """
+    if not sizes.widths and not sizes.presets:
+        return [SizedModel("base", base.model, None)]
     if sizes.presets:
         return [_of_preset(base, name) for name in sizes.presets]
     if base.model.architecture is None:

@@ -6,7 +6,13 @@ from typing import ClassVar
 
 from pipeline.config.kinds import STUDY_KINDS
 from pipeline.config.study_file import StudyFile
+from pipeline.config.values import Section
+from pipeline.planning.study.axes import Place, combinations_of_axes
 from pipeline.planning.study.grid import StudyRun
+
+
+class NoQuestion(Section):
+    """Section `question` of a kind that has no settings of its own."""
 
 
 class StudyKind(ABC):
@@ -14,6 +20,16 @@ class StudyKind(ABC):
 
     stages: ClassVar[tuple[str, ...]] = ("train",)
     """Stages that each run goes through, in order."""
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Fields of the section `axes` that it reads; the others are refused."""
+    question_section: ClassVar[type[Section]] = NoQuestion
+    """Type of the section `question`: `study.question` is an object of it."""
+    is_measured_alone: ClassVar[bool] = False
+    """Whether no two runs may share this machine, as where speed is measured."""
+
+    def places(self, study: StudyFile) -> list[Place]:
+        """Return where on the axes the study has runs: by default at each combination."""
+        return combinations_of_axes(study.axes)
 
     @abstractmethod
     def grid_problems(

@@ -38,6 +38,11 @@ class StudyFolder:
         return self.home(name) / "output.txt"
 
     @property
+    def recorded_tokens(self) -> Path:
+        """What identifies the tokens that the runs are trained on, by data folder (JSON)."""
+        return self.path / "trained_on.json"
+
+    @property
     def points(self) -> Path:
         """Table of all runs: sizes, tokens, losses (CSV)."""
         return self.path / "points.csv"

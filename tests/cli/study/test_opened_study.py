@@ -8,6 +8,7 @@ from training_data import RUN_FILE, TEMPLATES
 
 from pipeline.cli.study.opened_study import open_study, table_of_points
 from pipeline.errors import ConfigError, DataError
+from pipeline.planning.study.scaling import ScalingStudy
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder, manifest_path
 
@@ -92,3 +93,14 @@ def test_a_table_has_no_settings_and_a_study_needs_runs(study_file: Path) -> Non
 def test_a_base_that_is_not_there_is_named(study_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"base = .*absent\.yaml: there is no such file"):
         open_study(study_file, ["base=absent.yaml"])
+
+
+def test_a_kind_refuses_what_it_cannot_use(
+    study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScalingStudy, "axes", ("variants",))
+    monkeypatch.setattr(ScalingStudy, "is_measured_alone", True)
+    with pytest.raises(ConfigError) as error:
+        open_study(study_file, ["executor.jobs=2", "axes.variants={loss: {a: {}}}"])
+    assert "axes.variants.loss: the table of runs has a column of that name" in str(error.value)
+    assert "executor.jobs = 2: a study of kind scaling measures speed" in str(error.value)
