@@ -254,29 +254,60 @@ class Prediction:
         return (self.predicted.value - self.measured) / self.measured
 
 
-def predict_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None) -> Prediction:
-    """Return the loss of the run with the most FLOPs, by a law of all others.
+@dataclass(frozen=True)
+class LargestRun:
+    """The run with the most FLOPs, apart from all others."""
 
-    Its repeats with other seeds are left out with it. The interval is that of the law; what seeds
-    add to a single run is not in it. `report` is called after each resample.
+    repeats: Sequence[LawPoint]
+    """The run, as often as seeds repeat it."""
+    others: Sequence[LawPoint]
+
+
+def largest_run(
+    points: Sequence[LawPoint],
+    count: str,
+    are_enough: Callable[[Sequence[LawPoint]], bool] = lambda others: True,
+) -> LargestRun | None:
+    """Return the run with the most FLOPs; None where the others are never enough for a law.
+
+    Of several runs with the most FLOPs it is the one with the most parameters. Where the others are
+    not enough without that one, as where it alone lies beyond a minimum, the next smaller one is taken.
     """
-    repeats, _ = largest_and_others(fitted.points, fitted.count)
-    largest = repeats[0]
-    without = law_without_largest(fitted, report)
+    most_flops = groups_of(points, lambda point: point.flops)[-1]
+    for largest in sorted(most_flops, key=lambda point: -point.counts[count]):
+        same_tokens = _group_with(points, largest, lambda point: point.tokens)
+        repeats = _group_with(same_tokens, largest, lambda point: point.counts[count])
+        others = [point for point in points if point not in repeats]
+        if are_enough(others):
+            return LargestRun(repeats, others)
+    return None
+
+
+def predict_largest(
+    fitted: FittedLaw, run: LargestRun, report: Callable[[], None] = lambda: None
+) -> Prediction:
+    """Return the loss of the largest run, by a law of all others.
+
+    The interval is that of the law; what seeds add to a single run is not in it. `report` is called
+    after each resample.
+    """
+    without = law_of_others(fitted, run, report)
+    largest = run.repeats[0]
     parameters = largest.counts[fitted.count]
     return Prediction(
         name=largest.name,
         flops=largest.flops,
         predicted=interval_of(without, lambda other: other.loss(parameters, largest.tokens)),
-        measured=float(np.mean([point.loss for point in repeats])),
+        measured=float(np.mean([point.loss for point in run.repeats])),
     )
 
 
-def law_without_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: None) -> FittedLaw:
+def law_of_others(
+    fitted: FittedLaw, run: LargestRun, report: Callable[[], None] = lambda: None
+) -> FittedLaw:
     """Return the law of all points but the largest run. `report` is called after each resample."""
-    _, others = largest_and_others(fitted.points, fitted.count)
     return fit_law(
-        others,
+        run.others,
         fitted.count,
         fitted.law.name,
         fitted.law.unit,
@@ -284,20 +315,6 @@ def law_without_largest(fitted: FittedLaw, report: Callable[[], None] = lambda: 
         seed=fitted.seed,
         report=report,
     )
-
-
-def largest_and_others(
-    points: Sequence[LawPoint], count: str
-) -> tuple[list[LawPoint], list[LawPoint]]:
-    """Return the run with the most FLOPs, as often as seeds repeat it, and all other runs.
-
-    Of several runs with the most FLOPs it is the one with the most parameters.
-    """
-    most_flops = groups_of(points, lambda point: point.flops)[-1]
-    largest = max(most_flops, key=lambda point: point.counts[count])
-    same_tokens = _group_with(points, largest, lambda point: point.tokens)
-    repeats = _group_with(same_tokens, largest, lambda point: point.counts[count])
-    return repeats, [point for point in points if point not in repeats]
 
 
 def _group_with(

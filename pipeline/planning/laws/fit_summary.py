@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.planning.laws.comparison import (
     RESAMPLES_DIVISOR,
     Prediction,
-    largest_and_others,
+    largest_run,
     predict_largest,
 )
 from pipeline.planning.laws.fit import RESAMPLES, SEED, FittedLaw, fit_law
@@ -18,7 +18,7 @@ from pipeline.planning.laws.intervals import (
     optimum_at,
 )
 from pipeline.planning.laws.isoflop import Parabola, isoflop_budgets, parabola_of
-from pipeline.planning.laws.points import Selection
+from pipeline.planning.laws.points import LawPoint, Selection
 from pipeline.planning.laws.refusals import refusals, refuse_unfit
 
 FITS_A_COUNT = 1 + 1 / RESAMPLES_DIVISOR
@@ -86,7 +86,11 @@ def prediction_of(
     selection: Selection, fitted: FittedLaw, report: Callable[[], None]
 ) -> Prediction | None:
     """Return the prediction of the largest run; None where the others alone allow no fit."""
-    _, others = largest_and_others(fitted.points, fitted.count)
-    if refusals(replace(selection, kept=tuple(others)), fitted.count):
+
+    def are_enough(others: Sequence[LawPoint]) -> bool:
+        return not refusals(replace(selection, kept=tuple(others)), fitted.count)
+
+    run = largest_run(fitted.points, fitted.count, are_enough)
+    if run is None:
         return None
-    return predict_largest(fitted, report)
+    return predict_largest(fitted, run, report)

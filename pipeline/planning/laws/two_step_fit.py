@@ -13,8 +13,8 @@ from pipeline.planning.laws.comparison import (
     CurveComparison,
     Prediction,
     compare_curves,
-    largest_and_others,
-    law_without_largest,
+    largest_run,
+    law_of_others,
     refuse_different_quantities,
 )
 from pipeline.planning.laws.fit import FittedLaw, resamples_of
@@ -113,15 +113,21 @@ def predict_largest_accuracy(
     after each resample.
     """
     fitted = task.fitted
-    repeats, others = largest_and_others(fitted.points, fitted.count)
-    scores = scores_of_points(task.points, others)
-    if refusals(replace(selection, kept=tuple(others)), fitted.count) or noise_refusals(scores):
+
+    def are_enough(others: Sequence[LawPoint]) -> bool:
+        scores = scores_of_points(task.points, others)
+        kept = replace(selection, kept=tuple(others))
+        return not refusals(kept, fitted.count) and not noise_refusals(scores)
+
+    run = largest_run(fitted.points, fitted.count, are_enough)
+    if run is None:
         return None
-    steps = fit_two_steps(law_without_largest(fitted, report), scores, fitted.law.name)
-    largest = repeats[0]
+    scores = scores_of_points(task.points, run.others)
+    steps = fit_two_steps(law_of_others(fitted, run, report), scores, fitted.law.name)
+    largest = run.repeats[0]
     parameters = largest.counts[fitted.count]
     band = percentiles([both.accuracy(parameters, largest.tokens) for both in steps.resampled])
-    measured = [score.accuracy for score in scores_of_points(task.points, repeats)]
+    measured = [score.accuracy for score in scores_of_points(task.points, run.repeats)]
     return Prediction(
         name=largest.name,
         flops=largest.flops,

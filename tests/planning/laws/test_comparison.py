@@ -11,10 +11,11 @@ from pipeline.errors import ConfigError
 from pipeline.planning.laws.comparison import (
     Curve,
     Direction,
+    Prediction,
     compare_curves,
     compare_laws,
     comparison_words,
-    largest_and_others,
+    largest_run,
     predict_largest,
 )
 from pipeline.planning.laws.fit import FittedLaw, fit_law
@@ -172,17 +173,30 @@ def test_the_largest_run_is_left_out_with_its_seeds() -> None:
     points = grid_of(SLANTED)
     largest = replace(points[-1], name="largest", seed="1")
     points = [*points[:-1], largest, replace(largest, seed="2", loss=largest.loss + 0.1)]
-    repeats, others = largest_and_others(points, COUNT)
-    assert [point.seed for point in repeats] == ["1", "2"]
-    assert len(others) == 19
+    run = largest_run(points, COUNT)
+    assert run is not None
+    assert [point.seed for point in run.repeats] == ["1", "2"]
+    assert len(run.others) == 19
+    # Where the others are not enough without it, the next smaller one of its compute is taken.
+    run = largest_run(points, COUNT, lambda others: largest in others)
+    assert run is not None
+    assert run.repeats[0].flops == pytest.approx(largest.flops)
+    assert run.repeats[0].counts[COUNT] < largest.counts[COUNT]
+    assert largest_run(points, COUNT, lambda others: False) is None
+
+
+def predicted(points: list[LawPoint]) -> Prediction:
+    run = largest_run(points, COUNT)
+    assert run is not None
+    return predict_largest(fit_law(points, COUNT, "grid", "nats", resamples=8), run)
 
 
 def test_points_of_a_law_predict_their_largest_run() -> None:
     points: list[LawPoint] = grid_of(SLANTED)
-    prediction = predict_largest(fit_law(points, COUNT, "grid", "nats", resamples=8))
+    prediction = predicted(points)
     assert prediction.name == points[-1].name
     assert prediction.predicted.value == pytest.approx(points[-1].loss, rel=1e-6)
     assert prediction.error == pytest.approx(0, abs=1e-6)
     wrong = [*points[:-1], replace(points[-1], loss=points[-1].loss / 1.1)]
-    prediction = predict_largest(fit_law(wrong, COUNT, "grid", "nats", resamples=8))
+    prediction = predicted(wrong)
     assert prediction.error == pytest.approx(0.1, rel=1e-5)

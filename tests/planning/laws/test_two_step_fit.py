@@ -155,10 +155,15 @@ def test_the_largest_run_is_predicted_by_both_steps_of_all_others() -> None:
     assert prediction.predicted.value == pytest.approx(exact, abs=1e-5)
 
 
-def test_others_without_known_noise_predict_nothing() -> None:
+def test_runs_whose_noise_is_known_of_none_but_the_largest_predict_another() -> None:
     task = task_of(SLOW)
     scores = [replace(score, last_accuracies=()) for score in task.points[:-1]]
-    task = replace(task, points=(*scores, task.points[-1]))
+    known = replace(task, points=(*scores, task.points[-1]))
+    prediction = predict_largest_accuracy(selection_of(task.fitted.points), known)
+    assert prediction is not None
+    assert prediction.name != task.fitted.points[-1].name
+    # Without any noise that is known, nothing is predicted.
+    task = replace(task, points=(*scores, replace(task.points[-1], last_accuracies=())))
     assert predict_largest_accuracy(selection_of(task.fitted.points), task) is None
 
 
