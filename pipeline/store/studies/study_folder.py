@@ -9,6 +9,9 @@ from pathlib import Path
 FITS = "fits.json"
 """Fitted laws, beside the table that they were fitted to."""
 
+THROUGHPUT = "throughput.json"
+"""What a throughput study found, in its folder."""
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -51,6 +54,11 @@ class StudyFolder:
     def fits(self) -> Path:
         """Fitted laws (JSON)."""
         return self.path / FITS
+
+    @property
+    def throughput(self) -> Path:
+        """Step times over the number of devices, fitted (JSON)."""
+        return self.path / THROUGHPUT
 
     @property
     def figures(self) -> Path:
