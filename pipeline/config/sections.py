@@ -337,6 +337,10 @@ class Train(Section):
     another schedule or length."""
     validate_every_steps: int = Field(default=500, ge=1)
     """Steps between measurements of the validation loss; it is also measured at the end."""
+    communication_steps: int = Field(default=0, ge=0)
+    """Pairs of further steps after the last one, one with the reduction of gradients and one without,
+    to measure the share of communication; they change neither weights nor checkpoints. With several
+    ranks only. 0: none."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory for about a third more compute."""
     compile: bool = False

@@ -6,11 +6,14 @@ have to call it. Every rank reads different samples, so that the data group is t
 """
 
 import os
+import platform
 import socket
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import deepspeed
 import torch
@@ -28,6 +31,30 @@ TIMEOUT = timedelta(minutes=30)
 REPEAT_SECONDS = 1.0
 MOST_REPEATS = 20
 """Time and largest number of all-reduces that `all_reduce_seconds` measures."""
+
+LEFT_OUT = (
+    "all_reduce",
+    "reduce",
+    "reduce_scatter_tensor",
+    "all_gather",
+    "all_gather_into_tensor",
+    "all_to_all_single",
+    "broadcast",
+)
+"""Operations of DeepSpeed's backend that `without_reduction` leaves out."""
+MOST_FIGURES = 64
+"""Elements up to which a vector holds figures that ranks agree on, such as norms; a larger one holds
+gradients or weights."""
+
+
+class _FinishedWork:
+    """What an operation that was left out returns in place of torch's handle."""
+
+    def wait(self) -> bool:
+        return True
+
+    def is_completed(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -132,8 +159,69 @@ def exchange_among_world_ranks(
     `sent_sizes` and `received_sizes` count elements, by rank.
     """
     received = sent.new_empty(sum(received_sizes))
+    if _left_out:
+        return received.fill_(1.0)
     dist.all_to_all_single(received, sent, received_sizes, sent_sizes)
     return received
+
+
+_left_out: list[str] = []
+"""Not empty within `without_reduction`."""
+
+
+@contextmanager
+def without_reduction() -> Generator[None]:
+    """Leave out what ranks send each other to train, so that the rest of a step can be timed.
+
+    Gradients are not reduced and weights not gathered within the context; figures such as norms
+    are. All ranks enter it together. Weights are right afterwards only where the learning rate is
+    0; at ZeRO stage 3, where weights are gathered in order to compute, they never are.
+    """
+    # The backend's own methods are hidden by attributes of the object.
+    backend: Any = deepspeed.comm.comm.cdb
+    for name in LEFT_OUT:
+        setattr(backend, name, _unless_large(getattr(backend, name)))
+    _left_out.append("reduction")
+    try:
+        yield
+    finally:
+        _left_out.clear()
+        for name in LEFT_OUT:
+            delattr(backend, name)
+
+
+def _unless_large(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a collective operation that does nothing with vectors of more than MOST_FIGURES."""
+
+    def operate(*arguments: Any, **named: Any) -> Any:
+        tensors = [
+            value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor)
+        ]
+        if all(tensor.numel() <= MOST_FIGURES for tensor in tensors):
+            return operation(*arguments, **named)
+        return _FinishedWork()
+
+    return operate
+
+
+def wait_for_world_ranks(device: torch.device) -> None:
+    """Return when the device has ended all that it was given, and all ranks have come here."""
+    meeting = torch.zeros(1, device=device)
+    dist.all_reduce(meeting)
+    meeting.item()
+
+
+def nodes_of_world_ranks(groups: RankGroups) -> int:
+    """Return the number of machines that the ranks of the job run on; every rank calls it."""
+    return len(set(gather_from_world_ranks(platform.node(), groups)))
+
+
+def reduction_seconds(elements: int, device: torch.device, repeats: int) -> list[float]:
+    """Return the seconds of each of some all-reduces of a fp32 vector among all ranks of the job."""
+    values = torch.zeros(elements, device=device)
+    # The first one makes the connections.
+    _timed_all_reduce(values)
+    return [_timed_all_reduce(values) for _ in range(repeats)]
 
 
 def all_reduce_seconds(meeting: Meeting, values: torch.Tensor) -> list[float]:

@@ -5,6 +5,9 @@ from dataclasses import asdict, fields
 from pipeline.planning.plan import GIB, Plan
 from pipeline.planning.rates import Rate
 
+LINKS = ("link_gb_per_second", "network_gb_per_second")
+"""Rates that have names of their own for people."""
+
 
 def plan_as_json(plan: Plan) -> dict[str, object]:
     """Return a plan as JSON values, with what follows from its fields."""
@@ -45,13 +48,14 @@ def rates_by_name(plan: Plan) -> dict[str, Rate]:
         f"peak TFLOP/s in {dtype}": peak / 1e12,
         "memory of a device, GiB": plan.memory.free.device / GIB,
         "memory of a host, GiB": hardware.host_memory_gib,
-        "link in a node, GB/s": hardware.link_gb_per_second,
-        "network of a device, GB/s": hardware.network_gb_per_second,
     }
     named = {name: Rate(value, "assumed", source) for name, value in figures.items()}
 
     # The plan's own rates, and the corpus.
+    named["link in a node, GB/s"] = plan.rates.link_gb_per_second
+    named["network of a device, GB/s"] = plan.rates.network_gb_per_second
     for field in fields(plan.rates):
-        named[field.name.replace("_", " ")] = getattr(plan.rates, field.name)
+        if field.name not in LINKS:
+            named[field.name.replace("_", " ")] = getattr(plan.rates, field.name)
     named["tokens on disk"] = plan.disk.data.basis
     return named

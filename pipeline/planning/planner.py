@@ -1,6 +1,7 @@
 """The plan of a run file: checked, on hardware, calibrated by runs where there are any."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.batch_division import batches_that_nodes_do_not_divide, dividing_ranks
@@ -15,6 +16,11 @@ from pipeline.planning.comparable_runs import refuse_other_runs
 from pipeline.planning.data_stages import with_tokenizer_rates
 from pipeline.planning.job_chain import JobTimes, lost_margin_seconds
 from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT, LossLaw
+from pipeline.planning.measured_scaling import (
+    hardware_with_rates,
+    runs_and_studies,
+    with_measured_scaling,
+)
 from pipeline.planning.model_cost import flops_per_token
 from pipeline.planning.plan import Allocation, JobsPlan, Plan, make_plan
 from pipeline.planning.rates import PlanRates, Rate, assumed_rates
@@ -87,10 +93,11 @@ def plan_run(
 ) -> Plan:
     """Return the plan of a run on an allocation; `runs` calibrate its rates.
 
-    `law`: predicts the loss, in nats a token, with N all parameters.
+    `runs`: folders of runs and of throughput studies, or their `throughput.json`. `law`: predicts the loss, in nats a token, with N all parameters.
 
     Raises ConfigError for a model that cannot be built, a batch that the devices do not divide, and
-    runs that tell nothing about this one; DataError for a folder without such a run.
+    runs that tell nothing about this one; DataError for a folder without such a run, and
+    RequirementError for more than four times the devices of a throughput study.
     """
     facts = model_facts(config)
     hardware = allocation.hardware
@@ -100,7 +107,12 @@ def plan_run(
     rates = assumed_rates(hardware, allocation.hardware_name, overlaps_communication(config))
     rates = with_tokenizer_rates(rates, config)
     rates = with_all_attention(rates, hardware, facts, config.data.sequence_length)
-    figures = [run_figures(path) for path in runs]
+    run_dirs, studies = runs_and_studies(runs)
+    for study in studies:
+        rates = with_measured_scaling(rates, study, hardware, allocation.devices)
+    hardware = hardware_with_rates(hardware, rates)
+    allocation = replace(allocation, hardware=hardware)
+    figures = [run_figures(path) for path in run_dirs]
     noise_scale = None
     if figures:
         refuse_other_runs(

@@ -29,6 +29,10 @@ class PlanRates:
     """Share of the device's peak in the computing part of a step, by (6 N + 12 L d T) FLOPs a token."""
     overlap: Rate
     """Share of computing during which a device can communicate."""
+    link_gb_per_second: Rate
+    """From a device to the others of its server, 10^9 bytes a second."""
+    network_gb_per_second: Rate
+    """From a device to other servers, 10^9 bytes a second."""
     per_device_share: Rate
     """What each further device adds to a step, as a share of its computing."""
     zero_3_host_seconds: Rate
@@ -95,6 +99,8 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
     return PlanRates(
         mfu=assumed(hardware.assumed_mfu, f"hardware {name}"),
         overlap=assumed(share, "the backward pass, where the template has overlap_comm"),
+        link_gb_per_second=assumed(hardware.link_gb_per_second, f"hardware {name}"),
+        network_gb_per_second=assumed(hardware.network_gb_per_second, f"hardware {name}"),
         per_device_share=assumed(2e-4, SCALING),
         zero_3_host_seconds=host,
         lost_time=assumed(1.1, "Llama 3's 90 % of the time in training (arXiv:2407.21783)"),

@@ -29,6 +29,10 @@ ENERGY = "energy"
 """Kind of the event with the energy that the devices have used since this start of the ranks. The
 supervisor writes it now and then, and when the ranks have ended; the last one of a start counts."""
 
+COMMUNICATION = "communication"
+"""Kind of the event with the time of communication, measured after the last step where the run file
+asks for it (`train.communication_steps`)."""
+
 
 class ScaledLearningRate(TypedDict):
     """Effect of `optimizer.learning_rate_scaling` on the peak learning rate."""
@@ -113,6 +117,19 @@ class EventDetails(TypedDict, total=False):
     """Rollback: the file of all documents, below the run folder."""
     damage: list[str]
     """Damaged checkpoint: what is wrong with its files."""
+    nodes: int
+    """Communication: machines that the ranks run on."""
+    backend: str
+    """Communication: nccl or gloo."""
+    network: str
+    """Communication: the links of rank 0's machine to others, in words."""
+    seconds_with: list[float]
+    """Communication: seconds of each step of the slowest rank."""
+    seconds_without: list[float]
+    """Communication: the same of steps without reduction, in turns with the others; empty at ZeRO
+    stage 3, where no step can do without."""
+    bytes_per_second: float
+    """Communication: bus bandwidth of all-reduces among all ranks."""
     named: str | None
     """Pointer mended: the checkpoint that `latest` named."""
     from_zero_stage: int
@@ -189,6 +206,24 @@ class SaveEvent(Event):
     """Time from the first copy of a tensor to the end of all writing."""
     bytes: int
     """Size of the checkpoint."""
+
+
+class CommunicationEvent(Event):
+    """The time of communication was measured."""
+
+    ranks: int
+    nodes: int
+    """Machines that the ranks run on."""
+    backend: str
+    """nccl or gloo."""
+    network: str
+    """The links of rank 0's machine to others, in words."""
+    seconds_with: list[float]
+    """Seconds of each step of the slowest rank."""
+    seconds_without: list[float]
+    """The same without reduction; empty at ZeRO stage 3."""
+    bytes_per_second: float
+    """Bus bandwidth of all-reduces among all ranks."""
 
 
 class RollbackEvent(Event):

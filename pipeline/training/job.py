@@ -36,7 +36,7 @@ from pipeline.model.device_batch import DeviceBatch, Mover, check_document_mask
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import ModelParameters, count_parameters, model_size, moment_bytes
-from pipeline.sampling.loader import Loader, RankShare
+from pipeline.sampling.loader import Loader, RankShare, TrainingData
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.store.counts import ResultOfRun
 from pipeline.store.events import write_event
@@ -47,6 +47,7 @@ from pipeline.store.metrics import MetricsFile
 from pipeline.store.outcome import NoCounts, Outcome
 from pipeline.store.rank_environment import groups_of_this_process, is_first_on_its_machine
 from pipeline.tokens.verify import BackgroundCheck
+from pipeline.training.communication import is_communication_measured, measure_communication
 from pipeline.training.job_inputs import JobInputs, open_inputs
 from pipeline.training.job_report import count_finished_run, device_name, record_start
 from pipeline.training.loop import RollbackNeeded, run_training_loop
@@ -255,7 +256,17 @@ def train_job(job: Job, state: TrainState) -> Outcome:
             state = run_training_loop(run, state)
         except RollbackNeeded as trouble:
             return roll_back(run, trouble)
+    if state.step == config.total_steps and is_communication_measured(run):
+        _measure_on_last_batch(run, data, share)
     return end_job(job, state, metrics)
+
+
+def _measure_on_last_batch(run: Run, data: TrainingData, share: RankShare) -> None:
+    """Measure communication on the micro-batches of the last step, which are read once more."""
+    last = run.config.total_steps
+    with Loader(data, share, range(last, last + 1), Mover(run.engine.device)) as loader:
+        for micro_batches in loader:
+            measure_communication(run, micro_batches)
 
 
 def assemble_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:

@@ -39,6 +39,8 @@ class NodeReport(TypedDict):
     """Limit of a process (`open files`, `locked memory`, `processes`) -> value; None: unlimited."""
     has_infiniband: bool
     """Whether the node has an InfiniBand or RoCE device."""
+    network: str
+    """Links to other machines with their rates on paper, in words."""
     gpus: int
     """NVIDIA GPUs that a process of the user may use."""
     shared_memory_bytes: int

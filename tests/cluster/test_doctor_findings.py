@@ -33,6 +33,7 @@ def report(node: str = "a") -> NodeReport:
         "code": "c0de",
         "limits": {"open files": 4096, "locked memory": None, "processes": 4096},
         "has_infiniband": False,
+        "network": "Ethernet eth0 10 Gbit/s",
         "gpus": 0,
         "shared_memory_bytes": 8 * GB,
         "temporary_bytes": 8 * GB,
@@ -489,3 +490,11 @@ def test_what_training_would_refuse_is_a_finding(
     # ... nor for 4.
     (finding,) = launch_findings(load(run_file, ["launch.ranks=4"]))
     assert finding.verdict == "stops"
+
+
+def test_a_node_with_other_links_is_named() -> None:
+    reports = nodes("a", "b", "c")
+    assert told(node_findings.network_findings(reports)) == []
+    reports["c"]["network"] = "Ethernet eth0 1 Gbit/s"
+    seen = "Ethernet eth0 1 Gbit/s; elsewhere Ethernet eth0 10 Gbit/s"
+    assert told(node_findings.network_findings(reports)) == [("c", "warning", seen)]

@@ -168,6 +168,7 @@ def _judged(
         *folder_findings(reports, rates, needs.folders, read_only_folders),
         *listing_findings(reports, compared),
         *node_findings.port_findings(reports, launch_port),
+        *node_findings.network_findings(reports),
         *rate_findings.operator_findings(rates, reports, needs.operators),
         *rate_findings.gpu_findings(rates, reports),
         *rate_findings.product_findings(rates),

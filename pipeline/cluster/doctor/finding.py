@@ -25,6 +25,7 @@ CHECKS = (
     "disk",
     "folders",
     "ports",
+    "network",
     "operators",
     "GPUs",
     "matmul",

@@ -19,6 +19,7 @@ from typing import TypeVar
 from pipeline.errors import one_line
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import doctor_probe
+from pipeline.work.network_links import INFINIBAND, links_in_words, network_links
 from pipeline.work.node_reports import NodeQuestion
 
 ResultT = TypeVar("ResultT")
@@ -33,7 +34,6 @@ so nobody looks earlier.
 """
 PROBE_PAUSE_SECONDS = 0.5
 SHARED_MEMORY = Path("/dev/shm")
-INFINIBAND = Path("/sys/class/infiniband")
 LARGEST_LISTING = 10_000
 """Files of a folder that are compared between nodes, the first ones in sorted order."""
 LIMITS = {
@@ -105,6 +105,11 @@ def process_limits() -> dict[str, int | None]:
 def has_infiniband() -> bool:
     """Tell whether this machine has an InfiniBand or RoCE device."""
     return INFINIBAND.is_dir() and any(INFINIBAND.iterdir())
+
+
+def network_in_words() -> str:
+    """Return the links of this machine to others, with their rates on paper."""
+    return links_in_words(network_links())
 
 
 def shared_memory_bytes() -> int:

@@ -207,6 +207,24 @@ def _limit(name: str, value: int | None) -> str:
     return f"{value:,}"
 
 
+def network_findings(reports: Reports) -> list[Finding]:
+    """Name the links of each node to others, and the nodes whose links differ from most."""
+    networks = {node: report["network"] for node, report in reports.items() if report["network"]}
+    common = most_common(networks.values())
+    findings: list[Finding] = []
+    for node, network in networks.items():
+        if network == common:
+            findings.append(Finding("network", node, network))
+            continue
+        remedy = (
+            "nothing, if the fast link is the same on all; else leave the node out, as all wait for "
+            "the slowest link"
+        )
+        seen = f"{network}; elsewhere {common}"
+        findings.append(Finding("network", node, seen, "warning", remedy))
+    return findings
+
+
 def memory_findings(reports: Reports) -> list[Finding]:
     """Judge the free space of /dev/shm, through which processes of one node exchange data."""
     findings: list[Finding] = []

@@ -66,6 +66,7 @@ def look_at_node(question: NodeQuestion) -> NodeReport:
         "code": run.run("code", looks.code_fingerprint, ""),
         "limits": run.run("limits", looks.process_limits, no_limits),
         "has_infiniband": run.run("limits", looks.has_infiniband, False),
+        "network": run.run("network", looks.network_in_words, ""),
         "gpus": run.run("GPUs", gpu_count, 0),
         "shared_memory_bytes": run.run("/dev/shm", looks.shared_memory_bytes, 0),
         "temporary_bytes": run.run("disk", looks.temporary_bytes, 0),

@@ -20,6 +20,7 @@ CHECK_OF_LOOK = {
     "list": "folders",
     "see": "folders",
     "ports": "ports",
+    "network": "network",
     "compiler": "operators",
     "operators": "operators",
     "import": "GPUs",

@@ -90,7 +90,8 @@ class FittedScaling:
     """Laws of the same points with random errors: their spread is the band."""
     points: Sequence[StepPoint]
     relative_error: float
-    """Of a median step: from repeated runs and from the distance to the fit, the larger one."""
+    """Standard deviation of a median step, relative: from repeated runs or from the distance to the fit,
+    whichever is larger."""
     is_overlap_fitted: bool
 
     @property
