@@ -127,6 +127,7 @@ STUDY_KINDS = KindTable(
     {
         "scaling": "pipeline.planning.study.scaling:ScalingStudy",
         "few-shot": "pipeline.planning.study.few_shot:FewShotStudy",
+        "throughput": "pipeline.planning.study.throughput:ThroughputStudy",
     }
 )
 """Kinds of studies (`pipeline/planning/study`)."""

@@ -93,7 +93,8 @@ def plan_run(
 ) -> Plan:
     """Return the plan of a run on an allocation; `runs` calibrate its rates.
 
-    `runs`: folders of runs and of throughput studies, or their `throughput.json`. `law`: predicts the loss, in nats a token, with N all parameters.
+    `runs`: folders of runs and of throughput studies, or their `throughput.json`.
+    `law`: predicts the loss, in nats a token, with N all parameters.
 
     Raises ConfigError for a model that cannot be built, a batch that the devices do not divide, and
     runs that tell nothing about this one; DataError for a folder without such a run, and

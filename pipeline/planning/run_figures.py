@@ -59,7 +59,7 @@ def run_figures(path: Path) -> RunFigures:
     config = recorded_config(path, [])
     folder = RunFolder(config.paths.run_dir)
     starts: list[StartEvent] = read_events(folder.path, "start")
-    records = _steady_records(read_metrics(folder.path), config, starts, folder.path)
+    records = steady_records(read_metrics(folder.path), config, starts, folder.path)
     ranks = starts[-1]["ranks"]
     device = _device(folder, starts)
     facts = model_facts(config)
@@ -87,10 +87,13 @@ def run_figures(path: Path) -> RunFigures:
     )
 
 
-def _steady_records(
+def steady_records(
     records: Sequence[StepRecord], config: RunConfig, starts: Sequence[StartEvent], path: Path
 ) -> list[StepRecord]:
-    """Return the steps of the last start, after warm-up, that have the whole batch."""
+    """Return the steps of the last start, after warm-up, that have the whole batch.
+
+    Raises DataError where there are none.
+    """
     if not starts:
         raise DataError(f"{path}: no run has begun there; plan from one that has made steps")
     first = starts[-1]["step"] + WARM_UP_STEPS

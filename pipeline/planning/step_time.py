@@ -40,7 +40,7 @@ def step_time(
     bandwidth: float,
     overlap: float,
     seconds_per_device: float,
-    devices: int,
+    devices: float,
     *,
     host_seconds: float = 0.0,
 ) -> StepTime:

@@ -119,6 +119,8 @@ class EventDetails(TypedDict, total=False):
     """Damaged checkpoint: what is wrong with its files."""
     nodes: int
     """Communication: machines that the ranks run on."""
+    cores: int
+    """Communication: cores that the ranks of a machine share."""
     backend: str
     """Communication: nccl or gloo."""
     network: str
@@ -214,6 +216,8 @@ class CommunicationEvent(Event):
     ranks: int
     nodes: int
     """Machines that the ranks run on."""
+    cores: int
+    """Cores that the ranks of a machine share."""
     backend: str
     """nccl or gloo."""
     network: str

@@ -23,6 +23,7 @@ from pipeline.model.device_batch import DeviceBatch
 from pipeline.store.events import COMMUNICATION, write_event
 from pipeline.training.run import Run
 from pipeline.training.train_step import train_step
+from pipeline.work.cores import core_count
 from pipeline.work.network_links import links_in_words, network_links
 
 FIRST_PAIRS = 1
@@ -67,6 +68,7 @@ def measure_communication(run: Run, micro_batches: list[DeviceBatch]) -> None:
             COMMUNICATION,
             ranks=ranks,
             nodes=nodes,
+            cores=core_count(),
             backend=collective_backend(),
             network=links_in_words(network_links()),
             seconds_with=seconds_with[FIRST_PAIRS:],

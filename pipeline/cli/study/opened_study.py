@@ -64,6 +64,7 @@ class OpenedStudy:
 
     def _queued_run(self, run: StudyRun) -> QueuedRun:
         folder = self.folder
+        is_alone = self.kind.is_measured_alone
         needs = None
         if run.trunk is not None:
             needs = RunFolder(folder.run_dir(run.trunk)).checkpoint(run.first_step - 1)
@@ -79,6 +80,7 @@ class OpenedStudy:
             sequences=run.config.global_batch_sequences,
             micro_batch=run.config.batch.micro_batch_sequences,
             ranks=run.place.ranks,
+            most_ranks=max(self.study.axes.ranks, default=None) if is_alone else None,
             trunk=run.trunk,
             needs=needs,
             stages=self.kind.stages,

@@ -10,6 +10,7 @@ from pipeline.cli.study.opened_study import OpenedStudy, open_study, renew_point
 from pipeline.cli.study.scaling_report import scaling_report
 from pipeline.cli.study.scored_study import scored_runs
 from pipeline.cli.study.study_totals import StudyTotals
+from pipeline.cli.study.throughput_report import throughput_report
 from pipeline.errors import RequirementError
 from pipeline.logs import console, counted_noun, note
 from pipeline.planning.laws.fit import RESAMPLES
@@ -62,6 +63,7 @@ Reporter: TypeAlias = Callable[[OpenedStudy, Sequence[StudyPoint], StudyTotals],
 REPORTS: Mapping[str, Reporter] = {
     "scaling": _scaling,
     "few-shot": _few_shot,
+    "throughput": throughput_report,
 }
 """Kind of study -> its report."""
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -181,6 +181,8 @@ class LocalRuns:
         """Start a stage of a run in the share `number` of this machine."""
         ranks = run.ranks or self.ranks
         share = share_of_machine(self.jobs, number, ranks)
+        if run.most_ranks is not None and share.threads is not None:
+            share = replace(share, threads=max(1, core_count() // run.most_ranks))
         if self.launch == "slurm":
             share = Share(ranks or 1, None, None)
         overrides: list[str] = []

@@ -51,6 +51,9 @@ class QueuedRun:
     """Largest number of sequences of a micro-batch."""
     ranks: int | None = None
     """Its number of ranks; None where whoever trains it decides."""
+    most_ranks: int | None = None
+    """The most ranks of any run, where speed is measured: each rank of every run then has the threads
+    that it would have among as many. None: the ranks of a run share its part of the machine."""
     trunk: str | None = None
     """Run that has to be started before it."""
     needs: Path | None = None

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from pipeline.config.batch_division import largest_divisor
+from pipeline.config.kinds import STUDY_KINDS
 from pipeline.config.mismatches import settings_that_do_not_fit
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import problems_in
@@ -28,7 +29,7 @@ from pipeline.planning.study.axes import (
     study_at,
     variant_settings,
 )
-from pipeline.planning.study.run_names import digest_of_run
+from pipeline.planning.study.run_names import digest_of_run, execution_of_run
 from pipeline.planning.study.sizes import SizedModel, sized_models
 from pipeline.store.files import fingerprint
 from pipeline.store.studies.study_folder import StudyFolder
@@ -365,7 +366,10 @@ def _named(
         more["init_from"] = str(corner.config.train.init_from)
         more["init_take"] = corner.config.train.init_take
     folder = StudyFolder(study.folder)
-    digest = digest_of_run(_checked(settings, label), folder, more)
+    config = _checked(settings, label)
+    if STUDY_KINDS[study.kind].is_measured_alone:
+        more["execution"] = execution_of_run(config)
+    digest = digest_of_run(config, folder, more)
     name = f"{label}-{digest}"
     settings["paths"]["run_dir"] = str(folder.run_dir(name))
     config = _checked(settings, name)

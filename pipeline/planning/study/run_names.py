@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import read_template
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import fingerprint, read_json, write_json
 from pipeline.store.layout import DataFolder
@@ -37,6 +38,18 @@ def digest_of_run(config: RunConfig, folder: StudyFolder, more: Json) -> str:
     decisive["tokens"] = _content_of_tokens(folder, config.paths.data_dir)
     decisive["more"] = more
     return fingerprint(decisive)[:8]
+
+
+def execution_of_run(config: RunConfig) -> Json:
+    """Return what decides the speed of a run and not its loss: for the names of runs that measure it."""
+    template: Any = read_template(config.deepspeed)
+    return {
+        "template": template,
+        "micro_batch_sequences": config.batch.micro_batch_sequences,
+        "activation_checkpointing": config.train.activation_checkpointing,
+        "compile": config.train.compile,
+        "communication_steps": config.train.communication_steps,
+    }
 
 
 def record_tokens(folder: StudyFolder, data_dirs: set[Path]) -> None:

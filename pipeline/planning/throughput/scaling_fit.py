@@ -51,7 +51,7 @@ class ScalingLaw:
 
     def step(
         self,
-        devices: int,
+        devices: float,
         nodes: int,
         tokens_per_device: float,
         wire_bytes: float,
@@ -100,7 +100,7 @@ class FittedScaling:
         return numbers_of_devices(self.points)[-1]
 
     def seconds(
-        self, devices: int, nodes: int, tokens_per_device: float, wire_bytes: float, share: float
+        self, devices: float, nodes: int, tokens_per_device: float, wire_bytes: float, share: float
     ) -> Interval:
         """Return the seconds of a step, with the band. `share`: the `overlap_share`."""
         totals = [
@@ -294,9 +294,16 @@ def _deviations(law: ScalingLaw, rows: Sequence[_Row]) -> list[float]:
 
 
 def _distance(law: ScalingLaw, points: Sequence[StepPoint], sizes: _Sizes) -> float:
-    """Return the standard deviation of the points around the law, 0 where none is left over."""
+    """Return the standard deviation of the points around the law, 0 where none is left over.
+
+    A number that is at its limit, such as a linear term of 0, takes no degree of freedom.
+    """
     deviations = _deviations(law, _rows(points, sizes))
-    numbers = 2 + sizes.has_link + sizes.has_network + (len(sizes.overlaps) > 1)
+    bandwidths = [law.link, law.network]
+    free = [rate for rate in bandwidths if rate is not None and math.isfinite(rate)]
+    numbers = 1 + len(free) + (law.per_device_seconds > 0)
+    if free and len(sizes.overlaps) > 1:
+        numbers += 1
     freedom = len(deviations) - numbers
     if freedom <= 0:
         return 0.0

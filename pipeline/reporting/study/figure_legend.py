@@ -122,7 +122,7 @@ def _laws(table: FigureTable) -> list[Line2D]:
 
 
 def _published(table: FigureTable) -> list[Line2D]:
-    """Return the entries of what others have published, and of chance."""
+    """Return the entries of what others have published, of chance, and of the ideal."""
     handles: list[Line2D] = []
     series_of_points = [point.series for point in table.points_of("published")]
     for number, series in enumerate(table.series_of("published")):
@@ -134,6 +134,10 @@ def _published(table: FigureTable) -> list[Line2D]:
     handles += [
         Line2D([], [], color=INK, linestyle="--", linewidth=1.0, label=series)
         for series in table.series_of("chance")
+    ]
+    handles += [
+        Line2D([], [], color=INK, linestyle=":", label=series)
+        for series in table.series_of("ideal")
     ]
     return handles
 

@@ -20,7 +20,7 @@ from pipeline.store.studies.figure_table import FigurePoint, FigureTable, Role
 SVG_NAME_SPACE = "http://www.w3.org/2000/svg"
 MARGIN = 0.06
 """Room beside the outermost values, as a share of their range. A band may leave the frame."""
-FRAMED: tuple[Role, ...] = ("run", "left out", "fit", "beyond", "published", "chance")
+FRAMED: tuple[Role, ...] = ("run", "left out", "fit", "beyond", "published", "chance", "ideal")
 """Roles whose values the frame holds; a single optimum far outside does not widen it."""
 
 
@@ -78,7 +78,7 @@ def _colours(table: FigureTable) -> dict[str, str]:
 
 
 def _draw_published(axes: Axes, table: FigureTable) -> None:
-    """Draw published curves in grey, and single published points as squares."""
+    """Draw published curves in grey and single published points as squares; chance, the ideal."""
     for number, series in enumerate(table.series_of("published")):
         points = _of_series(table, series, "published")
         axes.plot(
@@ -90,6 +90,8 @@ def _draw_published(axes: Axes, table: FigureTable) -> None:
             color=GREY,
             linewidth=1.2,
         )
+    ideal = table.points_of("ideal")
+    axes.plot([point.x for point in ideal], [point.y for point in ideal], ":", color=INK)
     for point in table.points_of("chance"):
         axes.axhline(point.y, color=INK, linestyle="--", linewidth=1.0)
 

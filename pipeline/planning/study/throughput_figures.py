@@ -1,0 +1,244 @@
+"""The numbers of a throughput study's figures, from its steps and their fit. Pure arithmetic."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.planning.laws.intervals import Interval
+from pipeline.planning.throughput.published_scaling import published_scaling
+from pipeline.planning.throughput.scaling_fit import FittedScaling
+from pipeline.planning.throughput.scaling_refusals import MOST_TIMES_BEYOND
+from pipeline.planning.throughput.step_points import (
+    StepPoint,
+    numbers_of_devices,
+    of_scaling,
+    reference_rate,
+)
+from pipeline.store.studies.figure_table import FigurePoint, FigureTable, Role, csv_text
+
+PLACES_OF_A_CURVE = 25
+SERIES = {"weak": "weak: the same work a device", "strong": "strong: the same batch"}
+"""Way of scaling -> name of its curve."""
+IDEAL = "ideal: K times one device"
+FIT = "fit, weak"
+
+
+@dataclass(frozen=True)
+class WirePlan:
+    """What is sent on a number of devices that was not measured."""
+
+    wire_bytes: Callable[[float], float]
+    """Number of devices -> bytes that each device sends in a step."""
+    overlap_share: float
+    devices_per_node: int | None
+    """None where all ranks were on one machine."""
+
+    def nodes(self, devices: float) -> int:
+        """Return the machines that this many devices take."""
+        if self.devices_per_node is None:
+            return 1
+        return math.ceil(devices / self.devices_per_node)
+
+
+@dataclass(frozen=True)
+class PredictedThroughput:
+    """Weak scaling by the fit, on one number of devices."""
+
+    devices: float
+    seconds: Interval
+    tokens_per_second: Interval
+    efficiency: Interval
+
+
+def predicted(fitted: FittedScaling, plan: WirePlan, devices: float) -> PredictedThroughput:
+    """Return the throughput of weak scaling on a number of devices, with the band."""
+    tokens = fitted.law.tokens_per_device
+    seconds = fitted.seconds(
+        devices, plan.nodes(devices), tokens, plan.wire_bytes(devices), plan.overlap_share
+    )
+    rate = _inverse(tokens * devices, seconds)
+    ideal = devices * reference_rate(fitted.points)
+    efficiency = Interval(rate.value / ideal, rate.low / ideal, rate.high / ideal)
+    return PredictedThroughput(devices, seconds, rate, efficiency)
+
+
+def _inverse(amount: float, seconds: Interval) -> Interval:
+    """Return an amount a second."""
+    return Interval(amount / seconds.value, amount / seconds.high, amount / seconds.low)
+
+
+def throughput_figures(
+    points: Sequence[StepPoint], fitted: FittedScaling | None, plan: WirePlan | None
+) -> list[FigureTable]:
+    """Return the tables of all figures that the points, and the fit if there is one, allow."""
+    if not points:
+        return []
+    curve: list[tuple[Role, PredictedThroughput]] = []
+    if fitted is not None and plan is not None:
+        curve = _curve(fitted, plan)
+    tables = [_throughput(points, curve), _efficiency(points, curve)]
+    shares = _communication(points, fitted)
+    if shares.points:
+        tables.append(shares)
+    return tables
+
+
+def _curve(fitted: FittedScaling, plan: WirePlan) -> list[tuple[Role, PredictedThroughput]]:
+    """Return the fit from the fewest devices to the most, and beyond them."""
+    numbers = numbers_of_devices(fitted.points)
+    far = MOST_TIMES_BEYOND * numbers[-1]
+    parts: list[tuple[Role, float, float]] = [
+        ("fit", numbers[0], numbers[-1]),
+        ("beyond", numbers[-1], far),
+    ]
+    return [
+        (role, predicted(fitted, plan, float(devices)))
+        for role, low, high in parts
+        for devices in np.geomspace(low, high, PLACES_OF_A_CURVE)
+    ]
+
+
+def _throughput(
+    points: Sequence[StepPoint], curve: Sequence[tuple[Role, PredictedThroughput]]
+) -> FigureTable:
+    """Return tau_K over K: the ideal, the runs, the fit, and what others have published."""
+    reference = reference_rate(points)
+    rows = _runs(points, lambda point: point.tokens_per_second)
+    rows += [
+        FigurePoint(
+            role,
+            FIT,
+            each.devices,
+            each.tokens_per_second.value,
+            each.tokens_per_second.low,
+            each.tokens_per_second.high,
+        )
+        for role, each in curve
+    ]
+    low, high = _reach(points)
+    rows += [
+        FigurePoint("ideal", IDEAL, float(devices), float(devices) * reference)
+        for devices in np.geomspace(low, high, PLACES_OF_A_CURVE)
+    ]
+    rows += [
+        FigurePoint("published", name, devices, devices * reference * efficiency)
+        for name, devices, efficiency in _published(points)
+    ]
+    return FigureTable("throughput", "devices", "tokens_per_second", rows)
+
+
+def _efficiency(
+    points: Sequence[StepPoint], curve: Sequence[tuple[Role, PredictedThroughput]]
+) -> FigureTable:
+    """Return tau_K / (K tau_ref) over K in percent."""
+    reference = reference_rate(points)
+    rows = _runs(points, lambda point: 100 * point.tokens_per_second / (point.devices * reference))
+    rows += [
+        FigurePoint(
+            role,
+            FIT,
+            each.devices,
+            100 * each.efficiency.value,
+            100 * each.efficiency.low,
+            100 * each.efficiency.high,
+        )
+        for role, each in curve
+    ]
+    low, high = _reach(points)
+    rows += [FigurePoint("ideal", IDEAL, devices, 100.0) for devices in (low, high)]
+    rows += [
+        FigurePoint("published", name, devices, 100 * efficiency)
+        for name, devices, efficiency in _published(points)
+    ]
+    return FigureTable("efficiency", "devices", "efficiency_percent", rows)
+
+
+def _communication(points: Sequence[StepPoint], fitted: FittedScaling | None) -> FigureTable:
+    """Return the measured share of communication over K in percent, and that of the fit."""
+    measured = [point for point in points if point.exposed_share is not None]
+    rows = _runs(measured, lambda point: 100 * (point.exposed_share or 0.0))
+    if fitted is not None and measured:
+        for point in of_scaling(points, "weak"):
+            step = fitted.law.step_of(point)
+            share = 100 * step.communication / step.total
+            rows.append(FigurePoint("fit", FIT, point.devices, share))
+    return FigureTable("communication", "devices", "communication_percent", rows)
+
+
+def _runs(points: Sequence[StepPoint], value: Callable[[StepPoint], float]) -> list[FigurePoint]:
+    """Return each number of devices once: the median of its runs, with their range."""
+    rows: list[FigurePoint] = []
+    for scaling, series in SERIES.items():
+        own = of_scaling(points, scaling)  # pyright: ignore[reportArgumentType]
+        if all(point.scaling == "reference" for point in own):
+            continue
+        for devices in numbers_of_devices(own):
+            runs = [point for point in own if point.devices == devices]
+            values = [value(point) for point in runs]
+            name = runs[0].name if len(runs) == 1 else ""
+            middle = statistics.median(values)
+            rows.append(FigurePoint("run", series, devices, middle, min(values), max(values), name))
+    return rows
+
+
+def _reach(points: Sequence[StepPoint]) -> tuple[float, float]:
+    """Return the fewest devices, and the most that are drawn."""
+    numbers = numbers_of_devices(points)
+    return numbers[0], MOST_TIMES_BEYOND * numbers[-1]
+
+
+def _published(points: Sequence[StepPoint]) -> list[tuple[str, float, float]]:
+    """Return (series, devices, efficiency) of others, their fewest devices laid on the fewest here.
+
+    Series of which only the fewest devices are in reach say nothing, and are left out.
+    """
+    low, high = _reach(points)
+    rows: list[tuple[str, float, float]] = []
+    for series in published_scaling():
+        own = [
+            (series.name, low * multiple, share)
+            for multiple, share in series.efficiencies()
+            if low * multiple <= high
+        ]
+        if len(own) > 1:
+            rows += own
+    return rows
+
+
+def steps_as_csv(points: Sequence[StepPoint]) -> str:
+    """Return all measured steps as a table, with the share of communication where it was measured."""
+    reference = reference_rate(points)
+    head = [
+        "run",
+        "scaling",
+        "devices",
+        "nodes",
+        "tokens_of_a_step",
+        "step_seconds",
+        "tokens_per_second",
+        "efficiency",
+        "communication_share",
+        "data_wait_share",
+        "wire_bytes",
+    ]
+    rows: list[Sequence[str | float | None]] = [head]
+    rows += [
+        [
+            point.name,
+            point.scaling,
+            point.devices,
+            point.nodes,
+            point.tokens,
+            point.seconds,
+            point.tokens_per_second,
+            point.tokens_per_second / (point.devices * reference),
+            point.exposed_share,
+            point.data_wait_share,
+            point.wire_bytes,
+        ]
+        for point in points
+    ]
+    return csv_text(rows)
