@@ -170,10 +170,12 @@ def _communication(points: Sequence[StepPoint], fitted: FittedScaling | None) ->
 
 def _runs(points: Sequence[StepPoint], value: Callable[[StepPoint], float]) -> list[FigurePoint]:
     """Return each number of devices once: the median of its runs, with their range."""
+    # Where there is the reference alone, it stands for weak scaling.
+    tried = {point.scaling for point in points} - {"reference"} or {"weak"}
     rows: list[FigurePoint] = []
     for scaling, series in SERIES.items():
         own = of_scaling(points, scaling)  # pyright: ignore[reportArgumentType]
-        if all(point.scaling == "reference" for point in own):
+        if scaling not in tried:
             continue
         for devices in numbers_of_devices(own):
             runs = [point for point in own if point.devices == devices]
