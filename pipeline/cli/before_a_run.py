@@ -36,7 +36,11 @@ def plan(
     ] = 24.0,
     runs: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="Calibrate by this run; several tell more.", metavar="RUN"),
+        typer.Option(
+            "--from",
+            help="Calibrate by this run or throughput study; several tell more.",
+            metavar="RUN",
+        ),
     ] = None,
     law: Annotated[
         Path | None,

@@ -206,6 +206,9 @@ def _train_here(opened: OpenedStudy) -> None:
     queued = opened.queued()
     executor = opened.study.executor
     is_element = "SLURM_ARRAY_TASK_ID" in os.environ
+    if executor.launch == "slurm":
+        # A job's tasks are its ranks: runs on other numbers of ranks are for other jobs.
+        queued = [run for run in queued if run.ranks in (None, executor.ranks)]
 
     # Train, with a line of progress and one for each run that ends.
     begun = progress_of(queued)

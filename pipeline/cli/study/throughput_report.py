@@ -151,6 +151,7 @@ def _statements(findings: ThroughputFindings) -> list[str]:
 
 
 def _law_sentences(fitted: FittedScaling) -> list[str]:
+    # What a step takes.
     law = fitted.law
     share = law.per_device_seconds / law.compute_seconds if law.compute_seconds else 0.0
     words = [
@@ -160,6 +161,8 @@ def _law_sentences(fitted: FittedScaling) -> list[str]:
         f"further device adds g = {law.per_device_seconds:.3g} s, {share:.2%} of it; relative error of "
         f"a median step {fitted.relative_error:.1%}."
     ]
+
+    # How fast gradients move, and how much of that is hidden.
     for name, bandwidth in (("within a node", law.link), ("between nodes", law.network)):
         if bandwidth is None:
             continue

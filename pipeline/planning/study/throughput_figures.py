@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from pipeline.planning.throughput.scaling_fit import FittedScaling
 from pipeline.planning.throughput.scaling_refusals import MOST_TIMES_BEYOND
 from pipeline.planning.throughput.step_points import (
     StepPoint,
+    efficiency,
     numbers_of_devices,
     of_scaling,
     reference_rate,
@@ -124,8 +125,8 @@ def _throughput(
         for devices in np.geomspace(low, high, PLACES_OF_A_CURVE)
     ]
     rows += [
-        FigurePoint("published", name, devices, devices * reference * efficiency)
-        for name, devices, efficiency in _published(points)
+        FigurePoint("published", name, devices, devices * reference * share)
+        for name, devices, share in _published(points)
     ]
     return FigureTable("throughput", "devices", "tokens_per_second", rows)
 
@@ -135,7 +136,7 @@ def _efficiency(
 ) -> FigureTable:
     """Return tau_K / (K tau_ref) over K in percent."""
     reference = reference_rate(points)
-    rows = _runs(points, lambda point: 100 * point.tokens_per_second / (point.devices * reference))
+    rows = _runs(points, lambda point: 100 * efficiency(point, reference))
     rows += [
         FigurePoint(
             role,
@@ -150,8 +151,8 @@ def _efficiency(
     low, high = _reach(points)
     rows += [FigurePoint("ideal", IDEAL, devices, 100.0) for devices in (low, high)]
     rows += [
-        FigurePoint("published", name, devices, 100 * efficiency)
-        for name, devices, efficiency in _published(points)
+        FigurePoint("published", name, devices, 100 * share)
+        for name, devices, share in _published(points)
     ]
     return FigureTable("efficiency", "devices", "efficiency_percent", rows)
 
@@ -213,34 +214,9 @@ def _published(points: Sequence[StepPoint]) -> list[tuple[str, float, float]]:
 def steps_as_csv(points: Sequence[StepPoint]) -> str:
     """Return all measured steps as a table, with the share of communication where it was measured."""
     reference = reference_rate(points)
-    head = [
-        "run",
-        "scaling",
-        "devices",
-        "nodes",
-        "tokens_of_a_step",
-        "step_seconds",
-        "tokens_per_second",
-        "efficiency",
-        "communication_share",
-        "data_wait_share",
-        "wire_bytes",
-    ]
-    rows: list[Sequence[str | float | None]] = [head]
-    rows += [
-        [
-            point.name,
-            point.scaling,
-            point.devices,
-            point.nodes,
-            point.tokens,
-            point.seconds,
-            point.tokens_per_second,
-            point.tokens_per_second / (point.devices * reference),
-            point.exposed_share,
-            point.data_wait_share,
-            point.wire_bytes,
-        ]
-        for point in points
-    ]
+    head = [each.name for each in fields(StepPoint)]
+    rows: list[Sequence[str | float | None]] = [[*head, "tokens_per_second", "efficiency"]]
+    for point in points:
+        values = [getattr(point, name) for name in head]
+        rows.append([*values, point.tokens_per_second, efficiency(point, reference)])
     return csv_text(rows)

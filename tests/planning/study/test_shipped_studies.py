@@ -21,6 +21,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for path in JOBS.glob("*.yaml"):
         shutil.copy(path, folder)
+    shutil.copytree(JOBS / "templates", folder / "templates")
     return folder
 
 
@@ -33,8 +34,9 @@ def runs_of(path: Path, *overrides: str) -> list[StudyRun]:
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_shipped_grid_can_answer_its_question(jobs: Path, name: str) -> None:
     study = read_study(jobs / name)
-    runs = runs_of_study(study, load(study.base))
-    assert study_kind(study).grid_problems(study, runs, {}) == []
+    kind = study_kind(study)
+    runs = runs_of_study(study, load(study.base), kind.places(study))
+    assert kind.grid_problems(study, runs, {}) == []
 
 
 @pytest.mark.ranks
