@@ -48,6 +48,22 @@ may be rounding, or the clock of another machine."""
 
 
 @dataclass(frozen=True)
+class StepMoment:
+    """What a run had taken until one of its steps, and the validation after it, was over.
+
+    Counts from the first launch of the ranks: start-up, validation, saves, restarts and lost steps are
+    in it; earlier stages, queues and the time between jobs are not.
+    """
+
+    step: int
+    seconds: float
+    device_seconds: float
+    """Ranks x time, start by start."""
+    joules: float | None
+    """Energy of each start, in proportion to its time; None where one until then recorded none."""
+
+
+@dataclass(frozen=True)
 class RunAccount:
     """Wall time of a run, in seconds by part."""
 
@@ -71,6 +87,8 @@ class RunAccount:
     """Energy that the devices have used; None where no start of the ranks recorded any."""
     joules_seconds: float
     """Time of the starts for which the energy was recorded."""
+    moments: Sequence[StepMoment] = ()
+    """Steps that the run has kept, oldest first."""
 
     @property
     def wall_seconds(self) -> float:
@@ -109,6 +127,8 @@ class _Ledger:
     """Seconds to add to the clock of the events, because it was set back."""
     seconds: dict[Part, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     lost_seconds: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0.0))
+    marks: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    """Steps that were kept, each with `now` when it and its validation were over."""
 
     def spend(self, part: Part, seconds: float, cause: Cause | None = None) -> None:
         """Add measured seconds to a part, or to lost steps if there is a cause."""
@@ -156,13 +176,23 @@ def account(
         began = min(began, starts[0].submitted)
     ledger = _Ledger(began)
     device_seconds = 0.0
+    moments: list[StepMoment] = []
+    taken = StepMoment(0, 0.0, 0.0, 0.0)
     for number, start in enumerate(starts):
         if start.is_first:
             _wait_for_job(ledger, start)
         held_since = ledger.now
         ledger.until("before training" if start.is_first else "restarts", start.launched)
+        # A job trains from its first launch on; the pause before a restart counts.
+        launched = ledger.now
+        pause = 0.0 if start.is_first else launched - held_since
         _add_start(ledger, start, made[number])
         device_seconds += start.ranks * (ledger.now - held_since)
+        moments += [
+            _moment_after(taken, start, step, pause, now - launched) for step, now in ledger.marks
+        ]
+        ledger.marks.clear()
+        taken = _moment_after(taken, start, taken.step, pause, ledger.now - launched)
 
     lost = Counter(step.cause for steps_of_start in made for step in steps_of_start)
     measured = [start for start in starts if start.joules is not None]
@@ -178,7 +208,23 @@ def account(
         device=devices[-1] if devices else None,
         joules=sum(start.joules or 0.0 for start in measured) if measured else None,
         joules_seconds=sum(start.energy_seconds for start in measured),
+        moments=moments,
     )
+
+
+def _moment_after(
+    taken: StepMoment, start: Start, step: int, pause: float, seconds: float
+) -> StepMoment:
+    """Return what a run had taken when its ranks had run for `seconds` after a pause.
+
+    `taken`: all that came before the pause.
+    """
+    joules = None
+    if taken.joules is not None and start.joules is not None and start.energy_seconds > 0:
+        share = min(1.0, seconds / start.energy_seconds)
+        joules = taken.joules + share * start.joules
+    held = pause + seconds
+    return StepMoment(step, taken.seconds + held, taken.device_seconds + start.ranks * held, joules)
 
 
 def _wait_for_job(ledger: _Ledger, start: Start) -> None:
@@ -207,6 +253,8 @@ def _add_start(ledger: _Ledger, start: Start, made: Sequence[_Made]) -> None:
         ledger.spend("waiting for data", times.data_wait, step.cause)
         ledger.spend("training", max(0.0, times.seconds - times.data_wait), step.cause)
         ledger.spend("validation", times.validation, step.cause)
+        if step.cause is None:
+            ledger.marks.append((times.step, ledger.now))
         if number + 1 < len(made):
             saving, other = _between(times, made[number + 1].times, start)
             ledger.spend("saving", saving, step.cause)

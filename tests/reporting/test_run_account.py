@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.reporting.run_account import CAUSES, RunAccount, account, account_of_run
+from pipeline.reporting.run_account import (
+    CAUSES,
+    RunAccount,
+    StepMoment,
+    account,
+    account_of_run,
+)
 from pipeline.reporting.run_starts import find_starts
 from pipeline.store.metrics import StepTimes
 
@@ -80,6 +86,12 @@ def test_each_moment_of_an_undisturbed_run_is_in_one_part() -> None:
     assert (found.steps, found.jobs, found.starts, found.device) == (3, 1, 1, "H100")
     assert (found.joules, found.joules_seconds) == (900, 20)
     assert lost_of(found) == {}
+    # From the launch at 10 s; the devices used 45 W in the 20 s that were measured.
+    assert found.moments == [
+        StepMoment(1, 22, 88, 900),
+        StepMoment(2, 25.25, 101, 900),
+        StepMoment(3, 28.25, 113, 900),
+    ]
 
 
 def test_lost_steps_have_the_cause_that_ended_their_start() -> None:
@@ -144,6 +156,12 @@ def test_lost_steps_have_the_cause_that_ended_their_start() -> None:
     assert found.effective_training_time_ratio == 4.5 / (213 - 69)
     assert (found.jobs, found.starts) == (2, 5)
     assert found.device_hours * 3600 == pytest.approx(4 * (124 + 13))
+    # The first job held the devices from 1 to 124 s, the second one from 202 s on.
+    assert found.moments == [
+        StepMoment(1, 11, 44, None),
+        StepMoment(2, 13, 52, None),
+        StepMoment(3, 133, 532, None),
+    ]
 
 
 def test_a_rollback_also_loses_steps_that_earlier_starts_made() -> None:
