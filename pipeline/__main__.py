@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +17,10 @@ from pipeline.cli.command_groups import (
     output_folder,
     tasks,
 )
+from pipeline.cli.stages.stage_commands import stage_command
 from pipeline.cli.study.study_group import study
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import make_library_messages_visible, print_plain
-from pipeline.store.artifacts import Stage
 from pipeline.store.stages import STAGES
 
 app = typer.Typer(
@@ -34,65 +33,10 @@ app = typer.Typer(
 )
 
 
-def _plain_command(stage: Stage) -> Callable[..., None]:
-    def command(run_file: RunFile, overrides: Overrides = None) -> None:
-        from pipeline.cli import commands
-
-        commands.run_one(STAGES, stage, run_file, overrides or [])
-
-    return command
-
-
-def _evaluate_command(stage: Stage) -> Callable[..., None]:
-    def command(
-        run_file: RunFile,
-        overrides: Overrides = None,
-        watch: Annotated[
-            bool,
-            typer.Option(
-                "--watch",
-                help="Score each new checkpoint while the run trains elsewhere; ends with the run.",
-            ),
-        ] = False,
-    ) -> None:
-        from pipeline.cli import commands
-
-        if watch:
-            commands.watch_run(STAGES, run_file, overrides or [])
-        else:
-            commands.run_one(STAGES, stage, run_file, overrides or [])
-
-    return command
-
-
-def _export_command(stage: Stage) -> Callable[..., None]:
-    def command(
-        run_file: RunFile,
-        overrides: Overrides = None,
-        steps: Annotated[
-            str | None,
-            typer.Option(
-                help="Write the folders of these checkpoints instead.", metavar="STEP,..."
-            ),
-        ] = None,
-    ) -> None:
-        from pipeline.cli import commands
-
-        if steps is not None:
-            commands.export_chosen_steps(run_file, overrides or [], steps)
-        else:
-            commands.run_one(STAGES, stage, run_file, overrides or [])
-
-    return command
-
-
-WITH_OPTIONS = {"evaluate": _evaluate_command, "export": _export_command}
-"""Stage -> what makes its command, where it has options of its own."""
-
 for _stage in STAGES:
     _text = f"{_stage.help} [dim]{_stage.reads} -> {_stage.writes}[/dim]"
     _add = app.command(_stage.name, help=_text, rich_help_panel="Stages, in order")
-    _add(WITH_OPTIONS.get(_stage.name, _plain_command)(_stage))
+    _add(stage_command(_stage))
 
 
 @app.command(rich_help_panel="Around them")

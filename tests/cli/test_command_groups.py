@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 
 COMMANDS = {
     "compare A B --page": "file",
+    "report A B --compare --output": "file",
     "plan --published --page": "file",
     "checkpoints convert RUN --output": "folder",
     "checkpoints merge RUN --last 2 --output": "folder",

@@ -9,7 +9,7 @@ from training_data import RUN_FILE, TEMPLATES
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.planning.study.held_out import held_out_text, held_out_tokens
+from pipeline.sampling.held_out import held_out_text, held_out_tokens
 from pipeline.store.layout import data_folder
 
 TRAIN = {"prose/train_0.bin": "a", "sums/train_0.bin": "b"}

@@ -1,0 +1,155 @@
+"""The page of `pipeline report --compare`: several runs in one HTML file. Pure."""
+
+from collections.abc import Sequence
+
+from pipeline.logs import human_seconds, number_or_blank, scientific, short
+from pipeline.reporting.many_runs.comparable import (
+    Basis,
+    basis_of,
+    remarks,
+    verdict_sentences,
+)
+from pipeline.reporting.many_runs.compared_run import ComparedRun
+from pipeline.reporting.many_runs.curve_figures import (
+    FLOPS,
+    TOKENS,
+    losses_over,
+    time_of_runs,
+)
+from pipeline.reporting.many_runs.setting_differences import DifferingSetting, differing_settings
+from pipeline.reporting.page import (
+    Cell,
+    escape,
+    figure_with_caption,
+    html_table,
+    note_below,
+    section,
+    whole_html,
+)
+
+TIME_NOTE = (
+    "Time is counted from the first launch of the ranks of each job: start-up, validation, saves, lost "
+    "steps and restarts are in it; earlier stages, time in a queue and time between jobs are not."
+)
+FLOPS_NOTE = "FLOPs are those of the model, 6 N + 6 L d T a token, without recomputation."
+STYLE_OF_DIFFERENCES = (
+    "<style>.differs { padding-left: .4rem; "
+    "background: color-mix(in srgb, #d9762b 24%, transparent); }</style>"
+)
+
+
+def sentences_of(runs: Sequence[ComparedRun], names: Sequence[str]) -> list[str]:
+    """Return what can be said about the runs. Raises DataError where nothing can be compared."""
+    basis = basis_of(runs)
+    return [*basis.reasons, *verdict_sentences(runs, names, basis), *remarks(runs, names)]
+
+
+def runs_page(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
+    """Return the page as HTML. Raises DataError where nothing can be compared."""
+    basis = basis_of(runs)
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences_of(runs, names))
+    title = f"{len(runs)} runs compared"
+    body = "\n".join(
+        [
+            f"<header><h1>{escape(title)}</h1><p>{escape(', '.join(names))}</p></header>",
+            section("What can be said", f"<ul>{said}</ul>"),
+            section("Losses", *_figures(runs, names, basis)),
+            _final_figures(runs, names),
+            _settings(runs, names),
+        ]
+    )
+    return whole_html(title, body)
+
+
+def _figures(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) -> list[str]:
+    """Return the losses over tokens, and side by side those over time and FLOPs."""
+    unit = "in nats per token" if basis.unit == "nats a token" else "in bits per byte"
+    lines = f"Training loss {unit}, means of neighbouring steps."
+    if basis.is_held_out:
+        lines = f"Held-out loss {unit}, each validation a point."
+        if basis.unit == "nats a token":
+            lines += " Thin: training loss, means of neighbouring steps."
+    frame = "The axis begins where the steep fall of the first steps is over."
+    tokens = losses_over(runs, names, basis, TOKENS, is_wide=True)
+    flops = losses_over(runs, names, basis, FLOPS, is_wide=False)
+    pair = [figure_with_caption(flops, f"The same over compute. {FLOPS_NOTE}")]
+    if any(run.last.seconds is not None for run in runs):
+        time = losses_over(runs, names, basis, time_of_runs(runs), is_wide=False)
+        pair.insert(0, figure_with_caption(time, f"The same over time. {TIME_NOTE}"))
+    return [
+        figure_with_caption(tokens, f"{lines} Over the tokens trained on. {frame}"),
+        f"<div class=pair>{''.join(pair)}</div>",
+    ]
+
+
+def _final_figures(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
+    """Return what the runs reached, and what they took for it, as two tables."""
+    reached = ["run", "parameters", "tokens", "steps", "validation loss", "bits per byte"]
+    reached.append("training loss")
+    took = ["run", "FLOPs", "time", "tokens/s", "device-hours", "ETTR"]
+    named = list(zip(runs, names, strict=True))
+    return section(
+        "Final figures",
+        html_table(reached, [_reached(run, name) for run, name in named]),
+        note_below(
+            "Losses in nats per token. The validation loss and the bits per byte are the last ones "
+            "measured; the training loss is that of the last step."
+        ),
+        html_table(took, [_took(run, name) for run, name in named]),
+        note_below(
+            "FLOPs and time as in the figures. tokens/s: median of all steps, validations and saves not "
+            "in it. Device-hours count from the beginning of each command to the end of its ranks. "
+            "ETTR: the share of the wall time in steps that were kept."
+        ),
+    )
+
+
+def _reached(run: ComparedRun, name: str) -> list[Cell]:
+    validated = run.last_validated
+    bits = [point.bits_per_byte for point in run.points if point.bits_per_byte is not None]
+    return [
+        name,
+        "" if run.parameters is None else short(run.parameters),
+        short(run.last.tokens),
+        f"{run.steps:,}",
+        "" if validated is None else number_or_blank(validated.validation_loss, ".4f"),
+        number_or_blank(bits[-1] if bits else None, ".4f"),
+        number_or_blank(run.last.loss, ".4f"),
+    ]
+
+
+def _took(run: ComparedRun, name: str) -> list[Cell]:
+    row: list[Cell] = [name, scientific(run.last.flops)]
+    row.append("" if run.last.seconds is None else human_seconds(run.last.seconds))
+    row.append(f"{run.tokens_per_second:,.0f}")
+    if run.account is None:
+        return [*row, "", ""]
+    ratio = run.account.effective_training_time_ratio
+    return [*row, f"{run.account.device_hours:.3g}", f"{ratio:.1%}"]
+
+
+def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
+    """Return the table of the settings that are not the same in all runs."""
+    differing = differing_settings([run.config for run in runs])
+    title = "Settings that differ"
+    if not differing:
+        return section(title, "<p>None: the runs differ in the machine, or in chance, alone.</p>")
+    head = "".join(f'<th class="text">{escape(name)}</th>' for name in ["setting", *names])
+    body = "".join(_setting_row(setting) for setting in differing)
+    return section(
+        title,
+        STYLE_OF_DIFFERENCES,
+        f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
+        note_below(
+            "Coloured: not as in the first run. Settings of evaluation, trackers and workers are left out."
+        ),
+    )
+
+
+def _setting_row(setting: DifferingSetting) -> str:
+    first = setting.values[0]
+    cells = "".join(
+        f'<td class="text{"" if value == first else " differs"}">{escape(value)}</td>'
+        for value in setting.values
+    )
+    return f'<tr><td class="text">{escape(setting.name)}</td>{cells}</tr>'

@@ -1,0 +1,74 @@
+"""The page of several runs: figures, tables, and the settings that differ."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from html_outline import Outline
+from runs_to_compare import run_by_hand
+
+from pipeline.config.run_file import load
+from pipeline.reporting.many_runs.compared_run import ComparedRun, StepPoint
+from pipeline.reporting.many_runs.curve_figures import TOKENS, time_of_runs, training_means
+from pipeline.reporting.many_runs.runs_page import runs_page
+from pipeline.reporting.many_runs.setting_differences import differing_settings
+
+
+@pytest.fixture
+def runs(run_file: Path) -> list[ComparedRun]:
+    other = load(run_file, ["train.seed=7", "batch.micro_batch_sequences=1", "evaluation.shots=[]"])
+    return [run_by_hand(load(run_file), "a"), run_by_hand(other, "<b>")]
+
+
+def test_the_page_is_whole_and_asks_no_network(runs: list[ComparedRun]) -> None:
+    page = runs_page(runs, ["a", "<b>"])
+    outline = Outline(page)
+    assert outline.open == []
+    assert outline.headings == [
+        "What can be said",
+        "Losses",
+        "Final figures",
+        "Settings that differ",
+    ]
+    assert outline.pictures == 3
+    assert "http" not in page and "<script" not in page
+    assert "<b>" not in page.replace("<div class=tile><b>", ""), "names are escaped"
+    assert page == runs_page(runs, ["a", "<b>"]), "the same bytes"
+
+
+def test_without_any_time_there_is_no_figure_over_time(runs: list[ComparedRun]) -> None:
+    timeless = [
+        replace(run, points=[replace(point, seconds=None) for point in run.points]) for run in runs
+    ]
+    assert Outline(runs_page(timeless, ["a", "b"])).pictures == 2
+
+
+def test_differing_settings_are_marked_where_they_are_not_the_first_runs(
+    runs: list[ComparedRun],
+) -> None:
+    found = differing_settings([run.config for run in runs])
+    assert [(setting.name, list(setting.values)) for setting in found] == [
+        ("batch.micro_batch_sequences", ["2", "1"]),
+        ("train.seed", ["1", "7"]),
+    ]
+    page = runs_page(runs, ["a", "b"])
+    row = '<td class="text">train.seed</td><td class="text">1</td><td class="text differs">7</td>'
+    assert row in page
+    assert "None: the runs differ in the machine" in runs_page([runs[0]] * 2, ["a", "b"])
+
+
+def test_training_losses_are_means_of_equal_parts() -> None:
+    """120 steps make 60 parts of two; a step without a loss is in none."""
+    points = [StepPoint(step, 1.0, None, float(step), None, None) for step in range(1, 121)]
+    broken = StepPoint(121, 1.0, None, None, None, None)
+    means = training_means([*points, broken], TOKENS)
+    assert means[:2] == [(2.0, 1.5), (4.0, 3.5)]
+    assert len(means) == 60
+
+
+def test_the_unit_of_time_fits_the_longest_run(runs: list[ComparedRun]) -> None:
+    assert time_of_runs(runs).label == "seconds from the first launch"
+    last = replace(runs[0].last, seconds=7200.0)
+    longer = time_of_runs([replace(runs[0], points=[last])])
+    assert longer.label == "hours from the first launch"
+    assert longer.of(last) == 2.0
