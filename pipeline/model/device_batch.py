@@ -25,6 +25,8 @@ class DeviceBatch:
     """`(rows, sequence_length) int64`, IGNORED where nothing is to be predicted."""
     positions: torch.Tensor | None
     """`(rows, sequence_length) int64`, from 0 in each document; None where rows are not masked."""
+    groups: torch.Tensor
+    """`(rows,) int64`: whose loss each row's is, as in `Batch`."""
     checksum: int
     """Checksum of the rows' sample numbers and tokens."""
     copied: "torch.cuda.Event | None" = None
@@ -36,7 +38,7 @@ class DeviceBatch:
             return
         stream = torch.cuda.current_stream()
         stream.wait_event(self.copied)
-        for tensor in (self.inputs, self.targets, self.positions):
+        for tensor in (self.inputs, self.targets, self.positions, self.groups):
             if tensor is not None:
                 # The memory was allocated for the stream that copied.
                 tensor.record_stream(stream)
@@ -63,11 +65,14 @@ class Mover:
             copied.record(self._stream)
         return DeviceBatch(*tensors, batch.checksum, copied)
 
-    def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _tensors(
+        self, batch: Batch
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
         positions = None
         if batch.positions is not None:
             positions = self._move(batch.positions)
-        return self._move(batch.inputs), self._move(batch.targets), positions
+        groups = self._move(batch.groups)
+        return self._move(batch.inputs), self._move(batch.targets), positions, groups
 
     def _move(self, part: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(part)

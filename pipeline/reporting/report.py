@@ -13,6 +13,7 @@ from pipeline.logs import human_bytes, human_seconds, number_or_blank, short
 from pipeline.reporting import figures
 from pipeline.reporting.account_section import account_section
 from pipeline.reporting.contamination_section import contamination_section
+from pipeline.reporting.generalisation_section import generalisation_section
 from pipeline.reporting.page import (
     Cell,
     escape,
@@ -70,6 +71,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
             few_shot_section(run),
             contamination_section(run),
             _held_out(run),
+            generalisation_section(run),
             _data(run),
             _tokenizer(tokenizer),
             _continuation(run),

@@ -34,6 +34,8 @@ class Batch:
     """
     checksums: np.ndarray
     """`(rows,) uint64`: a hash of (sample number, tokens) for each row."""
+    groups: np.ndarray
+    """`(rows,) int64`: whose loss each row's is: 2 x source + 1 if the run repeats the text, else + 0."""
 
     @property
     def checksum(self) -> int:
@@ -48,7 +50,18 @@ class Batch:
         positions = self.positions
         if positions is not None:
             positions = positions[chosen]
-        return Batch(self.inputs[chosen], self.targets[chosen], positions, self.checksums[chosen])
+        return Batch(
+            self.inputs[chosen],
+            self.targets[chosen],
+            positions,
+            self.checksums[chosen],
+            self.groups[chosen],
+        )
+
+
+def loss_groups(sources: int) -> int:
+    """Return the number of groups of rows whose losses are told apart, for a number of sources."""
+    return 2 * sources
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,9 @@ def read_batch(sources: Sequence[TokenSource], places: Places, shape: RowShape) 
         if begins is not None:
             begins[:, 1:] |= ends[:, :-1]
             _count_positions(begins, arrays[2])
-    return Batch(inputs, targets, arrays[2] if masked else None, checksums)
+    # From its second epoch on the run has seen a source's text before.
+    groups = 2 * places.source + (places.epoch > 0)
+    return Batch(inputs, targets, arrays[2] if masked else None, checksums, groups)
 
 
 def cut_rows(batch: Batch, length: int) -> Batch:
@@ -124,7 +139,8 @@ def cut_rows(batch: Batch, length: int) -> Batch:
         # A document that begins in the new row has a smaller position than the row; a document that
         # began before the row has a larger one.
         positions = np.minimum(positions.reshape(-1, length), np.arange(length, dtype=np.int32))
-    return Batch(inputs, targets, positions, batch.checksums)
+    groups = batch.groups.repeat(batch.inputs.shape[1] // length)
+    return Batch(inputs, targets, positions, batch.checksums, groups)
 
 
 def _read(source: TokenSource, rows: np.ndarray, pieces: RowPieces) -> np.ndarray:

@@ -52,6 +52,23 @@ class StepSpeed(TypedDict):
     checkpointing."""
 
 
+class SourceFigures(TypedDict, total=False):
+    """Training loss of a step by source; older runs have none.
+
+    Losses are rounded to six digits after the point. Weighted by their targets, their mean is the
+    step's loss.
+    """
+
+    loss_by_source: dict[str, float]
+    """Nats per token; without sources that have no target in the step, or whose loss was not finite."""
+    targets_by_source: dict[str, int]
+    """Targets in the step; without sources that have none."""
+    repeated_loss_by_source: dict[str, float]
+    """Nats per token of the targets that the run has seen in an earlier epoch of their source."""
+    repeated_targets_by_source: dict[str, int]
+    """Number of these targets. Both fields are left out of steps without any."""
+
+
 class ValidationFigures(TypedDict, total=False):
     """Held-out losses, in the lines of steps that were followed by a validation."""
 
@@ -67,7 +84,7 @@ class ValidationFigures(TypedDict, total=False):
     """Time that the validation took."""
 
 
-class StepRecord(StepFacts, StepSpeed, ValidationFigures):
+class StepRecord(StepFacts, StepSpeed, SourceFigures, ValidationFigures):
     """One line of metrics.jsonl: a completed optimizer step."""
 
     step_seconds: float

@@ -24,6 +24,6 @@ SEARCH = 1
 """Version of the search of documents for texts (`corpus/text_search.py`), which is no stage."""
 EXPORT = 2
 EVALUATE = 4
-REPORT = 2
+REPORT = 3
 """Version of `report`, which also decides whether the stored measurements of tokenizers
 (`tokens/tokenizer_report.py`) are made again."""

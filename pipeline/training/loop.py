@@ -14,6 +14,7 @@ from pipeline.store.events import write_event
 from pipeline.store.metrics import StepFacts, StepRecord, ValidationFigures
 from pipeline.training.guard import Trouble, apply_guards, starts_new_level
 from pipeline.training.run import Run
+from pipeline.training.source_losses import source_figures
 from pipeline.training.train_step import StepResult, noise_scale_after, train_step
 from pipeline.training.validation import validate_held_out
 
@@ -37,6 +38,7 @@ def run_training_loop(run: Run, state: TrainState) -> TrainState:
     """
     config = run.config
     plan = config.step_plan
+    names = run.loader.data.order.names
     waited_from = time.perf_counter()
     for micro_batches in run.loader:
         started = time.perf_counter()
@@ -59,6 +61,7 @@ def run_training_loop(run: Run, state: TrainState) -> TrainState:
         seconds = ended - waited_from
         record: StepRecord = {
             **_step_facts(run, state, result, rate),
+            **source_figures(names, result.group_nats, result.group_targets),
             **run.cost.speed(plan.tokens(step), seconds, plan.sequence_length(step)),
             "step_seconds": seconds,
             "data_wait_seconds": started - waited_from,

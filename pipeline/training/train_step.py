@@ -13,7 +13,7 @@ from pipeline.engine.groups import sum_over_world_ranks
 from pipeline.engine.noise_scale import NoiseScale, is_noise_measured
 from pipeline.errors import UserError
 from pipeline.model.device_batch import DeviceBatch
-from pipeline.sampling.batches import IGNORED
+from pipeline.sampling.batches import IGNORED, loss_groups
 from pipeline.training.run import Run
 
 
@@ -22,6 +22,18 @@ class LossNotFinite(UserError):
 
     Nothing is saved after that update.
     """
+
+
+@dataclass(frozen=True)
+class _Accumulated:
+    """What one rank adds up over its micro-batches, on the device."""
+
+    sums: torch.Tensor
+    """`(3,) float64`: sums of losses, of targets and of squared gradient norms."""
+    by_group: torch.Tensor
+    """`(2, groups) float64`: sums of losses and of targets by the group of their rows."""
+    checksum: int
+    """Sum of the checksums of the batches."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,10 @@ class StepResult:
     """Maximum over the ranks of their peak memory."""
     micro_square: float
     """Sum over all micro-batches of the squared norm of the gradient divided by the accumulation."""
+    group_nats: tuple[float, ...]
+    """Sum of the losses of each group of rows (`Batch.groups`), in nats."""
+    group_targets: tuple[float, ...]
+    """Targets of each group."""
     grad_norm: float | None = None
     """Norm of the gradient before clipping; None where it is not finite."""
     is_made: bool = True
@@ -62,10 +78,10 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     """
     # Forward and backward, one micro-batch after another.
     run.gradients.is_watching = is_noise_measured(step, len(micro_batches) * run.groups.sizes.data)
-    sums, checksum = _accumulate(run, micro_batches)
+    accumulated = _accumulate(run, micro_batches)
 
     # The ranks agree on the loss, and on whether to stop, before the weights change.
-    agreed = _agree(run, sums, checksum)
+    agreed = _agree(run, accumulated)
 
     # Update the weights on every rank or on none. At ZeRO 0 DeepSpeed does not clip.
     if run.engine.zero_optimization_stage() == 0:
@@ -80,15 +96,13 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     return replace(agreed, is_made=is_overflow)
 
 
-def _accumulate(run: Run, micro_batches: list[DeviceBatch]) -> tuple[torch.Tensor, int]:
-    """Accumulate the gradients of this rank's micro-batches in the engine.
-
-    Returns `(3,) float64`, the sums of losses, of targets and of squared gradient norms; and the
-    sum of the checksums.
-    """
+def _accumulate(run: Run, micro_batches: list[DeviceBatch]) -> _Accumulated:
+    """Accumulate the gradients of this rank's micro-batches in the engine, and add up their losses."""
     engine = run.engine
     sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
     checksum = 0
+    nats_of_rows: list[torch.Tensor] = []
+    targets_of_rows: list[torch.Tensor] = []
     for number, batch in enumerate(micro_batches, 1):
         is_last = number == len(micro_batches)
         # Set the boundary: DeepSpeed's own count is wrong after the batch size has changed.
@@ -96,21 +110,39 @@ def _accumulate(run: Run, micro_batches: list[DeviceBatch]) -> tuple[torch.Tenso
         batch.wait()
         objective, losses = engine(batch.inputs, batch.targets, batch.positions)
         engine.backward(objective / losses.numel())  # DeepSpeed divides by the accumulation
+        targets = (batch.targets != IGNORED).sum(1)
         sums[0] += losses.sum(dtype=torch.float64)
-        sums[1] += (batch.targets != IGNORED).sum()
+        sums[1] += targets.sum()
+        nats_of_rows.append(losses.sum(1, dtype=torch.float64))
+        targets_of_rows.append(targets)
         checksum += batch.checksum
         if not is_last:
             engine.step()  # only counts the micro-batch: weights change after the last one
     sums[2] = run.gradients.take() / (loss_scale(engine) or 1.0) ** 2
-    return sums, checksum
+    rows = torch.stack([torch.cat(nats_of_rows), torch.cat(targets_of_rows)])
+    groups = torch.cat([batch.groups for batch in micro_batches])
+    number_of_groups = loss_groups(len(run.loader.data.order.names))
+    return _Accumulated(sums, sums_by_group(rows, groups, number_of_groups), checksum)
 
 
-def _agree(run: Run, sums: torch.Tensor, checksum: int) -> StepResult:
+def sums_by_group(rows: torch.Tensor, groups: torch.Tensor, number: int) -> torch.Tensor:
+    """Add up each line of `(lines, rows) float64` by the rows' groups `(rows,)`: `(lines, number)`.
+
+    The same rows give the same bits, which an addition by index on a GPU does not; a row that is not
+    finite spoils its own group only.
+    """
+    is_member = groups == torch.arange(number, device=groups.device)[:, None]
+    return torch.where(is_member, rows[:, None], 0.0).sum(2)
+
+
+def _agree(run: Run, accumulated: _Accumulated) -> StepResult:
     """Agree on a step's sums, checksum, peak memory and requests to stop, in one reduction.
 
-    `sums` are `(3,) float64` as `_accumulate` returns them. Each world rank's peak memory has an
-    element of its own, so that the sum over ranks holds all peaks.
+    Each world rank's peak memory has an element of its own, so that the sum over ranks holds all
+    peaks.
     """
+    sums = accumulated.sums
+    checksum = accumulated.checksum
     sizes = run.groups.sizes
     assert sizes.data == sizes.world, "sums over samples would count some of them twice"
     # 64-bit checksums are added as two halves: sums of 32-bit numbers are exact in float64.
@@ -118,16 +150,20 @@ def _agree(run: Run, sums: torch.Tensor, checksum: int) -> StepResult:
     flags = (float(run.stop.requested), float(run.saver.has_written))
     peaks = [0.0] * sizes.world
     peaks[run.groups.world_rank] = float(_peak_memory_bytes(sums.device))
-    agreed = torch.cat([sums, sums.new_tensor([*flags, *halves, *peaks])])
+    others = sums.new_tensor([*flags, *halves, *peaks])
+    agreed = torch.cat([sums, others, accumulated.by_group.flatten()])
     sum_over_world_ranks(agreed)
-    loss, targets, micro_square, stops, written, low, high, *peaks = agreed.tolist()
+    loss, targets, micro_square, stops, written, low, high, *rest = agreed.tolist()
+    number_of_groups = accumulated.by_group.shape[1]
     return StepResult(
         loss=loss / max(1.0, targets),
         stop=stops > 0,
         saved=run.saver.is_pending and written == sizes.world,
         data_checksum=f"{(int(low) + (int(high) << 32)) % 2**64:016x}",
-        peak_memory_bytes=int(max(peaks)),
+        peak_memory_bytes=int(max(rest[: sizes.world])),
         micro_square=micro_square,
+        group_nats=tuple(rest[sizes.world : -number_of_groups]),
+        group_targets=tuple(rest[-number_of_groups:]),
     )
 
 

@@ -36,5 +36,14 @@ ADDED_FIELDS = {
     "unix_time": "the time of an event or a step to the millisecond",
     "abandoned_steps": "recorded steps that a start abandons",
     "device": "the name of the devices in the event of a start",
+    **dict.fromkeys(
+        (
+            "loss_by_source",
+            "targets_by_source",
+            "repeated_loss_by_source",
+            "repeated_targets_by_source",
+        ),
+        "the training loss by source, and of text that the run repeats",
+    ),
 }
 """Fields of steps and events."""

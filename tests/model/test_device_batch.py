@@ -237,15 +237,16 @@ def test_flash_attention_keeps_documents_apart_for_all_rows_as_one(architecture:
 def test_a_batch_is_moved_whole() -> None:
     parts = [np.arange(6).reshape(2, 3) + i for i in range(3)]
     moved = Mover(torch.device("cpu"))(
-        Batch(parts[0], parts[1], parts[2], np.array([3, 4], np.uint64))
+        Batch(parts[0], parts[1], parts[2], np.array([3, 4], np.uint64), np.array([0, 3]))
     )
     moved.wait()
     assert moved.positions is not None
     found = [moved.inputs.tolist(), moved.targets.tolist(), moved.positions.tolist()]
+    assert moved.groups.tolist() == [0, 3]
     assert (found, moved.checksum) == ([part.tolist() for part in parts], 7)
     assert (
         Mover(torch.device("cpu"))(
-            Batch(parts[0], parts[1], None, np.zeros(2, np.uint64))
+            Batch(parts[0], parts[1], None, np.zeros(2, np.uint64), np.zeros(2, np.int64))
         ).positions
         is None
     )

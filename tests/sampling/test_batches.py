@@ -56,6 +56,8 @@ def test_rows_are_cut_in_order_and_keep_their_targets(tmp_path: Path) -> None:
     assert cut.inputs.tolist() == [[5, 6], [END, END], [1, 2], [3, 4]]
     assert cut.targets.tolist() == [[6, 7], [X, X], [2, 3], [4, 5]]
     assert cut.positions is None
+    assert batch.groups.tolist() == [0, 0]
+    assert cut.groups.tolist() == [0, 0, 0, 0]
     assert cut.checksum == batch.checksum
     assert cut_rows(batch, 4) is batch
 
@@ -70,7 +72,14 @@ def test_positions_count_from_0_at_a_cut_and_at_every_document_as_before(tmp_pat
     assert cut.positions.tolist() == [[0, 1], [0, 0], [0, 1], [0, 0], [0, 1], [0, 1]]
     row = np.arange(8)[None]
     longer = cut_rows(
-        Batch(row, row + 1, np.array([[0, 1, 0, 1, 2, 3, 0, 1]]), np.zeros(1, np.uint64)), 4
+        Batch(
+            row,
+            row + 1,
+            np.array([[0, 1, 0, 1, 2, 3, 0, 1]]),
+            np.zeros(1, np.uint64),
+            np.zeros(1, np.int64),
+        ),
+        4,
     )
     assert longer.positions is not None
     assert longer.positions.tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]

@@ -13,7 +13,7 @@ NOTHING = np.zeros((0, 4), np.int32)
 HELD_OUT = HeldOut(
     sources=("web", "books"),
     source=np.zeros(0, np.int64),
-    batch=Batch(NOTHING, NOTHING, None, np.zeros(0, np.uint64)),
+    batch=Batch(NOTHING, NOTHING, None, np.zeros(0, np.uint64), np.zeros(0, np.int64)),
     text_bytes=(100, 50),
 )
 
