@@ -27,6 +27,12 @@ def test_two_batch_sizes_give_signal_and_noise() -> None:
     assert scale.tokens == pytest.approx(40 / 9)
 
 
+def test_a_signal_of_4_and_a_trace_of_800_have_a_scale_of_200() -> None:
+    """4 + 800 / 8 = 104 over eight tokens, 4 + 800 / 64 = 16.5 over sixty-four."""
+    scale = NoiseScale().after_step(small=104, small_tokens=8, large=16.5, large_tokens=64)
+    assert scale.tokens == pytest.approx(200)
+
+
 def test_single_steps_are_averaged_before_the_ratio_is_taken() -> None:
     """Steps whose signals are 1 and 3 and whose noises are 10 and 50: the newer one weighs 1 / 0.95
     of the older."""

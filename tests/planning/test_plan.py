@@ -228,7 +228,7 @@ def test_the_batch_against_the_critical_one(config: RunConfig) -> None:
     plan = plan_of(config)
     assert plan.batch.tokens == 1024
     assert plan.model.loss is not None
-    assert plan.batch.critical == pytest.approx(2e8 / plan.model.loss ** (1 / 0.21))
+    assert plan.batch.critical == pytest.approx(2e8 / plan.model.loss**4.76)
 
 
 def test_a_loss_above_equal_probabilities_is_not_predicted(config: RunConfig) -> None:

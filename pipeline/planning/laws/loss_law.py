@@ -13,8 +13,8 @@ FLOPS_PER_PARAMETER_AND_TOKEN = 6
 """C = 6 N D. Source: Kaplan et al. 2020 (arXiv:2001.08361), section 2.1."""
 NATS_PER_BIT = math.log(2)
 CRITICAL_TOKENS = 2e8
-CRITICAL_EXPONENT = 1 / 0.21
-"""Kaplan's critical batch: 2e8 tokens / L^(1 / 0.21). Source: Kaplan et al. 2020
+CRITICAL_EXPONENT = 4.76
+"""Kaplan's critical batch: 2e8 tokens / L^4.76, of 1 / 0.21. Source: Kaplan et al. 2020
 (arXiv:2001.08361), equation 1.4."""
 MOST_LOG = 200.0
 """Largest logarithm of an N_opt, and of its inverse. Laws of a handful of points can have any; their

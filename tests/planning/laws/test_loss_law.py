@@ -45,7 +45,8 @@ def test_chinchillas_compute_asks_for_about_twenty_tokens_a_parameter() -> None:
 
 def test_critical_batch_by_kaplans_formula() -> None:
     assert critical_batch_tokens(1.0) == 2e8
-    assert critical_batch_tokens(2.0) == pytest.approx(2e8 / 2**4.7619, rel=1e-4)
+    assert critical_batch_tokens(2.0) == pytest.approx(7.38e6, rel=5e-4)
+    assert critical_batch_tokens(3.0) == pytest.approx(1.07e6, rel=5e-3)
 
 
 def test_kaplans_laws() -> None:
