@@ -128,6 +128,7 @@ STUDY_KINDS = KindTable(
         "scaling": "pipeline.planning.study.scaling:ScalingStudy",
         "few-shot": "pipeline.planning.study.few_shot:FewShotStudy",
         "throughput": "pipeline.planning.study.throughput:ThroughputStudy",
+        "time-to": "pipeline.planning.study.time_to:TimeToStudy",
     }
 )
 """Kinds of studies (`pipeline/planning/study`)."""

@@ -83,7 +83,7 @@ class OpenedStudy:
             most_ranks=max(self.study.axes.ranks, default=None) if is_alone else None,
             trunk=run.trunk,
             needs=needs,
-            stages=self.kind.stages,
+            stages=self.kind.stages_of(self.study),
         )
 
     def write_run_files(self) -> None:

@@ -11,6 +11,7 @@ from pipeline.cli.study.scaling_report import scaling_report
 from pipeline.cli.study.scored_study import scored_runs
 from pipeline.cli.study.study_totals import StudyTotals
 from pipeline.cli.study.throughput_report import throughput_report
+from pipeline.cli.study.time_to_report import report_of_time_to_study
 from pipeline.errors import RequirementError
 from pipeline.logs import console, counted_noun, note
 from pipeline.planning.laws.fit import RESAMPLES
@@ -64,6 +65,7 @@ REPORTS: Mapping[str, Reporter] = {
     "scaling": _scaling,
     "few-shot": _few_shot,
     "throughput": throughput_report,
+    "time-to": report_of_time_to_study,
 }
 """Kind of study -> its report."""
 

@@ -27,6 +27,10 @@ class StudyKind(ABC):
     is_measured_alone: ClassVar[bool] = False
     """Whether no two runs may share this machine, as where speed is measured."""
 
+    def stages_of(self, study: StudyFile) -> tuple[str, ...]:
+        """Return the stages that each run of a study goes through: by default those of the kind."""
+        return self.stages
+
     def places(self, study: StudyFile) -> list[Place]:
         """Return where on the axes the study has runs: by default at each combination."""
         return combinations_of_axes(study.axes)

@@ -139,6 +139,10 @@ def _published(table: FigureTable) -> list[Line2D]:
         Line2D([], [], color=INK, linestyle=":", label=series)
         for series in table.series_of("ideal")
     ]
+    handles += [
+        Line2D([], [], color=INK, linestyle="-.", linewidth=0.9, label=series)
+        for series in table.series_of("target")
+    ]
     return handles
 
 

@@ -94,6 +94,8 @@ def _draw_published(axes: Axes, table: FigureTable) -> None:
     axes.plot([point.x for point in ideal], [point.y for point in ideal], ":", color=INK)
     for point in table.points_of("chance"):
         axes.axhline(point.y, color=INK, linestyle="--", linewidth=1.0)
+    for point in table.points_of("target"):
+        axes.axhline(point.y, color=INK, linestyle="-.", linewidth=0.9)
 
 
 def _draw_laws(axes: Axes, table: FigureTable, colours: dict[str, str]) -> None:

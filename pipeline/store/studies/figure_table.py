@@ -20,13 +20,15 @@ Role = Literal[
     "published",
     "chance",
     "ideal",
+    "target",
 ]
 """What a point of a figure is.
 
 run: a run, or the mean of some. left out: a run that no fit uses. fit, beyond: a fitted law, inside
 the computes of its runs and beyond them. optimum: a single point of the law. parabola, vertex: a
 parabola through the runs of one compute, and its minimum. published: what others have published.
-chance: the score of guessing. ideal: what there would be without losses."""
+chance: the score of guessing. ideal: what there would be without losses.
+target: a height that is to be reached."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Time, tokens, device-hours and energy to a target."""

@@ -1,0 +1,119 @@
+"""Whether throughput tells which recipe reaches a target first: two orders of the same runs. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from pipeline.planning.time_to.targets import Arrival
+
+
+@dataclass(frozen=True)
+class RankedRecipe:
+    """A recipe in both orders; means over its seeds."""
+
+    name: str
+    tokens_per_second: float
+    seconds: float | None
+    """To the target; None where a seed did not reach it, or nothing tells the time."""
+    throughput_rank: int
+    """From 1, the most tokens a second."""
+    time_rank: int | None
+    """From 1, the shortest time; None without a time."""
+
+
+@dataclass(frozen=True)
+class RankOrders:
+    """Both orders, by the target."""
+
+    recipes: Sequence[RankedRecipe]
+    """By throughput, the fastest first."""
+    disagreeing: int
+    """Pairs of recipes that one order has the other way round. One that did not reach the target comes
+    after all that did."""
+    pairs: int
+    """Pairs that are compared: at least one of both reached the target."""
+
+
+def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
+    """Return both orders of the recipes for one target; runs that are left out are in none."""
+    # Geometric means over the seeds of a recipe.
+    by_recipe: dict[str, list[Arrival]] = {}
+    for each in arrivals:
+        if not each.run.left_out:
+            by_recipe.setdefault(each.run.recipe, []).append(each)
+    throughputs = {
+        recipe: _mean([each.run.tokens_per_second for each in own])
+        for recipe, own in by_recipe.items()
+    }
+    times = {recipe: _mean_time(own) for recipe, own in by_recipe.items()}
+
+    # Both orders.
+    by_throughput = sorted(by_recipe, key=lambda recipe: -throughputs[recipe])
+    timed = {recipe: seconds for recipe, seconds in times.items() if seconds is not None}
+    by_time = sorted(timed, key=lambda recipe: timed[recipe])
+    recipes = [
+        RankedRecipe(
+            name=recipe,
+            tokens_per_second=throughputs[recipe],
+            seconds=times[recipe],
+            throughput_rank=number,
+            time_rank=by_time.index(recipe) + 1 if recipe in timed else None,
+        )
+        for number, recipe in enumerate(by_throughput, start=1)
+    ]
+
+    # Pairs: the first of each has the higher throughput.
+    compared = [
+        pair
+        for pair in combinations(recipes, 2)
+        if any(each.time_rank is not None for each in pair)
+    ]
+    disagreeing = [pair for pair in compared if _last(pair[0]) > _last(pair[1])]
+    return RankOrders(recipes, len(disagreeing), len(compared))
+
+
+def _last(recipe: RankedRecipe) -> float:
+    """Return the place in the order by time; behind all others where the target was not reached."""
+    return math.inf if recipe.time_rank is None else recipe.time_rank
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the geometric mean; of one value itself, without rounding."""
+    if len(values) == 1:
+        return values[0]
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def _mean_time(arrivals: Sequence[Arrival]) -> float | None:
+    """Return the geometric mean of the times of all seeds; None where one has none."""
+    known = [each.seconds for each in arrivals if each.seconds]
+    if len(known) < len(arrivals):
+        return None
+    return _mean(known)
+
+
+def orders_sentence(orders: RankOrders, target: str) -> str:
+    """Return both orders in words, and whether throughput would have told the winner."""
+    timed = [recipe for recipe in orders.recipes if recipe.seconds is not None]
+    if len(orders.recipes) < 2 or not timed:
+        return ""
+    by_speed = ", ".join(
+        f"{recipe.name} ({recipe.tokens_per_second:,.0f})" for recipe in orders.recipes
+    )
+    by_time = ", ".join(
+        f"{recipe.name} ({recipe.seconds:,.1f} s)"
+        for recipe in sorted(timed, key=lambda recipe: recipe.time_rank or 0)
+    )
+    missed = [recipe.name for recipe in orders.recipes if recipe.seconds is None]
+    sentence = f"By tokens/s: {by_speed}. By time to {target}: {by_time}"
+    if missed:
+        sentence += f"; not reached by {', '.join(missed)}"
+    if orders.disagreeing:
+        return (
+            f"{sentence}. The two orders disagree in {orders.disagreeing} of {orders.pairs} pairs: "
+            "throughput is necessary, not sufficient."
+        )
+    return (
+        f"{sentence}. Here the two orders agree, which a faster recipe that learns less would not."
+    )

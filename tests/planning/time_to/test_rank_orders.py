@@ -1,0 +1,63 @@
+"""The order by throughput beside that by time to a target, by hand."""
+
+import pytest
+
+from pipeline.planning.time_to.rank_orders import orders_sentence, rank_orders
+from pipeline.planning.time_to.targets import Arrival, Target
+from pipeline.planning.time_to.timed_run import Reading, TimedRun
+
+TARGET = Target(3.0)
+
+
+def arrived(recipe: str, speed: float, seconds: float | None, left_out: str = "") -> Arrival:
+    run = TimedRun(recipe, recipe, 1, 10, speed, [], {}, left_out)
+    at = None
+    if seconds is not None:
+        at = Reading(1, 10, 3.0, seconds, seconds, None)
+    return Arrival(run, TARGET, at)
+
+
+def test_orders_that_disagree_are_counted_in_pairs() -> None:
+    """a is the fastest and arrives last, b and c are in the same order in both; d never arrives."""
+    orders = rank_orders(
+        [arrived("b", 20, 50), arrived("a", 30, 90), arrived("c", 10, 60), arrived("d", 5, None)]
+    )
+    assert [(each.name, each.throughput_rank, each.time_rank) for each in orders.recipes] == [
+        ("a", 1, 3),
+        ("b", 2, 1),
+        ("c", 3, 2),
+        ("d", 4, None),
+    ]
+    assert (orders.disagreeing, orders.pairs) == (2, 6)
+    assert orders_sentence(orders, "loss 3") == (
+        "By tokens/s: a (30), b (20), c (10), d (5). By time to loss 3: b (50.0 s), c (60.0 s), "
+        "a (90.0 s); not reached by d. The two orders disagree in 2 of 6 pairs: throughput is "
+        "necessary, not sufficient."
+    )
+
+
+def test_orders_that_agree_are_said_to_agree() -> None:
+    orders = rank_orders([arrived("a", 30, 40), arrived("b", 20, 50)])
+    assert orders.disagreeing == 0
+    assert "Here the two orders agree" in orders_sentence(orders, "loss 3")
+
+
+def test_the_fastest_that_never_arrives_disagrees_with_all_that_do() -> None:
+    orders = rank_orders([arrived("a", 30, None), arrived("b", 20, 50), arrived("c", 10, None)])
+    # a and c: neither arrived, so nothing is compared.
+    assert (orders.disagreeing, orders.pairs) == (1, 2)
+
+
+def test_seeds_of_a_recipe_are_averaged_and_all_have_to_arrive() -> None:
+    orders = rank_orders([arrived("a", 10, 20), arrived("a", 40, 80), arrived("b", 5, 5)])
+    (first, second) = orders.recipes
+    assert (first.tokens_per_second, first.seconds) == pytest.approx((20, 40))
+    assert second.name == "b"
+    orders = rank_orders([arrived("a", 10, 20), arrived("a", 40, None), arrived("b", 5, 5)])
+    assert orders.recipes[0].seconds is None
+
+
+def test_one_recipe_has_no_order() -> None:
+    orders = rank_orders([arrived("a", 10, 20), arrived("b", 20, 30, left_out="other text")])
+    assert orders_sentence(orders, "loss 3") == ""
+    assert orders_sentence(rank_orders([arrived("a", 1, None), arrived("b", 2, None)]), "x") == ""
