@@ -7,7 +7,12 @@ from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
 from pipeline.cli.study.timed_runs import timed_runs
 from pipeline.logs import counted_noun, human_seconds, short
 from pipeline.planning.study.points import StudyPoint
-from pipeline.planning.time_to.rank_orders import RankOrders, orders_sentence, rank_orders
+from pipeline.planning.time_to.rank_orders import (
+    RankedRecipe,
+    RankOrders,
+    orders_sentence,
+    rank_orders,
+)
 from pipeline.planning.time_to.targets import Arrival, Target, arrival, refusal
 from pipeline.planning.time_to.time_to_figures import time_to_figures
 from pipeline.planning.time_to.timed_run import TimedRun
@@ -26,7 +31,7 @@ TIMES_NOTE = (
 NO_ENERGY = " Energy is blank where the devices told none, as on CPUs."
 ORDERS_NOTE = (
     "tokens/s: median over the steps, geometric mean over seeds. A recipe without a time did not reach the "
-    "target with all its seeds."
+    "target with all its seeds, or was there before its first reading, and then is in no pair."
 )
 
 
@@ -88,8 +93,10 @@ def _tiles(reached: Sequence[Sequence[Arrival]]) -> list[Tile]:
     """Return the shortest time to each target that was reached."""
     tiles: list[Tile] = []
     for own in reached:
+        # One that was there before its first validation may have been faster than all.
+        is_told = not any(each.is_early for each in own)
         timed = [(each.seconds, each.run.name) for each in own if each.seconds is not None]
-        if timed:
+        if timed and is_told:
             seconds, name = min(timed)
             tiles.append(Tile(human_seconds(seconds), f"to {own[0].target.label}", name))
     return tiles
@@ -144,17 +151,28 @@ def _orders_table(orders: RankOrders, target: Target) -> TitledTable:
             recipe.name,
             f"{recipe.tokens_per_second:,.0f}",
             recipe.throughput_rank,
-            "not reached" if recipe.seconds is None else human_seconds(recipe.seconds),
+            _time_of_recipe(recipe),
             "" if recipe.time_rank is None else recipe.time_rank,
         ]
         for recipe in orders.recipes
     ]
+    verdict = "no pair can be compared"
+    if orders.pairs:
+        verdict = f"{orders.disagreeing} of {orders.pairs} pairs disagree"
     return TitledTable(
-        f"Throughput and time to {target.label}: {orders.disagreeing} of {orders.pairs} pairs disagree",
+        f"Throughput and time to {target.label}: {verdict}",
         (head, rows),
         1,
         ORDERS_NOTE,
     )
+
+
+def _time_of_recipe(recipe: RankedRecipe) -> str:
+    if recipe.is_early:
+        return "before its first reading"
+    if recipe.seconds is None:
+        return "not reached"
+    return human_seconds(recipe.seconds)
 
 
 def _times_csv(arrivals: Sequence[Sequence[Arrival]]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.points import StudyPoint
 from pipeline.planning.time_to.timed_run import Reading, TimedRun
 from pipeline.reporting.run_account import StepMoment, account_of_run
@@ -36,10 +37,10 @@ def timed_runs(opened: OpenedStudy, points: Sequence[StudyPoint]) -> list[TimedR
         point = begun[run.name]
         # A run that is still on its way counts for the targets that it has reached.
         has_rollback = point.left_out.startswith("rolled back")
-        name = run.name.rpartition("-")[0]
-        recipe = name.rpartition("-s")[0]
-        if len(opened.study.seeds) == 1:
-            name = recipe
+        recipe = _recipe_of(run, opened.runs)
+        name = recipe
+        if len(opened.study.seeds) > 1:
+            name = f"{recipe}-s{run.seed}"
         runs.append(
             read_timed_run(run.config, name, recipe, point.left_out if has_rollback else "")
         )
@@ -61,6 +62,18 @@ def timed_runs(opened: OpenedStudy, points: Sequence[StudyPoint]) -> list[TimedR
             left_out = "not known to have the held-out tokens of the study"
         runs.append(read_timed_run(config, folder.name, folder.name, left_out))
     return runs
+
+
+def _recipe_of(run: StudyRun, runs: Sequence[StudyRun]) -> str:
+    """Return what a run shares with its other seeds: size, budget and place, if there are several."""
+    parts: list[str] = []
+    if len({other.size for other in runs}) > 1:
+        parts.append(run.size)
+    if len({other.budget.label for other in runs}) > 1:
+        parts.append(run.budget.label)
+    if run.place.label:
+        parts.append(run.place.label)
+    return "-".join(parts) or run.size
 
 
 def read_timed_run(config: RunConfig, name: str, recipe: str, left_out: str) -> TimedRun:

@@ -7,6 +7,9 @@ from itertools import combinations
 
 from pipeline.planning.time_to.targets import Arrival
 
+MOST_NAMED = 8
+"""Recipes that a sentence names; the table has all."""
+
 
 @dataclass(frozen=True)
 class RankedRecipe:
@@ -16,6 +19,8 @@ class RankedRecipe:
     tokens_per_second: float
     seconds: float | None
     """To the target; None where a seed did not reach it, or nothing tells the time."""
+    is_early: bool
+    """Whether a seed was at the target at its first reading already: it may have been the first of all."""
     throughput_rank: int
     """From 1, the most tokens a second."""
     time_rank: int | None
@@ -32,15 +37,19 @@ class RankOrders:
     """Pairs of recipes that one order has the other way round. One that did not reach the target comes
     after all that did."""
     pairs: int
-    """Pairs that are compared: at least one of both reached the target."""
+    """Pairs that are compared: none of both was too early, and at least one reached the target."""
 
 
 def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
-    """Return both orders of the recipes for one target; runs that are left out are in none."""
+    """Return both orders of the recipes for one target.
+
+    Runs that are left out, and those whose time is not recorded, are in none.
+    """
     # Geometric means over the seeds of a recipe.
     by_recipe: dict[str, list[Arrival]] = {}
     for each in arrivals:
-        if not each.run.left_out:
+        is_timeless = each.at is not None and each.seconds is None
+        if not each.run.left_out and not is_timeless:
             by_recipe.setdefault(each.run.recipe, []).append(each)
     throughputs = {
         recipe: _mean([each.run.tokens_per_second for each in own])
@@ -57,6 +66,7 @@ def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
             name=recipe,
             tokens_per_second=throughputs[recipe],
             seconds=times[recipe],
+            is_early=any(each.is_early for each in by_recipe[recipe]),
             throughput_rank=number,
             time_rank=by_time.index(recipe) + 1 if recipe in timed else None,
         )
@@ -64,9 +74,10 @@ def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
     ]
 
     # Pairs: the first of each has the higher throughput.
+    comparable = [recipe for recipe in recipes if not recipe.is_early]
     compared = [
         pair
-        for pair in combinations(recipes, 2)
+        for pair in combinations(comparable, 2)
         if any(each.time_rank is not None for each in pair)
     ]
     disagreeing = [pair for pair in compared if _last(pair[0]) > _last(pair[1])]
@@ -94,21 +105,31 @@ def _mean_time(arrivals: Sequence[Arrival]) -> float | None:
 
 
 def orders_sentence(orders: RankOrders, target: str) -> str:
-    """Return both orders in words, and whether throughput would have told the winner."""
-    timed = [recipe for recipe in orders.recipes if recipe.seconds is not None]
-    if len(orders.recipes) < 2 or not timed:
+    """Return both orders in words, and whether throughput would have told the winner.
+
+    Empty where no two recipes can be compared.
+    """
+    if not orders.pairs:
         return ""
-    by_speed = ", ".join(
-        f"{recipe.name} ({recipe.tokens_per_second:,.0f})" for recipe in orders.recipes
-    )
-    by_time = ", ".join(
+
+    # Both orders, and who is not in that by time.
+    timed = [recipe for recipe in orders.recipes if recipe.time_rank is not None]
+    by_speed = [f"{recipe.name} ({recipe.tokens_per_second:,.0f})" for recipe in orders.recipes]
+    by_time = [
         f"{recipe.name} ({recipe.seconds:,.1f} s)"
         for recipe in sorted(timed, key=lambda recipe: recipe.time_rank or 0)
-    )
-    missed = [recipe.name for recipe in orders.recipes if recipe.seconds is None]
-    sentence = f"By tokens/s: {by_speed}. By time to {target}: {by_time}"
+    ]
+    sentence = f"By tokens/s: {_first_of(by_speed)}. By time to {target}: {_first_of(by_time)}"
+    early = [recipe.name for recipe in orders.recipes if recipe.is_early]
+    missed = [
+        recipe.name for recipe in orders.recipes if recipe.time_rank is None and not recipe.is_early
+    ]
     if missed:
-        sentence += f"; not reached by {', '.join(missed)}"
+        sentence += f"; not reached by {_first_of(missed)}"
+    if early:
+        sentence += f"; before its first reading, and so in no pair: {_first_of(early)}"
+
+    # What they say together.
     if orders.disagreeing:
         return (
             f"{sentence}. The two orders disagree in {orders.disagreeing} of {orders.pairs} pairs: "
@@ -117,3 +138,10 @@ def orders_sentence(orders: RankOrders, target: str) -> str:
     return (
         f"{sentence}. Here the two orders agree, which a faster recipe that learns less would not."
     )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"

@@ -50,6 +50,8 @@ class Arrival:
     """The reading before it."""
     reason: str = ""
     """Why there is no time; empty where there is."""
+    is_early: bool = False
+    """Whether it was there at its first reading already, so that nothing tells when."""
 
     @property
     def seconds(self) -> float | None:
@@ -80,7 +82,8 @@ def arrival(run: TimedRun, target: Target) -> Arrival:
     ]
     result = target_reached(evaluations, sign * target.value)
     if isinstance(result, TargetMissed):
-        return Arrival(run, target, None, reason=_reason(target, readings))
+        is_early = _is_beyond(target, _best(target, readings))
+        return Arrival(run, target, None, reason=_reason(target, readings), is_early=is_early)
     place = next(
         number
         for number, reading in enumerate(readings)
@@ -89,15 +92,27 @@ def arrival(run: TimedRun, target: Target) -> Arrival:
     return Arrival(run, target, readings[place], readings[place - 1])
 
 
+def _best(target: Target, readings: Sequence[Reading]) -> float | None:
+    """Return the best value of some readings; None where none is finite."""
+    values = [target.sign() * reading.value for reading in readings if reading.value is not None]
+    if not values:
+        return None
+    return target.sign() * min(values)
+
+
+def _is_beyond(target: Target, value: float | None) -> bool:
+    """Tell whether a value is at a target or better."""
+    return value is not None and target.sign() * value <= target.sign() * target.value
+
+
 def _reason(target: Target, readings: Sequence[Reading]) -> str:
     """Return why nothing tells when a target was reached."""
-    values = [reading.value for reading in readings if reading.value is not None]
-    if not values:
-        return (
-            "no finite validation loss" if target.task is None else "its checkpoints have no score"
-        )
-    best = min(target.sign() * value for value in values) * target.sign()
-    if target.sign() * best > target.sign() * target.value:
+    best = _best(target, readings)
+    if best is None:
+        if target.task is None:
+            return "no finite validation loss"
+        return "its checkpoints have no score"
+    if not _is_beyond(target, best):
         return f"not reached; its best is {best:.4g}"
     what = "validation" if target.task is None else "scored checkpoint"
     return f"there at its first {what} already"
@@ -107,22 +122,15 @@ def refusal(target: Target, arrivals: Sequence[Arrival]) -> str:
     """Return why a target tells no times, with the remedy; empty where at least one run reached it."""
     if any(each.at is not None for each in arrivals):
         return ""
-    counted = [each for each in arrivals if not each.run.left_out]
-    values = [
-        reading.value
-        for each in counted
-        for reading in target.readings(each.run)
-        if reading.value is not None
-    ]
-    if not values:
+    counted = [each.run for each in arrivals if not each.run.left_out]
+    best = _best(target, [reading for run in counted for reading in target.readings(run)])
+    if best is None:
         return (
             f"{target.label}: no run has {_what(target)}; train and evaluate the runs, or ask for another "
             "target"
         )
-    sign = target.sign()
-    best = min(sign * value for value in values) * sign
-    if sign * best > sign * target.value:
-        side = "above" if sign > 0 else "below"
+    if not _is_beyond(target, best):
+        side = "above" if target.task is None else "below"
         return (
             f"{target.label}: no run reached it, the best is {best:.4g}; ask for a target at or {side} "
             "that, or train longer"

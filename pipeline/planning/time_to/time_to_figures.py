@@ -37,7 +37,7 @@ def _loss_over_time(runs: Sequence[TimedRun], targets: Sequence[Target]) -> Figu
     if points:
         first = min(point.x for point in points)
         points += [
-            FigurePoint("target", target.label, first, target.value)
+            FigurePoint("target", "targets", first, target.value)
             for target in targets
             if target.task is None
         ]

@@ -58,6 +58,15 @@ def test_the_first_to_arrive_stands_first_with_what_it_took() -> None:
     assert (report.tiles[-1].value, report.tiles[-1].detail) == ("3 min 20 s", "slow")
 
 
+def test_a_run_that_was_there_before_its_first_validation_leaves_no_winner() -> None:
+    """fast is at 5.2 after its second validation; slow was there before its first one."""
+    report = report_of(Target(5.2))
+    _, orders = report.results
+    assert [tile.name for tile in report.tiles if "5.2" in tile.name] == []
+    assert orders.table[1][1][3] == "before its first reading"
+    assert report.statements == []
+
+
 def test_the_numbers_are_written_for_all_runs_and_targets() -> None:
     report = report_of(Target(3.5), Target(3.2))
     rows = list(csv.DictReader(io.StringIO(report.numbers["times_to_targets"])))

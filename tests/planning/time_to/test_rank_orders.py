@@ -9,12 +9,18 @@ from pipeline.planning.time_to.timed_run import Reading, TimedRun
 TARGET = Target(3.0)
 
 
-def arrived(recipe: str, speed: float, seconds: float | None, left_out: str = "") -> Arrival:
+def arrived(
+    recipe: str,
+    speed: float,
+    seconds: float | None,
+    left_out: str = "",
+    is_early: bool = False,
+) -> Arrival:
     run = TimedRun(recipe, recipe, 1, 10, speed, [], {}, left_out)
     at = None
     if seconds is not None:
         at = Reading(1, 10, 3.0, seconds, seconds, None)
-    return Arrival(run, TARGET, at)
+    return Arrival(run, TARGET, at, is_early=is_early)
 
 
 def test_orders_that_disagree_are_counted_in_pairs() -> None:
@@ -48,6 +54,21 @@ def test_the_fastest_that_never_arrives_disagrees_with_all_that_do() -> None:
     assert (orders.disagreeing, orders.pairs) == (1, 2)
 
 
+def test_a_recipe_that_was_there_before_its_first_reading_is_in_no_pair() -> None:
+    early = arrived("a", 30, None, is_early=True)
+    orders = rank_orders([early, arrived("b", 20, 50), arrived("c", 10, 40)])
+    assert (orders.disagreeing, orders.pairs) == (1, 1)
+    assert "; before its first reading, and so in no pair: a. The two" in orders_sentence(
+        orders, "loss 3"
+    )
+    assert orders_sentence(rank_orders([early, arrived("b", 20, 50)]), "loss 3") == ""
+
+
+def test_many_recipes_are_not_all_named() -> None:
+    orders = rank_orders([arrived(f"r{i}", 30 - i, 10 + i) for i in range(10)])
+    assert "r7 (23) and 2 more. By time" in orders_sentence(orders, "loss 3")
+
+
 def test_seeds_of_a_recipe_are_averaged_and_all_have_to_arrive() -> None:
     orders = rank_orders([arrived("a", 10, 20), arrived("a", 40, 80), arrived("b", 5, 5)])
     (first, second) = orders.recipes
@@ -61,3 +82,6 @@ def test_one_recipe_has_no_order() -> None:
     orders = rank_orders([arrived("a", 10, 20), arrived("b", 20, 30, left_out="other text")])
     assert orders_sentence(orders, "loss 3") == ""
     assert orders_sentence(rank_orders([arrived("a", 1, None), arrived("b", 2, None)]), "x") == ""
+    # A run of which no event tells the time is in neither order.
+    reached = Arrival(arrived("c", 30, 1).run, TARGET, Reading(1, 10, 3.0, None, None, None))
+    assert rank_orders([reached]).recipes == []

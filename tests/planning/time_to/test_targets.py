@@ -51,7 +51,9 @@ def test_a_score_is_reached_from_below() -> None:
 
 def test_what_is_not_reached_or_not_told_has_its_reason() -> None:
     assert arrival(run([5.0, 4.0]), Target(3.0)).reason == "not reached; its best is 4"
-    assert arrival(run([5.0, 4.0]), Target(6.0)).reason == "there at its first validation already"
+    early = arrival(run([5.0, 4.0]), Target(6.0))
+    assert (early.reason, early.is_early) == ("there at its first validation already", True)
+    assert not arrival(run([5.0, 4.0]), Target(3.0)).is_early
     assert arrival(run([None]), Target(3.0)).reason == "no finite validation loss"
     assert arrival(run([3.0]), Target(1.0, "copa")).reason == "its checkpoints have no score"
     assert arrival(run([3.0], left_out="other text"), Target(1.0)).reason == "other text"

@@ -25,7 +25,7 @@ def test_each_figure_holds_the_runs_the_targets_and_what_is_published() -> None:
         ("a", 4.0, 4.0),
         ("a", 6.0, 3.0),
     ]
-    assert [(p.series, p.y) for p in over_time.points_of("target")] == [("loss 4", 4.0)]
+    assert [(p.series, p.y) for p in over_time.points_of("target")] == [("targets", 4.0)]
 
     # a is there after 4 s at 5 tokens/s: as many tokens at 10 tokens/s take 2 s.
     over_throughput = tables["time_over_throughput"]
