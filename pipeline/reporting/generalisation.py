@@ -71,7 +71,10 @@ def curves_by_source(records: Sequence[StepRecord]) -> list[SourceCurves]:
 
 
 def _intervals(records: Sequence[StepRecord]) -> list[_Interval]:
-    """Divide the steps at those with a validation."""
+    """Divide the steps at those with a validation.
+
+    A last interval of less than half the steps of the one before is a part of that one.
+    """
     # A branch's first step follows its trunk's.
     intervals: list[_Interval] = []
     began = 0
@@ -86,6 +89,12 @@ def _intervals(records: Sequence[StepRecord]) -> list[_Interval]:
             part = []
     if part:
         intervals.append(_Interval(part, began))
+
+    # A short rest at the end would be a mean of a few rows only.
+    if len(intervals) > 1 and 2 * len(intervals[-1].records) < len(intervals[-2].records):
+        rest = intervals.pop()
+        before = intervals.pop()
+        intervals.append(_Interval([*before.records, *rest.records], before.began))
     return intervals
 
 

@@ -14,7 +14,7 @@ from pipeline.reporting.run_data import RunData
 TITLE = "Generalisation"
 MOST_FIGURES = 12
 """Sources that have a figure, the first ones; the table has all."""
-CUT_OFF = 0.02
+CUT_OFF = 0.05
 """Share of the run before which losses do not decide the frame: they fall steeply there."""
 
 
@@ -51,8 +51,9 @@ def _caption(source: SourceCurves) -> str:
     sentences[0] += "."
     if source.repeated:
         sentences.append(
-            "A source is read to its end before any of it comes again: what the curve falls by where "
-            "repeated text follows unseen text is what the model remembers of it."
+            "A source is read to its end before any of it comes again: what the training loss falls by "
+            "where repeated text follows unseen text, and the held-out loss does not, is what the model "
+            "remembers of it."
         )
     return " ".join(sentences)
 

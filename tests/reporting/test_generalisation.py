@@ -54,6 +54,17 @@ def test_without_repeated_text_unseen_is_all_and_has_no_curve() -> None:
     assert (source.unseen, source.repeated, source.gaps) == ([], [], [])
 
 
+def test_a_short_rest_is_a_part_of_the_interval_before_it() -> None:
+    """Three steps to the first validation, three to the second, one more to the last."""
+    losses = (9, 9, 9, 4, 4, 4, 2)
+    records = [
+        step(number, loss, 1, **(validated(5) if number in (3, 6, 7) else {}))
+        for number, loss in enumerate(losses, start=1)
+    ]
+    (source,) = curves_by_source(records)
+    assert source.training == [LossPoint(15, 9), LossPoint((30 + 70) / 2, 14 / 4)]
+
+
 def test_steps_without_a_finite_loss_are_left_out() -> None:
     broken = {"step": 1, "tokens": 10, "loss": None, "loss_by_source": {}}
     records: list[Any] = [{**broken, "targets_by_source": {"a": 5}}, step(2, 3, 1, **validated(4))]
