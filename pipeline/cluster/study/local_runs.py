@@ -180,9 +180,7 @@ class LocalRuns:
     def _start(self, run: QueuedRun, stage: str, number: int, output: IO[bytes]) -> RunningCommand:
         """Start a stage of a run in the share `number` of this machine."""
         ranks = run.ranks or self.ranks
-        share = share_of_machine(self.jobs, number, ranks)
-        if run.most_ranks is not None and share.threads is not None:
-            share = replace(share, threads=max(1, core_count() // run.most_ranks))
+        share = share_of_run(run, self.jobs, number, ranks)
         if self.launch == "slurm":
             share = Share(ranks or 1, None, None)
         overrides: list[str] = []
@@ -234,6 +232,17 @@ def share_of_machine(jobs: int, number: int, ranks: int | None) -> Share:
     part = max(1, gpus // jobs)
     own = names[number * part : (number + 1) * part]
     return Share(min(ranks or part, part), 1, ",".join(own))
+
+
+def share_of_run(run: QueuedRun, jobs: int, number: int, ranks: int | None) -> Share:
+    """Return the share of a run: where speed is measured, its ranks have no more threads if they are few.
+
+    `ranks`: those of the run. Arguments are otherwise those of `share_of_machine`.
+    """
+    share = share_of_machine(jobs, number, ranks)
+    if run.most_ranks is None or share.devices is not None:
+        return share
+    return replace(share, threads=max(1, core_count() // run.most_ranks))
 
 
 def ranks_of(run: QueuedRun, ranks: int) -> tuple[int, int]:

@@ -14,10 +14,17 @@ from typing import IO
 import pytest
 
 from pipeline.cluster.stop_request import StopRequest
-from pipeline.cluster.study.local_runs import LocalRuns, Share, longest_first, rank_overrides
+from pipeline.cluster.study.local_runs import (
+    LocalRuns,
+    Share,
+    longest_first,
+    rank_overrides,
+    share_of_run,
+)
 from pipeline.cluster.study.queue import QueuedRun, RunState, StudyProgress, progress_of
 from pipeline.store.layout import RunFolder, manifest_path
 from pipeline.store.lease import Lease
+from pipeline.work.cores import core_count
 
 COMMAND = """\
 import pathlib, signal, sys, time
@@ -226,3 +233,15 @@ def test_of_equal_work_the_run_of_more_steps_comes_first(tmp_path: Path) -> None
     branch = queued(tmp_path, "branch", 9e13, trunk)
     order = sorted([branch, trunk, small, large], key=longest_first)
     assert [run.name for run in order] == ["large", "small", "trunk", "branch"]
+
+
+def test_where_speed_is_measured_a_rank_has_the_same_threads_on_few_ranks_as_on_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.study.local_runs.gpu_count", lambda: 0)
+    run = replace(queued(tmp_path, "one", 1.0), ranks=1)
+    assert share_of_run(run, 1, 0, 1) == Share(1, core_count(), None)
+    alone = replace(run, most_ranks=core_count())
+    assert share_of_run(alone, 1, 0, 1) == Share(1, 1, None)
+    crowded = replace(run, most_ranks=4 * core_count())
+    assert share_of_run(crowded, 1, 0, 1) == Share(1, 1, None)
