@@ -11,7 +11,7 @@ from pipeline.planning.laws.intervals import Interval
 from pipeline.planning.study.measured_steps import MeasuredRun, measured_runs
 from pipeline.planning.study.points import StudyPoint
 from pipeline.planning.study.throughput import ThroughputQuestion
-from pipeline.planning.study.throughput_figures import steps_as_csv, throughput_figures
+from pipeline.planning.study.throughput_figures import SERIES, steps_as_csv, throughput_figures
 from pipeline.planning.study.throughput_findings import (
     ThroughputFindings,
     VariantRate,
@@ -269,7 +269,9 @@ def _predictions_table(findings: ThroughputFindings) -> TitledTable:
         ]
         for each in findings.predictions
     ]
-    note = "Weak scaling: each device has the work that it has on the fewest devices."
+    note = "The batch as in the fitted runs."
+    if findings.plan is not None:
+        note = f"Batch: {SERIES[findings.plan.scaling]}, as in the fitted runs."
     return TitledTable("Predictions", (head, rows), 0, note)
 
 

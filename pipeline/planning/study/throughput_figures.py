@@ -12,6 +12,7 @@ from pipeline.planning.throughput.published_scaling import published_scaling
 from pipeline.planning.throughput.scaling_fit import FittedScaling
 from pipeline.planning.throughput.scaling_refusals import MOST_TIMES_BEYOND
 from pipeline.planning.throughput.step_points import (
+    Scaling,
     StepPoint,
     efficiency,
     numbers_of_devices,
@@ -24,18 +25,32 @@ PLACES_OF_A_CURVE = 25
 SERIES = {"weak": "weak: the same work a device", "strong": "strong: the same batch"}
 """Way of scaling -> name of its curve."""
 IDEAL = "ideal: K times one device"
-FIT = "fit, weak"
 
 
 @dataclass(frozen=True)
 class WirePlan:
-    """What is sent on a number of devices that was not measured."""
+    """The work and the sending of a device on numbers of devices that were not measured."""
 
+    scaling: Scaling
+    """That of the fitted points: weak or strong."""
+    fewest: int
+    """The fewest measured devices."""
     wire_bytes: Callable[[float], float]
     """Number of devices -> bytes that each device sends in a step."""
     overlap_share: float
     devices_per_node: int | None
     """None where all ranks were on one machine."""
+
+    @property
+    def series(self) -> str:
+        """Name of the fit in a legend."""
+        return f"fit, {self.scaling}"
+
+    def work(self, devices: float) -> float:
+        """Return a device's tokens of a step, as a share of those on the fewest devices."""
+        if self.scaling == "weak":
+            return 1.0
+        return self.fewest / devices
 
     def nodes(self, devices: float) -> int:
         """Return the machines that this many devices take."""
@@ -46,7 +61,7 @@ class WirePlan:
 
 @dataclass(frozen=True)
 class PredictedThroughput:
-    """Weak scaling by the fit, on one number of devices."""
+    """What the fit says of one number of devices."""
 
     devices: float
     seconds: Interval
@@ -55,8 +70,8 @@ class PredictedThroughput:
 
 
 def predicted(fitted: FittedScaling, plan: WirePlan, devices: float) -> PredictedThroughput:
-    """Return the throughput of weak scaling on a number of devices, with the band."""
-    tokens = fitted.law.tokens_per_device
+    """Return the throughput on a number of devices, scaled as the fitted points, with the band."""
+    tokens = fitted.law.tokens_per_device * plan.work(devices)
     seconds = fitted.seconds(
         devices, plan.nodes(devices), tokens, plan.wire_bytes(devices), plan.overlap_share
     )
@@ -80,8 +95,9 @@ def throughput_figures(
     curve: list[tuple[Role, PredictedThroughput]] = []
     if fitted is not None and plan is not None:
         curve = _curve(fitted, plan)
-    tables = [_throughput(points, curve), _efficiency(points, curve)]
-    shares = _communication(points, fitted)
+    series = "fit" if plan is None else plan.series
+    tables = [_throughput(points, curve, series), _efficiency(points, curve, series)]
+    shares = _communication(points, fitted, plan)
     if shares.points:
         tables.append(shares)
     return tables
@@ -103,7 +119,7 @@ def _curve(fitted: FittedScaling, plan: WirePlan) -> list[tuple[Role, PredictedT
 
 
 def _throughput(
-    points: Sequence[StepPoint], curve: Sequence[tuple[Role, PredictedThroughput]]
+    points: Sequence[StepPoint], curve: Sequence[tuple[Role, PredictedThroughput]], series: str
 ) -> FigureTable:
     """Return tau_K over K: the ideal, the runs, the fit, and what others have published."""
     reference = reference_rate(points)
@@ -111,7 +127,7 @@ def _throughput(
     rows += [
         FigurePoint(
             role,
-            FIT,
+            series,
             each.devices,
             each.tokens_per_second.value,
             each.tokens_per_second.low,
@@ -132,7 +148,7 @@ def _throughput(
 
 
 def _efficiency(
-    points: Sequence[StepPoint], curve: Sequence[tuple[Role, PredictedThroughput]]
+    points: Sequence[StepPoint], curve: Sequence[tuple[Role, PredictedThroughput]], series: str
 ) -> FigureTable:
     """Return tau_K / (K tau_ref) over K in percent."""
     reference = reference_rate(points)
@@ -140,7 +156,7 @@ def _efficiency(
     rows += [
         FigurePoint(
             role,
-            FIT,
+            series,
             each.devices,
             100 * each.efficiency.value,
             100 * each.efficiency.low,
@@ -157,15 +173,17 @@ def _efficiency(
     return FigureTable("efficiency", "devices", "efficiency_percent", rows)
 
 
-def _communication(points: Sequence[StepPoint], fitted: FittedScaling | None) -> FigureTable:
+def _communication(
+    points: Sequence[StepPoint], fitted: FittedScaling | None, plan: WirePlan | None
+) -> FigureTable:
     """Return the measured share of communication over K in percent, and that of the fit."""
     measured = [point for point in points if point.exposed_share is not None]
     rows = _runs(measured, lambda point: 100 * (point.exposed_share or 0.0))
-    if fitted is not None and measured:
-        for point in of_scaling(points, "weak"):
+    if fitted is not None and plan is not None and measured:
+        for point in of_scaling(points, plan.scaling):
             step = fitted.law.step_of(point)
             share = 100 * step.communication / step.total
-            rows.append(FigurePoint("fit", FIT, point.devices, share))
+            rows.append(FigurePoint("fit", plan.series, point.devices, share))
     return FigureTable("communication", "devices", "communication_percent", rows)
 
 

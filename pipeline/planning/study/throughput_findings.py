@@ -96,7 +96,7 @@ def throughput_findings(
     except RequirementError as error:
         refusals.append(str(error))
 
-    # Predictions of weak scaling, up to four times the most devices.
+    # Predictions, up to four times the most devices.
     predictions: list[PredictedThroughput] = []
     if fitted is not None and plan is not None:
         most = fitted.largest
@@ -131,7 +131,7 @@ def _points_to_fit(points: Sequence[StepPoint]) -> list[StepPoint]:
 
 
 def wire_plan(points: Sequence[StepPoint]) -> WirePlan:
-    """Return what is sent on other numbers of devices with the work of the fewest.
+    """Return the work and the sending of a device on other numbers of devices.
 
     A ring sends (K - 1) / K of all bytes.
     """
@@ -144,7 +144,13 @@ def wire_plan(points: Sequence[StepPoint]) -> WirePlan:
     def wire_bytes(devices: float) -> float:
         return all_bytes * (devices - 1) / devices
 
-    return WirePlan(wire_bytes, most.overlap_share, devices_per_node)
+    return WirePlan(
+        scaling=most.scaling,
+        fewest=min(point.devices for point in points),
+        wire_bytes=wire_bytes,
+        overlap_share=most.overlap_share,
+        devices_per_node=devices_per_node,
+    )
 
 
 def _variants(runs: Sequence[MeasuredRun]) -> list[VariantRate]:

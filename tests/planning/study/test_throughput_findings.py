@@ -81,6 +81,10 @@ def test_strong_scaling_alone_is_fitted_by_its_own_work() -> None:
     found = throughput_findings([run(1, "reference"), run(4, "strong")], {}, (), resamples=0)
     assert found.fitted is not None
     assert found.fitted.law.compute_seconds == pytest.approx(0.5)
+    # 16 devices have a sixteenth of 0.5 s, and add 15 x 0.01 s.
+    far = found.predictions[-1]
+    assert far.devices == 16
+    assert far.seconds.value == pytest.approx(0.5 / 16 + 0.01875 + 0.15)
 
 
 def test_runs_on_one_number_of_devices_leave_a_reason_and_their_points() -> None:
