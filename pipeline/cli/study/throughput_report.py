@@ -10,7 +10,7 @@ from pipeline.logs import counted_noun, number_or_blank, short
 from pipeline.planning.laws.intervals import Interval
 from pipeline.planning.study.measured_steps import MeasuredRun, measured_runs
 from pipeline.planning.study.points import StudyPoint
-from pipeline.planning.study.throughput import ThroughputQuestion
+from pipeline.planning.study.throughput import ThroughputQuestion, first_variants
 from pipeline.planning.study.throughput_figures import SERIES, steps_as_csv, throughput_figures
 from pipeline.planning.study.throughput_findings import (
     ThroughputFindings,
@@ -55,7 +55,7 @@ def throughput_report(
 
     # The parts of the page.
     steps = findings.points
-    warning = _warning(findings)
+    warnings = _warnings(findings)
     results: list[TitledTable] = []
     numbers: dict[str, str] = {}
     tiles: list[Tile] = []
@@ -66,7 +66,7 @@ def throughput_report(
     if findings.predictions:
         results.append(_predictions_table(findings))
     if findings.variants:
-        results.append(_variants_table(findings.variants))
+        results.append(_variants_table(findings.variants, first_variants(opened.study)))
     return StudyReport(
         title=opened.file.stem,
         line=(
@@ -75,9 +75,9 @@ def throughput_report(
         ),
         tiles=[*total_tiles(totals, f"{len(runs)} with enough steps"), *tiles],
         refusals=findings.refusals,
-        statements=[*_statements(findings), *([warning] if warning else [])],
+        statements=[*_statements(findings, first_variants(opened.study)), *warnings],
         figures=[
-            StudyFigure(table, throughput_look(table), throughput_caption(table, warning))
+            StudyFigure(table, throughput_look(table), throughput_caption(table))
             for table in throughput_figures(steps, findings.fitted, findings.plan)
         ],
         numbers=numbers,
@@ -110,8 +110,8 @@ def _tiles(findings: ThroughputFindings) -> list[Tile]:
     return tiles
 
 
-def _warning(findings: ThroughputFindings) -> str:
-    """Return what the runs cannot say; empty where nothing stands against it."""
+def _warnings(findings: ThroughputFindings) -> list[str]:
+    """Return what the runs cannot say, a sentence each."""
     sentences: list[str] = []
     if findings.overloaded is not None:
         sentences.append(
@@ -131,10 +131,10 @@ def _warning(findings: ThroughputFindings) -> str:
             f"An efficiency of {highest:.0%} is more than devices can gain from being many: something "
             "else slowed the runs on the fewest devices; train them again while nothing else runs."
         )
-    return " ".join(sentences)
+    return sentences
 
 
-def _statements(findings: ThroughputFindings) -> list[str]:
+def _statements(findings: ThroughputFindings, first: str) -> list[str]:
     """Return what the runs say, a sentence each."""
     sentences: list[str] = []
     if findings.fitted is not None:
@@ -146,7 +146,7 @@ def _statements(findings: ThroughputFindings) -> list[str]:
             "such as 10, with a template of ZeRO 0 to 2."
         )
     if findings.variants:
-        sentences.append(_variant_sentence(findings.variants))
+        sentences.append(_variant_sentence(findings.variants, first))
     return sentences
 
 
@@ -205,11 +205,11 @@ def _link_sentences(runs: Sequence[MeasuredRun]) -> list[str]:
     return sentences
 
 
-def _variant_sentence(variants: Sequence[VariantRate]) -> str:
+def _variant_sentence(variants: Sequence[VariantRate], first: str) -> str:
     best = variants[0]
     second = variants[1] if len(variants) > 1 else best
     sentence = (
-        f"Of the variants tried on {best.devices} devices, {best.variant} is the fastest, "
+        f"Of the variants tried on {best.devices} devices, {best.variant or first} is the fastest, "
         f"{short(best.tokens_per_second)} tokens/s"
     )
     if best.lowest <= second.highest and second is not best:
@@ -282,11 +282,11 @@ def _with_band(interval: Interval, form: str) -> tuple[str, str]:
     )
 
 
-def _variants_table(variants: Sequence[VariantRate]) -> TitledTable:
+def _variants_table(variants: Sequence[VariantRate], first: str) -> TitledTable:
     head = ["variant", "K", "tokens/s", "range of runs", "communication"]
     rows: list[list[Cell]] = [
         [
-            rate.variant,
+            rate.variant or first,
             str(rate.devices),
             f"{rate.tokens_per_second:,.0f}",
             f"{rate.lowest:,.0f} to {rate.highest:,.0f}",
@@ -294,5 +294,5 @@ def _variants_table(variants: Sequence[VariantRate]) -> TitledTable:
         ]
         for rate in variants
     ]
-    note = "The fastest first. As above: the first variant of each axis, as in the other tables."
+    note = f"The fastest first. The other tables and the figures are of {first}."
     return TitledTable("Variants", (head, rows), 1, note)

@@ -126,6 +126,11 @@ def _place(
     return Place({**values, **variants})
 
 
+def first_variants(study: StudyFile) -> str:
+    """Return the first variant of each axis, in words."""
+    return ", ".join(next(iter(variants)) for variants in study.axes.variants.values())
+
+
 def variant_of(study: StudyFile, place: Place) -> str:
     """Return the variants at a place that are not the first of their axis; empty for none."""
     return ", ".join(

@@ -31,7 +31,7 @@ class VariantRate:
     """The throughput of one variant, over its runs on the ranks where variants were tried."""
 
     variant: str
-    """Names of the variants; `as above` for the first of each axis."""
+    """Names of the variants; empty for the first of each axis."""
     devices: int
     tokens_per_second: float
     """Median of its runs."""
@@ -168,7 +168,7 @@ def _variants(runs: Sequence[MeasuredRun]) -> list[VariantRate]:
         shares = [point.exposed_share for point in own if point.exposed_share is not None]
         rates.append(
             VariantRate(
-                variant or "as above",
+                variant,
                 own[0].devices,
                 statistics.median(speeds),
                 min(speeds),

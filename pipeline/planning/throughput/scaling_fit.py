@@ -226,7 +226,7 @@ def _least_squares(points: Sequence[StepPoint], sizes: _Sizes) -> ScalingLaw:
         used = np.abs(matrix).max(axis=0) > 0
         scales = np.where(used, np.abs(matrix).max(axis=0), 1.0)
         solution, _ = nnls(matrix / scales, np.ones(len(rows)))
-        law = _law_of(solution / scales, used, sizes, overlap)
+        law = _law_of(solution / scales, sizes, overlap)
         residual = sum(deviation**2 for deviation in _deviations(law, rows))
         if residual < least * (1 - 1e-9):
             best = law
@@ -256,15 +256,13 @@ def _columns(row: _Row, sizes: _Sizes, overlap: float, hidden_up_to: float) -> l
     return [coefficient / row.seconds for coefficient in coefficients]
 
 
-def _law_of(solution: np.ndarray, used: np.ndarray, sizes: _Sizes, overlap: float) -> ScalingLaw:
-    """Return the law of `(4,)` numbers: t_c, 1 / link, 1 / network, g; `used`: the fitted ones."""
-    inverse_link = float(solution[1])
-    inverse_network = float(solution[2])
+def _law_of(solution: np.ndarray, sizes: _Sizes, overlap: float) -> ScalingLaw:
+    """Return the law of `(4,)` numbers: t_c, 1 / link, 1 / network, g."""
     return ScalingLaw(
         compute_seconds=float(solution[0]),
         tokens_per_device=sizes.tokens_per_device,
-        link=_bandwidth(inverse_link) if used[1] else None,
-        network=_bandwidth(inverse_network) if used[2] else None,
+        link=_bandwidth(float(solution[1])) if sizes.has_link else None,
+        network=_bandwidth(float(solution[2])) if sizes.has_network else None,
         overlap=overlap,
         per_device_seconds=float(solution[3]),
     )

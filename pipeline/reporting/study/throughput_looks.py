@@ -29,8 +29,8 @@ def throughput_look(table: FigureTable) -> FigureLook:
     return looks[table.name]
 
 
-def throughput_caption(table: FigureTable, warning: str) -> str:
-    """Return what one of the figures shows; `warning`: what it cannot show, empty for nothing."""
+def throughput_caption(table: FigureTable) -> str:
+    """Return what one of the figures shows."""
     captions = {
         "throughput": (
             "Tokens a second over the number of devices. Dotted: as many times the throughput of "
@@ -51,6 +51,4 @@ def throughput_caption(table: FigureTable, warning: str) -> str:
         sentences.append(FIT)
     if table.points_of("published"):
         sentences.append(PUBLISHED)
-    if warning:
-        sentences.append(warning)
     return " ".join(sentences)

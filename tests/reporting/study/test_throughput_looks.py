@@ -1,4 +1,4 @@
-"""A throughput study's figures: the ideal beside the runs, and captions that say what is not shown."""
+"""A throughput study's figures: the ideal beside the runs, and captions that name what is drawn."""
 
 from pipeline.reporting.study.table_drawing import draw_table
 from pipeline.reporting.study.throughput_looks import throughput_caption, throughput_look
@@ -24,11 +24,10 @@ def test_the_ideal_has_its_entry_in_the_legend() -> None:
 
 def test_captions_name_only_what_is_drawn() -> None:
     whole = FigureTable("efficiency", "devices", "efficiency_percent", POINTS)
-    assert "Grey: weak scaling of others" in throughput_caption(whole, "")
-    assert "t_c" not in throughput_caption(whole, "")
+    assert "Grey: weak scaling of others" in throughput_caption(whole)
+    assert "t_c" not in throughput_caption(whole)
     few = FigureTable("communication", "devices", "communication_percent", [RUN])
-    assert "took turns in one process" in throughput_caption(few, "")
-    assert "Grey" not in throughput_caption(few, "")
-    assert throughput_caption(few, "Not a network.").endswith("Not a network.")
+    assert "took turns in one process" in throughput_caption(few)
+    assert "Grey" not in throughput_caption(few)
     for table in (whole, few):
         assert draw_table(table, throughput_look(table)).startswith("<svg")
