@@ -129,6 +129,8 @@ STUDY_KINDS = KindTable(
         "few-shot": "pipeline.planning.study.few_shot:FewShotStudy",
         "throughput": "pipeline.planning.study.throughput:ThroughputStudy",
         "time-to": "pipeline.planning.study.time_to:TimeToStudy",
+        "batch": "pipeline.planning.study.batch:BatchStudy",
+        "critical-batch": "pipeline.planning.study.critical_batch:CriticalBatchStudy",
     }
 )
 """Kinds of studies (`pipeline/planning/study`)."""

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from pipeline.cli.study.batch_report import report_batch_study
+from pipeline.cli.study.critical_batch_report import report_critical_batch
 from pipeline.cli.study.few_shot_report import few_shot_report
 from pipeline.cli.study.fit_view import fit_with_progress
 from pipeline.cli.study.opened_study import OpenedStudy, open_study, renew_points
@@ -66,6 +68,8 @@ REPORTS: Mapping[str, Reporter] = {
     "few-shot": _few_shot,
     "throughput": throughput_report,
     "time-to": report_of_time_to_study,
+    "batch": report_batch_study,
+    "critical-batch": report_critical_batch,
 }
 """Kind of study -> its report."""
 

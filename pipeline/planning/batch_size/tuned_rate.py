@@ -1,7 +1,7 @@
 """The learning rate at which each batch reached a target with the fewest tokens. Pure arithmetic."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.planning.batch_size.hyperbola import StepsToTarget
@@ -98,3 +98,18 @@ def _tokens(tries: Sequence[TargetTry]) -> list[float]:
 def _mean_tokens(tries: Sequence[TargetTry]) -> float:
     logarithms = [math.log(tokens) for tokens in _tokens(tries)]
     return math.exp(sum(logarithms) / len(logarithms))
+
+
+def largest_within(losses: Mapping[int, float], tolerance: float) -> int:
+    """Return the largest batch up to which none is worse than the smallest by more than `tolerance`.
+
+    `losses`: batch -> its loss at its best rate after the same tokens. Source: Merrill et al. 2025
+    (arXiv:2505.23971), who branch off a checkpoint.
+    """
+    smallest, *larger = sorted(losses)
+    largest = smallest
+    for batch in larger:
+        if losses[batch] > losses[smallest] + tolerance:
+            break
+        largest = batch
+    return largest

@@ -8,6 +8,7 @@ from pipeline.planning.batch_size.hyperbola import StepsToTarget
 from pipeline.planning.batch_size.target import TargetMissed, TargetReached
 from pipeline.planning.batch_size.tuned_rate import (
     TargetTry,
+    largest_within,
     lowest_common_target,
     tuned_batches,
 )
@@ -59,3 +60,10 @@ def test_a_batch_that_missed_the_target_is_left_out_and_the_smallest_comes_first
 
 def test_the_target_that_every_batch_reached() -> None:
     assert lowest_common_target([(10, 3.0), (10, 2.5), (20, 2.75), (20, 4.0)]) == 2.75
+
+
+def test_batches_are_as_good_until_the_first_that_is_worse() -> None:
+    losses = {10: 3.0, 20: 2.9, 40: 3.01, 80: 3.02, 160: 3.0}
+    assert largest_within(losses, 0.0125) == 40
+    assert largest_within(losses, 0.1) == 160
+    assert largest_within({10: 3.0}, 0.01) == 10

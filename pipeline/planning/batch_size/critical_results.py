@@ -1,0 +1,185 @@
+"""What a critical-batch study's runs say at each target loss.
+
+Reads metrics.jsonl of the runs; the rest is arithmetic.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import RequirementError
+from pipeline.planning.batch_size.hyperbola import FittedHyperbola, fit_hyperbola
+from pipeline.planning.batch_size.target import (
+    Evaluation,
+    TargetReached,
+    target_reached,
+)
+from pipeline.planning.batch_size.tuned_rate import (
+    TargetTry,
+    TunedBatch,
+    lowest_common_target,
+    tuned_batches,
+)
+from pipeline.planning.laws.intervals import Interval
+from pipeline.planning.laws.loss_law import critical_batch_tokens
+from pipeline.planning.study.grid import StudyRun
+from pipeline.store.metrics import StepRecord, read_metrics
+
+NEAR_TARGET = 0.75
+"""The noise scale at a target is that of the steps after this share of the tokens to it."""
+MOST_OPEN = 0.5
+"""Largest share of batches whose best rate may be the last one tried."""
+
+
+@dataclass(frozen=True)
+class NoiseAt:
+    """The noise scale that a run measured."""
+
+    tokens: float
+    scale: float | None
+    """Tokens; None while there is no estimate."""
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """Validation losses and noise scales of one run, over its own tokens."""
+
+    name: str
+    batch: int
+    rate_factor: float
+    evaluations: tuple[Evaluation, ...]
+    noise: tuple[NoiseAt, ...]
+
+    @property
+    def lowest_loss(self) -> float | None:
+        """Lowest validation loss; None without a finite one."""
+        losses = [each.loss for each in self.evaluations if each.loss is not None]
+        return min(losses, default=None)
+
+
+@dataclass(frozen=True)
+class TargetAnswer:
+    """The critical batch size at one target loss."""
+
+    target: float
+    """Nats a token."""
+    tries: tuple[TargetTry, ...]
+    tuned: tuple[TunedBatch, ...]
+    """Batches that reached the target, each at its best rate."""
+    fitted: FittedHyperbola | None
+    refusal: str
+    """Why there is no fit; empty with one."""
+    noise: Interval | None
+    """Median noise scale of the batches at their best rates, with the lowest and the highest."""
+
+    @property
+    def kaplan(self) -> float:
+        """Critical batch of Kaplan et al. 2020 at the target, in tokens."""
+        return critical_batch_tokens(self.target)
+
+
+def curve_of_run(run: StudyRun) -> RunCurve:
+    """Return the curve of a run, from its metrics.
+
+    Tokens count from the run's own first step, with `train.init_from` from the checkpoint.
+    """
+    records = read_metrics(run.config.paths.run_dir)
+    train = run.config.train
+    before = 0
+    if records and train.init_from is not None and train.init_take == "everything":
+        before = run.config.step_plan.tokens_after(records[0]["step"] - 1)
+    return curve_of_records(
+        run.name,
+        run.config.batch.global_batch_tokens,
+        float(run.place.values.get("learning_rate_factor", 1.0)),
+        records,
+        before,
+    )
+
+
+def curve_of_records(
+    name: str, batch: int, rate_factor: float, records: Sequence[StepRecord], before: int
+) -> RunCurve:
+    """Return the curve of step records; `before`: tokens that do not count."""
+    return RunCurve(
+        name=name,
+        batch=batch,
+        rate_factor=rate_factor,
+        evaluations=tuple(
+            Evaluation(record["tokens"] - before, record["validation_loss"])
+            for record in records
+            if "validation_loss" in record
+        ),
+        noise=tuple(
+            NoiseAt(record["tokens"] - before, record["gradient_noise_scale_tokens"])
+            for record in records
+        ),
+    )
+
+
+def common_target(curves: Sequence[RunCurve]) -> float | None:
+    """Return the lowest loss that every batch has reached at one of its rates; None without losses."""
+    losses = [(curve.batch, curve.lowest_loss) for curve in curves if curve.lowest_loss is not None]
+    if not losses:
+        return None
+    return lowest_common_target(losses)
+
+
+def answer_at(curves: Sequence[RunCurve], target: float) -> TargetAnswer:
+    """Return what the runs say at a target; a fit that is refused says why."""
+    tries = tuple(
+        TargetTry(
+            curve.name, curve.batch, curve.rate_factor, target_reached(curve.evaluations, target)
+        )
+        for curve in curves
+    )
+    tuned = tuple(tuned_batches(tries))
+    fitted = None
+    refusal = _refusal_of_rates(tuned)
+    if not refusal:
+        try:
+            fitted = fit_hyperbola([result for batch in tuned for result in batch.results()])
+        except RequirementError as error:
+            refusal = str(error)
+    return TargetAnswer(target, tries, tuned, fitted, refusal, _noise_at(curves, tuned))
+
+
+def _refusal_of_rates(tuned: Sequence[TunedBatch]) -> str:
+    """Return why the batches are not tuned well enough; empty where they are."""
+    is_open = [batch for batch in tuned if batch.open_side]
+    if len(is_open) <= MOST_OPEN * len(tuned):
+        return ""
+    named = ", ".join(f"{each.batch:,} ({each.open_side})" for each in is_open)
+    return (
+        f"the best learning rate is the last one tried for {len(is_open)} of {len(tuned)} batches, so "
+        f"that steps may be those of a wrong rate: {named}; add axes.learning_rate_factors there"
+    )
+
+
+def _noise_at(curves: Sequence[RunCurve], tuned: Sequence[TunedBatch]) -> Interval | None:
+    """Return the noise scale shortly before the target: median, lowest and highest over batches."""
+    by_name = {curve.name: curve for curve in curves}
+    scales: list[float] = []
+    for batch in tuned:
+        own = [_noise_before(by_name[each.name], each) for each in batch.tries]
+        measured = [scale for scale in own if scale is not None]
+        if measured:
+            scales.append(statistics.median(measured))
+    if not scales:
+        return None
+    return Interval(statistics.median(scales), min(scales), max(scales))
+
+
+def _noise_before(curve: RunCurve, reached: TargetTry) -> float | None:
+    """Return the median noise scale of a run over the last part of its way to the target."""
+    if not isinstance(reached.result, TargetReached):
+        return None
+    last = reached.result.tokens_evaluated
+    scales = [
+        each.scale
+        for each in curve.noise
+        if each.scale is not None and NEAR_TARGET * last <= each.tokens <= last
+    ]
+    if not scales:
+        return None
+    return statistics.median(scales)
