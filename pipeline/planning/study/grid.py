@@ -29,6 +29,7 @@ from pipeline.planning.study.axes import (
     study_at,
     variant_settings,
 )
+from pipeline.planning.study.branched_runs import taken_over
 from pipeline.planning.study.run_names import digest_of_run, execution_of_run
 from pipeline.planning.study.sizes import SizedModel, sized_models
 from pipeline.store.files import fingerprint
@@ -237,7 +238,8 @@ def _runs_of_corner(corner: _Corner, facts: ModelFacts, seed: int) -> list[Study
     for length in lengths:
         decay = round(study.rules.decay * length.tokens)
         settings = _run_settings(corner, length, seed, length.tokens, decay)
-        runs.append(_named(corner, length, seed, settings, facts))
+        run = _named(corner, length, seed, settings, facts)
+        runs.append(replace(run, first_step=taken_over(corner.config).steps + 1))
     return runs
 
 
@@ -329,7 +331,8 @@ def _run_settings(
     """
     study = corner.study
     settings: Settings = corner.config.model_dump(mode="json")
-    settings["batch"] |= {"global_batch_tokens": length.batch_tokens, "ramp": []}
+    ramp = [entry.model_dump() for entry in taken_over(corner.config).ramp]
+    settings["batch"] |= {"global_batch_tokens": length.batch_tokens, "ramp": ramp}
     settings["train"] |= {
         "train_tokens": length.tokens,
         "seed": seed,
