@@ -37,7 +37,7 @@ def critical_figures(answers: Sequence[TargetAnswer]) -> list[FigureTable]:
 
 
 def _at_best(answer: TargetAnswer) -> str:
-    return f"best rate, to {answer.target:g} nats"
+    return f"best rate, to {answer.target:.4g} nats"
 
 
 def _steps_over_batch(answer: TargetAnswer) -> FigureTable:

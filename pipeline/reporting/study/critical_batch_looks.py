@@ -25,11 +25,11 @@ CAPTIONS = {
     "steps_over_batch": (
         "Steps to the target over the batch, each batch at its best learning rate. On the left twice the "
         "batch halves the steps; on the right more of it saves none. As figure 1 of Shallue et al. 2019 "
-        "(arXiv:1811.03600). The line is the fit with its 95 % band."
+        "(arXiv:1811.03600)."
     ),
     "tokens_over_steps": (
-        "The same as a trade: fewer steps (time) for more tokens (compute). The fit is the hyperbola of "
-        "McCandlish et al. 2018 (arXiv:1812.06162). At B_crit both are twice their minimum."
+        "The same as a trade: fewer steps (time) for more tokens (compute). McCandlish et al. 2018 "
+        "(arXiv:1812.06162) expect a hyperbola; at B_crit both are twice their minimum."
     ),
     "tokens_over_rate": (
         "Tokens to the target over the learning rate, a curve a batch. A curve whose lowest point is its "
@@ -44,6 +44,12 @@ CAPTIONS = {
     ),
 }
 
+FITS = {
+    "steps_over_batch": "The line is the fit with its 95 % band.",
+    "tokens_over_steps": "The line is the same fit.",
+}
+"""What is said of a figure's fitted curve, where it has one."""
+
 
 def critical_batch_look(table: FigureTable) -> FigureLook:
     """Return how one of the figures is drawn."""
@@ -52,4 +58,10 @@ def critical_batch_look(table: FigureTable) -> FigureLook:
 
 def critical_batch_caption(table: FigureTable) -> str:
     """Return what one of the figures shows, and what it does not."""
-    return CAPTIONS[table.name]
+    caption = CAPTIONS[table.name]
+    fit = FITS.get(table.name)
+    if fit is None:
+        return caption
+    if table.points_of("fit"):
+        return f"{caption} {fit}"
+    return f"{caption} No curve is drawn, as none could be fitted."
