@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
+from pipeline.errors import RequirementError
 from pipeline.logs import number_or_blank, short
 from pipeline.planning.batch_size.critical_figures import critical_figures, main_answer
 from pipeline.planning.batch_size.critical_results import (
@@ -61,7 +62,16 @@ def critical_batch_report(
     totals: StudyTotals,
     branch: str = "",
 ) -> StudyReport:
-    """Return the report; `targets` is empty for the lowest loss that every batch has reached."""
+    """Return the report; `targets` is empty for the lowest loss that every batch has reached.
+
+    Raises RequirementError for models of several sizes.
+    """
+    sizes = sorted({point.size for point in points})
+    if len(sizes) > 1:
+        raise RequirementError(
+            f"{title}: runs have models of several sizes, {', '.join(sizes)}, and a critical batch size is "
+            "that of one; keep one of sizes"
+        )
     if not targets:
         common = common_target(curves)
         targets = [] if common is None else [common]
@@ -203,8 +213,14 @@ def _batches_table(answer: TargetAnswer) -> TitledTable:
 
 
 def _why_missed(answer: TargetAnswer, batch: int) -> str:
-    """Return why a batch did not reach the target: the reason of its first run that missed it."""
-    for each in answer.tries:
-        if each.batch == batch and isinstance(each.result, TargetMissed):
-            return f"target missed: {each.result.reason}"
-    raise AssertionError(f"{batch} has reached the target")
+    """Return why nothing tells when a batch reached the target: the reason of a run that missed it.
+
+    A run that was there too early comes before those that never were.
+    """
+    missed = [
+        each.result
+        for each in answer.tries
+        if each.batch == batch and isinstance(each.result, TargetMissed)
+    ]
+    assert missed, f"{batch} has reached the target"
+    return f"target missed: {max(missed, key=lambda result: result.is_early).reason}"

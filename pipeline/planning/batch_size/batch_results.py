@@ -14,11 +14,12 @@ from pipeline.planning.study.points import StudyPoint
 BATCH = "batch_tokens"
 SCALING = "learning_rate_scaling"
 RATE_WORDS = {
+    "": "rate by rules.learning_rate",
     "none": "rate unscaled",
     "square-root": "rate x sqrt(K)",
     "linear": "rate x K",
 }
-"""Rule of scaling -> how the peak learning rate follows K."""
+"""Rule of scaling, empty where it is no axis -> how the peak learning rate follows K."""
 STANDARD_ERRORS = 2.0
 """Differences of means below this many standard errors are within the spread of the seeds."""
 
@@ -49,8 +50,8 @@ class BatchResult:
 
     @property
     def scaling(self) -> str:
-        """Rule by which its learning rate follows the batch."""
-        return str(self.recipe[SCALING])
+        """Rule by which its learning rate follows the batch; empty where it is no axis."""
+        return str(self.recipe.get(SCALING, ""))
 
 
 def batch_results(points: Sequence[StudyPoint], reference: int) -> list[BatchResult]:
@@ -59,16 +60,16 @@ def batch_results(points: Sequence[StudyPoint], reference: int) -> list[BatchRes
     Of points that count. All rules of scaling are one at the reference batch, so the study trains one
     of them there: its result is that of the others too.
     """
+    counted = [point for point in points if not point.left_out and point.loss is not None]
     groups: dict[tuple[int, tuple[tuple[str, AxisValue], ...]], list[StudyPoint]] = {}
-    for point in points:
-        if point.left_out or point.loss is None:
-            continue
-        recipe = tuple((axis, value) for axis, value in point.place.items() if axis != BATCH)
+    for point in counted:
+        place: dict[str, AxisValue] = {**point.place, **_other_differences(point, counted)}
+        recipe = tuple((axis, value) for axis, value in place.items() if axis != BATCH)
         groups.setdefault((point.batch_tokens, recipe), []).append(point)
     results = [_result(batch, dict(recipe), own) for (batch, recipe), own in groups.items()]
 
     # The reference batch under the rules that it was not trained with.
-    rules = list(dict.fromkeys(result.scaling for result in results))
+    rules = list(dict.fromkeys(result.scaling for result in results if result.scaling))
     trained = {(result.batch, *result.recipe.values()) for result in results}
     for result in list(results):
         if result.batch != reference:
@@ -82,6 +83,16 @@ def batch_results(points: Sequence[StudyPoint], reference: int) -> list[BatchRes
                     )
                 )
     return sorted(results, key=lambda result: result.batch)
+
+
+def _other_differences(point: StudyPoint, points: Sequence[StudyPoint]) -> dict[str, AxisValue]:
+    """Return size and budget of a point, where points differ in them: no two are seeds of one result."""
+    differences: dict[str, AxisValue] = {}
+    if len({each.size for each in points}) > 1:
+        differences["size"] = point.size
+    if len({each.budget for each in points}) > 1:
+        differences["budget"] = point.budget
+    return differences
 
 
 def _result(

@@ -30,6 +30,8 @@ class TargetMissed:
     """Why nothing tells when a run reached a target loss."""
 
     reason: str
+    is_early: bool = False
+    """Whether the run was there before anything was measured."""
 
 
 def target_reached(
@@ -51,7 +53,9 @@ def target_reached(
         lowest = min(loss for _, loss in finite)
         return TargetMissed(f"its lowest loss is {lowest:.4f}")
     if place == 0:
-        return TargetMissed("it was there at its first validation; raise rules.validations")
+        return TargetMissed(
+            "it was there at its first validation; raise rules.validations", is_early=True
+        )
 
     # Between the last validation above the target and the first one that is not.
     before, loss_before = finite[place - 1]

@@ -62,11 +62,13 @@ def tuned_batches(tries: Sequence[TargetTry]) -> list[TunedBatch]:
     """Return each batch at the rate with the fewest tokens to the target, smallest batch first.
 
     A rate at which a seed missed the target does not count. A batch that reached it at no rate is not
-    among them.
+    among them, nor one of which a run was there before anything was measured.
     """
     tuned: list[TunedBatch] = []
     for batch in sorted({each.batch for each in tries}):
         own = [each for each in tries if each.batch == batch]
+        if any(isinstance(each.result, TargetMissed) and each.result.is_early for each in own):
+            continue
         rates = sorted({each.rate_factor for each in own})
         by_rate = {rate: tuple(each for each in own if each.rate_factor == rate) for rate in rates}
         reached = {rate: runs for rate, runs in by_rate.items() if _have_all_reached(runs)}

@@ -8,6 +8,7 @@ from made_up_batches import batch_point
 
 from pipeline.cli.study.critical_batch_report import critical_batch_report
 from pipeline.cli.study.study_totals import StudyTotals
+from pipeline.errors import RequirementError
 from pipeline.planning.batch_size.critical_results import NoiseAt, RunCurve
 from pipeline.planning.batch_size.hyperbola import Hyperbola
 from pipeline.planning.batch_size.target import Evaluation
@@ -99,6 +100,19 @@ def test_a_target_that_was_missed_says_how_far_the_runs_came() -> None:
 def test_the_default_target_is_the_lowest_that_every_batch_has_reached() -> None:
     report = report_of((256, 1024, 4096, 16_384), ())
     assert report.results[0].table[1][0][0] == "2.8500"
+
+
+def test_models_of_several_sizes_have_no_critical_batch_together() -> None:
+    points = [replace(batch_point(256, 3.0, scaling="none"), size=size) for size in ("w32", "w64")]
+    with pytest.raises(RequirementError, match="several sizes, w32, w64, .* keep one of sizes"):
+        critical_batch_report("made up", points, [], (), TOTALS)
+
+
+def test_a_target_that_was_reached_too_early_says_so() -> None:
+    report = report_of((256, 1024, 4096, 16_384), (7.0,))
+    assert report.results[1].table[1][0][1] == (
+        "target missed: it was there at its first validation; raise rules.validations"
+    )
 
 
 @pytest.mark.parametrize("batch", [256, 512])

@@ -63,6 +63,20 @@ def test_the_reference_batch_is_that_of_every_rule() -> None:
     ]
 
 
+def test_sizes_are_no_seeds_and_an_axis_that_is_not_there_has_no_rule() -> None:
+    points = [
+        replace(batch_point(256, loss, scaling="none"), size=size, place={"batch_tokens": 256})
+        for size, loss in (("w32", 3.0), ("w64", 2.5))
+    ]
+    results = batch_results(points, 256)
+    assert [(each.losses, variant_words(each)) for each in results] == [
+        ((3.0,), "w32"),
+        ((2.5,), "w64"),
+    ]
+    assert schedule_words(results[0]) == "rate by rules.learning_rate"
+    assert len(batch_figures(results, 256)) == 4
+
+
 def test_other_axes_are_variants() -> None:
     point = batch_point(512, 3.0, scaling="none", optimizer="muon", learning_rate_factor=0.5)
     (each,) = batch_results([point], 256)

@@ -52,10 +52,15 @@ def test_a_loss_that_is_not_finite_is_passed_over() -> None:
     ("losses", "reason"),
     [
         ((4.0, 3.0, 3.25), "its lowest loss is 3.0000"),
-        ((2.0, 1.0), "it was there at its first validation; raise rules.validations"),
         ((None, None), "it has no finite validation loss"),
         ((), "it has no finite validation loss"),
     ],
 )
 def test_a_target_that_nothing_tells_of(losses: tuple[float | None, ...], reason: str) -> None:
     assert target_reached(evaluations(*losses), 2.5) == TargetMissed(reason)
+
+
+def test_a_target_at_the_first_validation_was_reached_nobody_knows_when() -> None:
+    assert target_reached(evaluations(2.0, 1.0), 2.5) == TargetMissed(
+        "it was there at its first validation; raise rules.validations", is_early=True
+    )

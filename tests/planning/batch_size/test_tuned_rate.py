@@ -67,3 +67,8 @@ def test_batches_are_as_good_until_the_first_that_is_worse() -> None:
     assert largest_within(losses, 0.0125) == 40
     assert largest_within(losses, 0.1) == 160
     assert largest_within({10: 3.0}, 0.01) == 10
+
+
+def test_a_batch_that_was_there_before_anything_was_measured_is_left_out() -> None:
+    early = TargetTry("early", 10, 2.0, TargetMissed("there", is_early=True))
+    assert tuned_batches([attempt(10, 1, 100), early]) == []
