@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+from pipeline.config.batch_division import largest_divisor
+from pipeline.config.run_config import RunConfig
 from pipeline.config.study_file import Axes, StudyFile
 from pipeline.config.yaml_files import merge
 
@@ -89,6 +91,22 @@ def variant_settings(study: StudyFile, place: Place) -> dict[str, Any]:
     for axis, variants in study.axes.variants.items():
         settings = merge(settings, variants[str(place.values[axis])])
     return settings
+
+
+def micro_batch_of(sequences: int, ranks: int, most: int, fewest: int) -> int:
+    """Return the largest micro-batch, at most `most` sequences, that divides each rank's batch.
+
+    `sequences`: of the whole batch. `fewest`: micro-batches of all ranks together, where the batch is
+    large enough for them.
+    """
+    return largest_divisor(sequences // ranks, max(1, min(most, sequences // fewest)))
+
+
+def settings_of_batch(tokens: int, base: RunConfig) -> dict[str, Any]:
+    """Return the settings of a batch for a base whose micro-batch may be larger than it."""
+    sequences = max(1, tokens // base.data.sequence_length)
+    micro = micro_batch_of(sequences, 1, base.batch.micro_batch_sequences, 1)
+    return {"global_batch_tokens": tokens, "micro_batch_sequences": micro, "ramp": []}
 
 
 def refuse_unlike_ranks(place: Place, sequences: int) -> list[str]:

@@ -31,6 +31,8 @@ class CriticalBatchStudy(StudyKind):
     """Steps and tokens of one model to a loss, at several batches with the rate tuned for each."""
 
     axes: ClassVar[tuple[str, ...]] = ("batch_tokens", "learning_rate_factors")
+    fewest_micro_batches: ClassVar[int] = 2
+    """A noise scale compares gradients of single micro-batches with their mean."""
     question_section: ClassVar[type[Section]] = CriticalBatchQuestion
 
     def grid_problems(
@@ -85,6 +87,6 @@ def _single_micro_batches(runs: Sequence[StudyRun]) -> list[str]:
         return []
     named = ", ".join(f"{batch:,}" for batch in batches)
     return [
-        f"batch.micro_batch_sequences: a batch of {named} tokens is one micro-batch, and the noise "
-        "scale compares at least two; set settings.batch.micro_batch_sequences to half of it or less"
+        f"axes.batch_tokens: a batch of {named} tokens is one micro-batch, and the noise "
+        "scale compares at least two; leave it out of axes.batch_tokens"
     ]

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from pipeline.config.batch_division import largest_divisor
 from pipeline.config.kinds import STUDY_KINDS
 from pipeline.config.mismatches import settings_that_do_not_fit
 from pipeline.config.run_config import RunConfig
@@ -25,7 +24,9 @@ from pipeline.planning.plan import flops_per_token
 from pipeline.planning.study.axes import (
     Place,
     combinations_of_axes,
+    micro_batch_of,
     refuse_unlike_ranks,
+    settings_of_batch,
     study_at,
     variant_settings,
 )
@@ -175,7 +176,7 @@ def _corners_at(study: StudyFile, base: RunConfig, place: Place) -> list[_Corner
     there = study_at(study, place, base.batch.global_batch_tokens)
     document: Settings = merge(base.model_dump(mode="json"), variant_settings(study, place))
     if "batch_tokens" in place.values:
-        document["batch"] |= {"global_batch_tokens": int(place.number("batch_tokens")), "ramp": []}
+        document["batch"] |= settings_of_batch(int(place.number("batch_tokens")), base)
     if place.ranks is not None:
         document["launch"]["ranks"] = place.ranks
     label = place.label or "the base"
@@ -357,9 +358,10 @@ def _named(
     problems = refuse_unlike_ranks(place, sequences)
     if problems:
         raise ConfigError(problems)
-    settings["batch"]["micro_batch_sequences"] = largest_divisor(
-        sequences // (place.ranks or 1), settings["batch"]["micro_batch_sequences"]
-    )
+    fewest: int = STUDY_KINDS[study.kind].fewest_micro_batches
+    most = settings["batch"]["micro_batch_sequences"]
+    micro = micro_batch_of(sequences, place.ranks or 1, most, fewest)
+    settings["batch"]["micro_batch_sequences"] = micro
 
     # Its name, by what decides its loss.
     labels = [corner.size.label, length.budget.label, place.label, f"s{seed}"]

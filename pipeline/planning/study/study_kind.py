@@ -24,6 +24,8 @@ class StudyKind(ABC):
     """Fields of the section `axes` that it reads; the others are refused."""
     question_section: ClassVar[type[Section]] = NoQuestion
     """Type of the section `question`: `study.question` is an object of it."""
+    fewest_micro_batches: ClassVar[int] = 1
+    """Micro-batches of a step of all ranks together, where the batch is large enough for them."""
     is_measured_alone: ClassVar[bool] = False
     """Whether no two runs may share this machine, as where speed is measured."""
 

@@ -8,7 +8,7 @@ from training_data import RUN_FILE, TEMPLATES
 from pipeline.config.run_file import load
 from pipeline.config.study_file import Axes, StudyFile, read_study
 from pipeline.errors import ConfigError
-from pipeline.planning.study.axes import Place, combinations_of_axes
+from pipeline.planning.study.axes import Place, combinations_of_axes, micro_batch_of
 from pipeline.planning.study.grid import StudyRun, runs_of_study
 from pipeline.planning.study.run_names import record_tokens
 from pipeline.store.studies.study_folder import StudyFolder
@@ -133,3 +133,13 @@ def test_names_stay_when_the_data_are_gone(study_file: Path) -> None:
     assert moved.name == with_tokens.name
     record_tokens(folder, {data_dir})
     assert runs_with(study_file, Axes())[0].name == with_tokens.name, "nothing is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("sequences", "ranks", "most", "fewest", "micro"),
+    [(12, 1, 5, 1, 4), (12, 1, 12, 2, 6), (12, 2, 12, 2, 6), (12, 2, 12, 3, 3), (1, 1, 8, 2, 1)],
+)
+def test_micro_batches_divide_the_batch_of_a_rank(
+    sequences: int, ranks: int, most: int, fewest: int, micro: int
+) -> None:
+    assert micro_batch_of(sequences, ranks, most, fewest) == micro

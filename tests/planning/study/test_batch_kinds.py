@@ -145,14 +145,27 @@ def test_a_grid_of_critical_batches(folder: Path) -> None:
             "schedule.kind = linear: its rate at a step depends on how",
         ),
         (
-            "axes.batch_tokens=[64, 256, 512, 1024]",
-            "batch.micro_batch_sequences: a batch of 64 tokens is one micro-batch, and the noise scale",
+            "axes.batch_tokens=[32, 256, 512, 1024]",
+            "axes.batch_tokens: a batch of 32 tokens is one micro-batch, and the noise scale compares",
         ),
     ],
 )
 def test_what_a_grid_of_critical_batches_lacks(folder: Path, override: str, problem: str) -> None:
     (found,) = critical_problems(folder / "critical.yaml", override)
     assert found.startswith(problem)
+
+
+@pytest.mark.ranks
+def test_every_batch_has_the_largest_micro_batch_that_leaves_two(folder: Path) -> None:
+    """A base of 32 sequences of 32 tokens, and batches of 4 to 32 sequences."""
+    large = "settings.batch={global_batch_tokens: 1024, micro_batch_sequences: 32}"
+    _, runs = planned(folder / "critical.yaml", large)
+    micro = {
+        run.config.global_batch_sequences: run.config.batch.micro_batch_sequences for run in runs
+    }
+    assert micro == {4: 2, 8: 4, 16: 8, 32: 16}
+    _, runs = planned(folder / "batch.yaml", large)
+    assert {run.config.batch.micro_batch_sequences for run in runs} == {8, 16, 32}
 
 
 @pytest.mark.ranks
