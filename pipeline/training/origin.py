@@ -46,15 +46,28 @@ def find_origin(config: RunConfig) -> Origin | None:
     Raises ConfigError where it is this run's own folder, or where there is no such complete
     checkpoint.
     """
-    # The folder has to be another run's, with a complete checkpoint.
-    if config.train.init_from is None:
+    location = config.train.init_from
+    if location is None:
         return None
-    run, step = _run_and_step(config.train.init_from)
-    setting = f"train.init_from = {config.train.init_from}"
+    run, _ = _run_and_step(location)
     if run == config.paths.run_dir:
         raise ConfigError(
-            [f"{setting}: is this run's own folder; choose another paths.run_dir for the branch"]
+            [
+                f"train.init_from = {location}: is this run's own folder; choose another "
+                "paths.run_dir for the branch"
+            ]
         )
+    return origin_at(location)
+
+
+def origin_at(location: Path) -> Origin:
+    """Return the checkpoint that a value of `train.init_from` names.
+
+    Raises ConfigError where there is no such complete checkpoint.
+    """
+    # The folder has to hold a complete checkpoint.
+    run, step = _run_and_step(location)
+    setting = f"train.init_from = {location}"
     checkpoints = complete_checkpoints(RunFolder(run).checkpoints)
     if not checkpoints:
         raise ConfigError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sections import BatchStep
 from pipeline.errors import ConfigError
-from pipeline.training.origin import find_origin
+from pipeline.training.origin import origin_at
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,16 @@ def taken_over(config: RunConfig) -> TakenOver:
     Nothing for a run that begins at its beginning, or takes weights only. Raises ConfigError where
     there is no such checkpoint, or its steps had batches of several sizes.
     """
-    if config.train.init_from is None or config.train.init_take == "weights":
+    location = config.train.init_from
+    if location is None or config.train.init_take == "weights":
         return TakenOver()
-    origin = find_origin(config)
-    assert origin is not None, "train.init_from is set"
-    state = origin.manifest["state"]
+    state = origin_at(location).manifest["state"]
     steps = state["step"]
     batch = state["tokens"] // steps
     if batch * steps != state["tokens"] or batch % config.data.sequence_length:
         raise ConfigError(
             [
-                f"train.init_from = {config.train.init_from}: its {steps:,} steps took "
+                f"train.init_from = {location}: its {steps:,} steps took "
                 f"{state['tokens']:,} tokens in batches of several sizes, which runs of another batch "
                 "cannot continue; set train.init_take to weights"
             ]
