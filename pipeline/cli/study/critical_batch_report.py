@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
-from pipeline.errors import RequirementError
 from pipeline.logs import number_or_blank, short
 from pipeline.planning.batch_size.critical_figures import critical_figures, main_answer
 from pipeline.planning.batch_size.critical_results import (
@@ -62,20 +61,12 @@ def critical_batch_report(
     totals: StudyTotals,
     branch: str = "",
 ) -> StudyReport:
-    """Return the report; `targets` is empty for the lowest loss that every batch has reached.
-
-    Raises RequirementError for models of several sizes.
-    """
-    sizes = sorted({point.size for point in points})
-    if len(sizes) > 1:
-        raise RequirementError(
-            f"{title}: runs have models of several sizes, {', '.join(sizes)}, and a critical batch size is "
-            "that of one; keep one of sizes"
-        )
-    if not targets:
-        common = common_target(curves)
-        targets = [] if common is None else [common]
-    answers = [answer_at(curves, target) for target in sorted(targets)]
+    """Return the report; `targets` is empty for the lowest loss that every batch has reached."""
+    refusals = _several_sizes(points)
+    answers: list[TargetAnswer] = []
+    if not refusals:
+        answers = _answers(curves, targets)
+        refusals = _refusals(answers)
     used = f"{len(curves)} of them count"
     return StudyReport(
         title=title,
@@ -84,7 +75,7 @@ def critical_batch_report(
             f"(S / S_min - 1)(E / E_min - 1) = 1.{branch}"
         ),
         tiles=[*total_tiles(totals, used), *_tiles(answers)],
-        refusals=_refusals(answers),
+        refusals=refusals,
         statements=[*_statements(answers), *_same_tokens(points)],
         figures=[
             StudyFigure(table, critical_batch_look(table), critical_batch_caption(table))
@@ -94,6 +85,25 @@ def critical_batch_report(
         results=[_targets_table(answers), *(_batches_table(answer) for answer in answers)],
         runs=runs_table(points, {}, totals.not_begun),
     )
+
+
+def _several_sizes(points: Sequence[StudyPoint]) -> list[str]:
+    """Return a reason where the runs have models of several sizes."""
+    sizes = sorted({point.size for point in points})
+    if len(sizes) < 2:
+        return []
+    return [
+        f"runs have models of several sizes, {', '.join(sizes)}, and a critical batch size is that of one; "
+        "keep one of sizes"
+    ]
+
+
+def _answers(curves: Sequence[RunCurve], targets: Sequence[float]) -> list[TargetAnswer]:
+    """Return what the runs say at each target, the lowest loss first."""
+    if not targets:
+        common = common_target(curves)
+        targets = [] if common is None else [common]
+    return [answer_at(curves, target) for target in sorted(targets)]
 
 
 def _refusals(answers: Sequence[TargetAnswer]) -> list[str]:
