@@ -20,8 +20,6 @@ def batch_look(table: FigureTable) -> FigureLook:
             has_zero_line=True,
             is_wide=True,
         )
-    if table.name == "best_loss_over_batch":
-        return FigureLook(BATCH, LOSS)
     return FigureLook(BATCH, LOSS, is_wide=True)
 
 
@@ -40,8 +38,10 @@ def batch_caption(table: FigureTable) -> str:
             "the curves leave zero and how steeply, not their heights."
         ),
     }
+    variant = table.name.removeprefix("loss_over_batch").replace("_", " ").strip()
+    which = f"{variant}: held-out" if variant else "Held-out"
     return captions.get(
         table.name,
-        "Held-out loss after the same tokens over the batch |B| = K |B_ref|: a batch K times as large "
+        f"{which} loss after the same tokens over the batch |B| = K |B_ref|: a batch K times as large "
         f"takes K times fewer steps. One curve for each rule of the learning rate and warm-up. {BARS}",
     )

@@ -52,6 +52,17 @@ def test_every_figure_is_drawn() -> None:
         assert figure.caption
 
 
+def test_a_figure_of_a_variant_says_which() -> None:
+    points = [
+        batch_point(batch, 3.0, scaling="none", optimizer=name)
+        for name in ("muon", "adamw")
+        for batch in (256, 512)
+    ]
+    captions = [each.caption for each in batch_report("made up", points, 256, TOTALS).figures]
+    assert captions[0].startswith("muon: held-out loss after the same tokens")
+    assert captions[1].startswith("adamw: held-out loss")
+
+
 def test_without_the_reference_or_a_second_seed_nothing_is_compared() -> None:
     report = batch_report(
         "made up", [each for each in goyal_points() if each.batch_tokens > 256], 256, TOTALS
