@@ -61,6 +61,11 @@ def _steps_over_batch(answer: TargetAnswer) -> FigureTable:
             points.append(
                 FigurePoint("fit", "S_min + E_min / B", batch, steps.value, steps.low, steps.high)
             )
+        fewest = answer.fitted.curve.fewest_total
+        points += [
+            FigurePoint("ideal", "perfect scaling, E_min / B", tuned.batch, fewest / tuned.batch)
+            for tuned in answer.tuned
+        ]
     return FigureTable("steps_over_batch", "batch_tokens", "steps_to_target", points)
 
 

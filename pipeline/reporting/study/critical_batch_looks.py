@@ -45,7 +45,8 @@ CAPTIONS = {
 }
 
 FITS = {
-    "steps_over_batch": "The line is the fit with its 95 % band.",
+    "steps_over_batch": "The line is the fit with its 95 % band; dotted, each twice as "
+    "large a batch would halve the steps.",
     "tokens_over_steps": "The line is the same fit.",
 }
 """What is said of a figure's fitted curve, where it has one."""

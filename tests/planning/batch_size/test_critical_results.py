@@ -129,6 +129,8 @@ def test_figures_of_the_lowest_target_with_a_fit() -> None:
     steps = tables["steps_over_batch"]
     assert [point.x for point in steps.points_of("run")] == list(BATCHES)
     assert len(steps.points_of("left out")) == 8
+    ideal = [point.y * point.x for point in steps.points_of("ideal")]
+    assert ideal == pytest.approx([TRUE.fewest_total * 2**0.5] * 4, rel=1e-6)
     tokens = tables["tokens_over_steps"].points_of("fit")
     assert tokens[0].x < tokens[-1].x
     assert tables["tokens_over_rate"].series_of("run")[0] == "B = 256"
