@@ -100,6 +100,7 @@ class OurLoop:
             gradients=MicroBatchGradients(engine.module.parameters(), engine.device),
             loader=loader,
             held_out=unused,
+            sample=None,
             saver=Saver(engine, groups, config.paths.run_dir, config.checkpoint, facts),
             stop=_NeverStopped(),
             progress=unused,

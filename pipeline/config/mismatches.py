@@ -27,6 +27,7 @@ def settings_that_do_not_fit(config: RunConfig) -> list[str]:
     problems += TOKENIZER_KINDS[config.tokenizer.kind].wrong_settings(config.tokenizer)
     problems += _batch_problems(config)
     problems += _length_ramp_problems(config)
+    problems += _small_sample_problems(config)
     problems += _order_problems(config)
     problems += _model_source_problems(config)
     problems += schedule_problems(config.schedule, config.train.train_tokens)
@@ -81,6 +82,20 @@ def _length_ramp_problems(config: RunConfig) -> list[str]:
         f"{nearest_divisors(entry.sequence_length, full, least=2)}"
         for number, entry in enumerate(config.data.length_ramp)
         if full % entry.sequence_length
+    ]
+
+
+def _small_sample_problems(config: RunConfig) -> list[str]:
+    """Check that a small sample is taken from windows that may come in any order."""
+    if config.data.small_sample is None:
+        return []
+    needed = {"data.packing": "concatenate", "data.shuffle": "full"}
+    values = {"data.packing": config.data.packing, "data.shuffle": config.data.shuffle}
+    return [
+        f"{setting} = {values[setting]}: data.small_sample needs {value}; set that, or remove "
+        "data.small_sample"
+        for setting, value in needed.items()
+        if values[setting] != value
     ]
 
 

@@ -6,7 +6,7 @@ The docstring of a field is what `pipeline config --describe` prints.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipeline.config.kinds import (
     MIXTURE_RULES,
@@ -18,6 +18,7 @@ from pipeline.config.kinds import (
 )
 from pipeline.config.mixture_rules import MixtureRule
 from pipeline.config.shipped_files import RecipeLocation
+from pipeline.config.small_sample import SmallSample
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
 
@@ -223,6 +224,18 @@ class Data(Proportions):
     ] = ()
     """Ranges `[first, end)` of samples to skip. With the ranges in the `rollback` events of another
     run, this run reads the same samples as that run did in the end."""
+    small_sample: SmallSample | None = None
+    """Only for studies of generalisation (`pipeline study`, kind `width`): train on few sequences, with
+    wrong targets among them, and measure loss and error of next-token prediction on them and on
+    held-out text. Default: all training text, as it is."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused_sample(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the option of studies out where it is not used: such a run has the same fingerprint."""
+        values: dict[str, Any] = dump(self)
+        if self.small_sample is None:
+            values.pop("small_sample", None)
+        return values
 
     @property
     def packs_documents(self) -> bool:

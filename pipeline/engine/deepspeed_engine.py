@@ -28,7 +28,9 @@ class Engine(Protocol):
     enable_backward_allreduce: bool
 
     @overload
-    def __call__(self, inputs: "torch.Tensor") -> "torch.Tensor": ...
+    def __call__(
+        self, inputs: "torch.Tensor", *, positions: "torch.Tensor | None" = None
+    ) -> "torch.Tensor": ...
     @overload
     def __call__(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from pipeline.sampling.blocks import BlockReader
+from pipeline.sampling.label_noise import LabelNoise
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import RowPieces, Rows
 from pipeline.sampling.stream import TokenStream
@@ -74,6 +75,8 @@ class RowShape:
     """Whether attention stays within a document, whose positions count from 0."""
     loss_after_end_of_document: bool
     """Whether the model predicts a document's first token from the end of the document before it."""
+    label_noise: LabelNoise | None = None
+    """Wrong targets of `data.small_sample`, whose rows are one piece each; None without any."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ def read_batch(sources: Sequence[TokenSource], places: Places, shape: RowShape) 
         pieces = source.rows.pieces(places.row[chosen])
         ids = _read(source, places.row[chosen], pieces)
         _fill(inputs, targets, chosen, pieces, ids, shape)
+        if shape.label_noise is not None:
+            noise = shape.label_noise
+            targets[chosen] = noise.noisy_targets(source.name, pieces.start, targets[chosen])
         checksums[chosen] = _checksums(ids, pieces, places.sample[chosen])
         if begins is not None:
             begins[chosen[pieces.row], pieces.offsets()] = True

@@ -14,10 +14,11 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.batches import RowShape, TokenSource
 from pipeline.sampling.blocks import BlockReader
+from pipeline.sampling.label_noise import LabelNoise
 from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.order import make_order
 from pipeline.sampling.pack import read_packing, rows_path
-from pipeline.sampling.rows import Concatenated, Packed, Rows
+from pipeline.sampling.rows import Concatenated, EvenlySpread, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import OpenFiles, RecordedTokens, TokenStream, open_streams
 from pipeline.store.files import read_json
@@ -58,10 +59,14 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
     data = config.data
     if not data.packs_documents:
         # Windows over the stream follow from its length alone.
-        return {
+        windows = {
             name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize)
             for name, s in streams.items()
         }
+        if data.small_sample is None:
+            return dict(windows)
+        at_most = data.small_sample.train_sequences
+        return {name: EvenlySpread(whole, at_most) for name, whole in windows.items()}
     # Packed rows need the index that the stage `pack` wrote for every source.
     tokens = data_folder(config).tokens
     folder = data_folder(config).packing(data.sequence_length)
@@ -96,8 +101,13 @@ def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
 def make_shape(config: RunConfig) -> RowShape:
     """Return the shape of the run's rows. Raises DataError where there is no tokenizer."""
     data = config.data
-    _, end = tokenizer_size(data_folder(config).tokenizer)
-    return RowShape(data.sequence_length, end, data.document_mask, data.loss_after_end_of_document)
+    ids, end = tokenizer_size(data_folder(config).tokenizer)
+    noise = None
+    if data.small_sample is not None and data.small_sample.label_noise:
+        noise = LabelNoise(data.small_sample.label_noise, ids, config.train.seed)
+    return RowShape(
+        data.sequence_length, end, data.document_mask, data.loss_after_end_of_document, noise
+    )
 
 
 def tokenizer_size(folder: Path) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from pipeline.logs import note, warn
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.pack import PackingManifest, read_packing
+from pipeline.sampling.rows import EvenlySpread
 from pipeline.sampling.stream import TokenStream
 from pipeline.store.counts import DataOutlook, SourceOutlook
 from pipeline.tokens import indexed_dataset
@@ -56,6 +57,8 @@ def _outlook(
     for index, source in enumerate(data.sources):
         rows = source.rows.count
         tokens = len(source.stream)
+        if isinstance(source.rows, EvenlySpread):
+            tokens = source.rows.tokens + 1
         # Packing counted what it cut and padded; windows are counted here.
         if packing is None:
             cut = _cut_share(source.stream, length)
@@ -135,7 +138,7 @@ def _print_outlook(config: RunConfig, sources: dict[str, SourceOutlook]) -> None
         note("  " + "  ".join([row[0].ljust(widths[0]), *cells]))
     # Repetition beyond a few epochs teaches little: that is worth a word before the run begins.
     for name, seen in sources.items():
-        if seen["epochs"] > MOST_EPOCHS:
+        if seen["epochs"] > MOST_EPOCHS and config.data.small_sample is None:
             warn(
                 f"source {name} will be seen {seen['epochs']:.1f} times; beyond {MOST_EPOCHS} epochs "
                 "repeated text teaches less and less (Muennighoff et al. 2023). Lower its weight, "

@@ -61,19 +61,19 @@ def _rounds(values: np.ndarray, half: int, key: Key, backwards: bool) -> np.ndar
     right = values & mask
     if backwards:
         for round_key in reversed(key):
-            unmixed = right ^ (_mix(left ^ np.uint64(round_key)) & mask)
+            unmixed = right ^ (mix_bits(left ^ np.uint64(round_key)) & mask)
             right = left
             left = unmixed
     else:
         for round_key in key:
-            mixed = left ^ (_mix(right ^ np.uint64(round_key)) & mask)
+            mixed = left ^ (mix_bits(right ^ np.uint64(round_key)) & mask)
             left = right
             right = mixed
     return left << shift | right
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
-    """Mix 64-bit values with the finalizer of SplitMix64.
+def mix_bits(values: np.ndarray) -> np.ndarray:
+    """Mix 64-bit values `uint64` with the finalizer of SplitMix64.
 
     Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
     """

@@ -95,6 +95,38 @@ class Concatenated:
         return np.arange(first, last + 1)
 
 
+@dataclass(frozen=True)
+class EvenlySpread:
+    """Some rows of a source, evenly spread over it, as if it had no others."""
+
+    whole: Concatenated
+    at_most: int
+
+    @property
+    def count(self) -> int:
+        return min(self.whole.count, self.at_most)
+
+    @property
+    def block(self) -> int:
+        return self.whole.block
+
+    @property
+    def tokens(self) -> int:
+        """Number of targets in an epoch."""
+        return int(self.pieces(np.arange(self.count)).length.sum())
+
+    def pieces(self, rows: np.ndarray) -> RowPieces:
+        return self.whole.pieces(self._in_whole(np.asarray(rows, np.int64)))
+
+    def overlapping(self, start: int, end: int) -> np.ndarray:
+        reading = self.whole.overlapping(start, end)
+        return np.flatnonzero(np.isin(self._in_whole(np.arange(self.count)), reading))
+
+    def _in_whole(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of the whole source that some rows are."""
+        return rows * self.whole.count // self.count
+
+
 class Packed:
     """Rows of whole documents (`best_fit.py`) over all shards of a source.
 

@@ -84,7 +84,20 @@ class ValidationFigures(TypedDict, total=False):
     """Time that the validation took."""
 
 
-class StepRecord(StepFacts, StepSpeed, SourceFigures, ValidationFigures):
+class SampleFigures(TypedDict, total=False):
+    """Fit of a run with `data.small_sample`, in the lines of steps that were followed by a validation.
+
+    All are None where the loss was not finite."""
+
+    sample_loss: float | None
+    """Nats per token over the training sequences, with their wrong targets."""
+    sample_error: float | None
+    """Share of those targets that are not the id with the highest logit."""
+    validation_error: float | None
+    """The same for the targets of the held-out text."""
+
+
+class StepRecord(StepFacts, StepSpeed, SourceFigures, ValidationFigures, SampleFigures):
     """One line of metrics.jsonl: a completed optimizer step."""
 
     step_seconds: float

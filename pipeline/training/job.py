@@ -300,6 +300,7 @@ def assemble_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> R
         gradients=MicroBatchGradients(engine.module.parameters(), engine.device),
         loader=loader,
         held_out=job.inputs.held_out,
+        sample=job.inputs.sample,
         saver=saver,
         stop=job.stop,
         progress=progress,

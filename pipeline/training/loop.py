@@ -11,9 +11,10 @@ from pipeline.config.schedules import learning_rate
 from pipeline.engine.engine import loss_scale
 from pipeline.engine.optimizers.parameter_groups import set_learning_rate
 from pipeline.store.events import write_event
-from pipeline.store.metrics import StepFacts, StepRecord, ValidationFigures
+from pipeline.store.metrics import SampleFigures, StepFacts, StepRecord, ValidationFigures
 from pipeline.training.guard import Trouble, apply_guards, starts_new_level
 from pipeline.training.run import Run
+from pipeline.training.sample_fit import sample_figures
 from pipeline.training.source_losses import source_figures
 from pipeline.training.train_step import StepResult, noise_scale_after, train_step
 from pipeline.training.validation import validate_held_out
@@ -71,8 +72,9 @@ def run_training_loop(run: Run, state: TrainState) -> TrainState:
 
         # Validate, unless a rollback is about to discard the weights.
         if not trouble and (is_last or step % config.train.validate_every_steps == 0):
-            figures = _validate(run)
-            record = {**record, **figures, "validation_seconds": time.perf_counter() - ended}
+            figures, fit = _validate(run)
+            record = {**record, **figures, **fit}
+            record["validation_seconds"] = time.perf_counter() - ended
         _write(run, record)
         if trouble:
             raise RollbackNeeded(step, trouble)
@@ -129,10 +131,16 @@ def _step_facts(run: Run, state: TrainState, result: StepResult, rate: float) ->
     }
 
 
-def _validate(run: Run) -> ValidationFigures:
+def _validate(run: Run) -> tuple[ValidationFigures, SampleFigures]:
+    """Measure the held-out loss; with `data.small_sample` also the fit to the training rows."""
     micro_batch = run.config.batch.micro_batch_sequences
     heartbeat = run.progress.heartbeat
-    return validate_held_out(run.engine, run.groups, run.held_out, micro_batch, heartbeat)
+    figures = validate_held_out(run.engine, run.groups, run.held_out, micro_batch, heartbeat)
+    if run.sample is None:
+        return figures, {}
+    sample = run.sample
+    fit = sample_figures(run.engine, run.groups, sample, run.held_out, micro_batch, heartbeat)
+    return figures, fit
 
 
 def _write(run: Run, record: StepRecord) -> None:

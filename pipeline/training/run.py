@@ -9,6 +9,7 @@ from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.noise_scale import MicroBatchGradients
 from pipeline.model.costs import ModelSize, flops_utilisation
 from pipeline.model.device_batch import DeviceBatch
+from pipeline.sampling.batches import Batch
 from pipeline.sampling.loader import Loader
 from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile, StepSpeed
@@ -71,6 +72,8 @@ class Run:
     gradients: MicroBatchGradients
     loader: Loader[DeviceBatch]
     held_out: HeldOut
+    sample: Batch | None
+    """All training rows, with `data.small_sample`."""
     saver: Saver
     stop: StopSignal
     progress: Progress

@@ -34,6 +34,7 @@ DATA = {
         "batch.ramp=[{until_tokens: 1024, global_batch_tokens: 128}]",
         "batch.micro_batch_sequences=1",
     ],
+    "small sample": ["data.small_sample={train_sequences: 3, label_noise: 0.5}"],
     "many epochs": ["data.mixture={prose: 0, sums: 1}", "train.train_tokens=51200"],
 }
 

@@ -44,6 +44,7 @@ def begin(run_file: Path, *overrides: str) -> None:
         "data.document_mask=true",
         "data.loss_after_end_of_document=false",
         "data.validation_sequences=6",
+        "data.small_sample={train_sequences: 3}",
         "train.seed=2",
     ],
 )
@@ -63,6 +64,7 @@ def test_another_value_of_what_decides_the_data_is_refused(make_run: MakeRun, se
         [HALFWAY],
         ["data.mixture=null", "data.epochs={prose: 1, sums: 0.5}"],
         ["data.packing=best-fit", "data.shuffle=block", "data.document_mask=true"],
+        ["data.small_sample={train_sequences: 3, label_noise: 0.2}"],
         ["model.config.rope_parameters={rope_type: default, rope_theta: 5000.0}"],
     ],
 )

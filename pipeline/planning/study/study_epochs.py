@@ -1,6 +1,6 @@
 """How often the runs of a study will repeat their data. Reads the manifest of the tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.planning.study.grid import StudyRun
 from pipeline.store.artifacts import read_manifest
@@ -27,11 +27,21 @@ def expected_epochs(runs: Sequence[StudyRun]) -> dict[str, float]:
     }
     epochs: dict[str, float] = {}
     for run in runs:
-        weights = run.config.data.weights(sizes)
+        read = _tokens_read(run, sizes)
+        weights = run.config.data.weights(read)
         total = sum(weights.values())
         epochs[run.name] = max(
-            run.tokens * weight / total / sizes[name]
+            run.tokens * weight / total / read[name]
             for name, weight in weights.items()
-            if weight and sizes[name]
+            if weight and read[name]
         )
     return epochs
+
+
+def _tokens_read(run: StudyRun, sizes: Mapping[str, float]) -> Mapping[str, float]:
+    """Return source -> tokens that a run reads of it in an epoch; `sizes`: all that it has."""
+    data = run.config.data
+    if data.small_sample is None:
+        return sizes
+    most = float(data.small_sample.train_sequences * data.sequence_length)
+    return {name: min(most, tokens) for name, tokens in sizes.items()}
