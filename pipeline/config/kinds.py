@@ -131,6 +131,7 @@ STUDY_KINDS = KindTable(
         "time-to": "pipeline.planning.study.time_to:TimeToStudy",
         "batch": "pipeline.planning.study.batch:BatchStudy",
         "critical-batch": "pipeline.planning.study.critical_batch:CriticalBatchStudy",
+        "width": "pipeline.planning.study.width:WidthStudy",
     }
 )
 """Kinds of studies (`pipeline/planning/study`)."""

@@ -41,6 +41,8 @@ class Sizes(Section):
     of 8."""
     width_per_layer: Positive = 16
     """Hidden size / number of layers; layers are rounded, to at least one."""
+    layers: Annotated[int, Field(ge=1)] | None = None
+    """Layers of every width. Default: by `width_per_layer`."""
     head_dim: Annotated[int, Field(ge=1)] = 16
     """Width of an attention head; it divides every hidden size. A model has hidden size / head_dim
     heads, and as many key and value heads in proportion as the base."""

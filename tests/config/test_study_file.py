@@ -33,7 +33,7 @@ def test_paths_start_at_its_folder(study_file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("kind=scalling", "kind = 'scalling': input should be 'scaling' or 'few-shot'"),
+        ("kind=scalling", "kind = 'scalling': input should be 'scaling'"),
         ("sizes.presets=[gpt3-125m]", "sizes: has widths and presets; give one of them"),
         ("sizes.widths=[24]", "sizes.widths: 24 is no multiple of sizes.head_dim = 16"),
         ("sizes.widths=[16, 16]", "sizes.widths: holds a value twice, to six digits; remove one"),

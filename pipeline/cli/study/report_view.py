@@ -14,6 +14,7 @@ from pipeline.cli.study.scored_study import scored_runs
 from pipeline.cli.study.study_totals import StudyTotals
 from pipeline.cli.study.throughput_report import throughput_report
 from pipeline.cli.study.time_to_report import report_of_time_to_study
+from pipeline.cli.study.width_report import report_widths
 from pipeline.errors import RequirementError
 from pipeline.logs import console, counted_noun, note
 from pipeline.planning.laws.fit import RESAMPLES
@@ -70,6 +71,7 @@ REPORTS: Mapping[str, Reporter] = {
     "time-to": report_of_time_to_study,
     "batch": report_batch_study,
     "critical-batch": report_critical_batch,
+    "width": report_widths,
 }
 """Kind of study -> its report."""
 

@@ -69,10 +69,11 @@ def _of_width(base: RunConfig, sizes: Sizes, width: int) -> SizedModel:
     old_width = before.get(names["hidden_size"])
     feed_forward = before.get(names["intermediate_size"])
     heads = width // sizes.head_dim
+    layers = sizes.layers or max(1, round(width / sizes.width_per_layer))
     config: dict[str, Json] = {
         **before,
         names["hidden_size"]: width,
-        names["num_hidden_layers"]: max(1, round(width / sizes.width_per_layer)),
+        names["num_hidden_layers"]: layers,
         names["num_attention_heads"]: heads,
     }
 

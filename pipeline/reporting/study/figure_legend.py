@@ -15,6 +15,8 @@ INK = "#111111"
 """Becomes the colour of the page's text."""
 DASHES = ("-", "--", ":", "-.")
 """Published curves, one after the other."""
+THRESHOLD_DASHES = (":", "-.", "--")
+"""Lines at thresholds, one after the other."""
 FONT_POINTS = 8.5
 LETTERS_OF_A_ROW = 56
 """Letters that a row of a legend below narrow axes has room for."""
@@ -122,7 +124,7 @@ def _laws(table: FigureTable) -> list[Line2D]:
 
 
 def _published(table: FigureTable) -> list[Line2D]:
-    """Return the entries of what others have published, of chance, and of the ideal."""
+    """Return the entries of what others have published, of chance, the ideal and thresholds."""
     handles: list[Line2D] = []
     series_of_points = [point.series for point in table.points_of("published")]
     for number, series in enumerate(table.series_of("published")):
@@ -143,6 +145,9 @@ def _published(table: FigureTable) -> list[Line2D]:
         Line2D([], [], color=INK, linestyle="-.", linewidth=0.9, label=series)
         for series in table.series_of("target")
     ]
+    for number, series in enumerate(table.series_of("threshold")):
+        dashes = THRESHOLD_DASHES[number % len(THRESHOLD_DASHES)]
+        handles.append(Line2D([], [], color=INK, linestyle=dashes, linewidth=1.0, label=series))
     return handles
 
 

@@ -14,7 +14,13 @@ from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocat
 
 from pipeline.logs import scientific, short
 from pipeline.reporting.figures import COLOURS, GREY, STYLE, canvas, svg_of
-from pipeline.reporting.study.figure_legend import DASHES, INK, MARKS, draw_legend
+from pipeline.reporting.study.figure_legend import (
+    DASHES,
+    INK,
+    MARKS,
+    THRESHOLD_DASHES,
+    draw_legend,
+)
 from pipeline.store.studies.figure_table import FigurePoint, FigureTable, Role
 
 SVG_NAME_SPACE = "http://www.w3.org/2000/svg"
@@ -96,6 +102,9 @@ def _draw_published(axes: Axes, table: FigureTable) -> None:
         axes.axhline(point.y, color=INK, linestyle="--", linewidth=1.0)
     for point in table.points_of("target"):
         axes.axhline(point.y, color=INK, linestyle="-.", linewidth=0.9)
+    for number, point in enumerate(table.points_of("threshold")):
+        dashes = THRESHOLD_DASHES[number % len(THRESHOLD_DASHES)]
+        axes.axvline(point.x, color=INK, linestyle=dashes, linewidth=1.0)
 
 
 def _draw_laws(axes: Axes, table: FigureTable, colours: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ Role = Literal[
     "chance",
     "ideal",
     "target",
+    "threshold",
 ]
 """What a point of a figure is.
 
@@ -28,7 +29,7 @@ run: a run, or the mean of some. left out: a run that no fit uses. fit, beyond: 
 the computes of its runs and beyond them. optimum: a single point of the law. parabola, vertex: a
 parabola through the runs of one compute, and its minimum. published: what others have published.
 chance: the score of guessing. ideal: what there would be without losses.
-target: a height that is to be reached."""
+target: a height that is to be reached. threshold: an x that a line marks, whatever its y."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ POINTS = [
     FigurePoint("optimum", "N = 2k", 1e30, 90.0),
     FigurePoint("published", "others", 1e11, 3.0),
     FigurePoint("chance", "guessing", 1e11, 2.5),
+    FigurePoint("threshold", "fitted", 2e11, 3.0),
 ]
 TABLE = FigureTable("loss", "flops", "nats", POINTS)
 LOOK = FigureLook("compute", "loss", is_x_compute=True, is_wide=True)
@@ -43,6 +44,7 @@ def test_every_curve_and_mark_has_its_entry_in_the_legend() -> None:
         "optimum by the fit",
         "others",
         "guessing",
+        "fitted",
     ]
 
 
