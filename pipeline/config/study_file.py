@@ -130,7 +130,8 @@ class StudyExecutor(Section):
     """`local` executor only: how the ranks of a run are started. `slurm`: as the tasks of the job in
     which the command runs; set by the array's own script."""
     nodes: Annotated[int, Field(ge=1)] = 1
-    """`slurm` executor only: nodes of an element of the array."""
+    """`slurm` executor only: nodes of an element of the array. With `axes.ranks` an element has those
+    that its ranks fill, and runs on the same number of nodes are one array."""
     ranks: Annotated[int, Field(ge=1)] | None = None
     """Ranks of each run. Default: on GPUs the share of a run, else one."""
     site: str | None = None
