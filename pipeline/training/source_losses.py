@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pipeline.store.metrics import SourceFigures
 
 DIGITS = 6
-"""Digits after the point of a recorded loss: less than a line of metrics.jsonl can grow by, and more
-than a step's noise."""
+"""Digits after the point of a recorded loss: far below the noise of a step, and short in a line of
+metrics.jsonl."""
 
 
 def source_figures(
