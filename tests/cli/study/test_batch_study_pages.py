@@ -118,9 +118,8 @@ def test_a_critical_batch_study(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_batches_that_do_not_bracket_the_critical_one(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    opened = open_study(
-        folder / "critical.yaml", ["axes.batch_tokens=[128, 256, 384, 512]", "folder=small"]
-    )
+    overrides = ["axes.batch_tokens=[128, 256, 384, 512]", f"folder={folder / 'small'}"]
+    opened = open_study(folder / "critical.yaml", overrides)
     train_by_hyperbola(opened)
     write_report(opened)
     printed = capsys.readouterr().out
