@@ -218,10 +218,12 @@ def comparison_words(comparison: CurveComparison) -> list[str]:
             f"C = {comparison.stretches[0].low:.3g}"
         )
     for stretch in comparison.stretches:
-        end = f"to C = {stretch.high:.3g}"
+        where = f"from C = {stretch.low:.3g} to C = {stretch.high:.3g}"
         if stretch.high == axis[-1]:
-            end = f"on, as far as the axis goes (C = {axis[-1]:.3g})"
-        lines.append(f"{names[stretch.better]} is better from C = {stretch.low:.3g} {end}")
+            where = f"from C = {stretch.low:.3g} on, as far as the axis goes (C = {axis[-1]:.3g})"
+        elif stretch.high == stretch.low:
+            where = f"at C = {stretch.low:.3g} only"
+        lines.append(f"{names[stretch.better]} is better {where}")
     lines.append(_crossing_sentence(comparison))
     return lines
 

@@ -111,7 +111,7 @@ def test_a_crossing_that_few_resamples_show_has_no_interval() -> None:
     assert comparison.crossing == pytest.approx(CROSSING)
     assert comparison.crossing_interval is None
     assert comparison_words(comparison) == [
-        "slow is better from C = 1e+18 to C = 1e+18",
+        "slow is better at C = 1e+18 only",
         "the two curves cross at C = 6e+20, without an interval: more than 2.5% of the resamples do "
         "not cross",
     ]
