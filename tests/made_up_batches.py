@@ -55,5 +55,5 @@ def goyal_points() -> list[StudyPoint]:
     return [
         batch_point(batch, mean + shift, scaling=scaling, warmup=0.1, seed=seed)
         for (scaling, batch), mean in means.items()
-        for seed, shift in ((1, -0.125), (2, 0.125))
+        for seed, shift in ((1, -0.0625), (2, 0.0625))
     ]

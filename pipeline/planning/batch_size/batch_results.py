@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy.special import gammaincinv
+
 from pipeline.planning.study.axes import AxisValue
 from pipeline.planning.study.points import StudyPoint
 
@@ -131,15 +133,25 @@ def schedule_words(result: BatchResult) -> str:
 
 
 def deviation_of_seeds(results: Sequence[BatchResult]) -> float | None:
-    """Return the standard deviation of a loss over seeds, pooled; None where no result has two."""
-    squares = 0.0
-    degrees = 0
-    for result in results:
-        squares += sum((loss - result.mean) ** 2 for loss in result.losses)
-        degrees += len(result.losses) - 1
-    if degrees == 0:
+    """Return the standard deviation of a loss over seeds; None where no result has two.
+
+    It is taken from the median of the results' variances, so that a few recipes that diverge, whose
+    seeds are far apart, do not hide the differences between all others. The median of a variance of
+    k degrees of freedom is that of chi-squared / k.
+    """
+    repeated = [result for result in results if len(result.losses) > 1]
+    if not repeated:
         return None
-    return math.sqrt(squares / degrees)
+    variances = [
+        statistics.variance(result.losses) / _median_of_variance(len(result.losses) - 1)
+        for result in repeated
+    ]
+    return math.sqrt(statistics.median(variances))
+
+
+def _median_of_variance(degrees: int) -> float:
+    """Return the median of a variance of some degrees of freedom, over the true variance."""
+    return 2 * float(gammaincinv(degrees / 2, 0.5)) / degrees
 
 
 def largest_harmless(best: Sequence[BatchResult], reference: int, deviation: float) -> int | None:

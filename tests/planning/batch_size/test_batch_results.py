@@ -89,10 +89,15 @@ def test_the_best_of_each_batch_has_the_lowest_mean() -> None:
     assert best_of_batches(results) == [results[1], results[2]]
 
 
-def test_the_deviation_of_seeds_is_pooled() -> None:
-    """Squares 0.5 and 2 with one degree of freedom each."""
-    results = [result(256, 3.0, 4.0), result(512, 3.0, 5.0), result(1024, 9.0)]
-    assert deviation_of_seeds(results) == pytest.approx(math.sqrt(2.5 / 2))
+def test_the_deviation_of_seeds_is_not_that_of_recipes_that_diverge() -> None:
+    """Variances of 0.5 with one degree of freedom, whose median is 0.4549 of the true one."""
+    alike = [result(256, 3.0, 4.0), result(512, 3.0, 4.0), result(1024, 9.0)]
+    assert deviation_of_seeds(alike) == pytest.approx(math.sqrt(0.5 / 0.4549364), rel=1e-6)
+    diverged = [*alike, result(2048, 9.0, 20.0)]
+    assert deviation_of_seeds(diverged) == deviation_of_seeds(alike)
+    # With three seeds the median is ln 2 of the true variance.
+    three = [result(256, 3.0, 4.0, 5.0)]
+    assert deviation_of_seeds(three) == pytest.approx(math.sqrt(1 / math.log(2)))
     assert deviation_of_seeds([result(256, 3.0)]) is None
 
 
@@ -120,8 +125,8 @@ def test_figures_hold_means_with_the_spread_of_seeds() -> None:
     curves = tables[OVER_BATCH]
     assert curves.series_of("run") == ["rate unscaled, warm-up 10%", "rate x K, warm-up 10%"]
     assert [(each.x, each.y, each.low, each.high) for each in curves.points[:2]] == [
-        (256, 4.0, 3.875, 4.125),
-        (1024, 4.5, 4.375, 4.625),
+        (256, 4.0, 3.9375, 4.0625),
+        (1024, 4.5, 4.4375, 4.5625),
     ]
     assert [each.y for each in tables[BEST].points] == [4.0, 4.0, 5.0]
 
