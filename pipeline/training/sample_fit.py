@@ -13,13 +13,12 @@ from pipeline.config.groups import RankGroups
 from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.groups import sum_over_data_ranks
 from pipeline.model.chunked_loss import logit_losses
-from pipeline.model.device_batch import Mover
 from pipeline.sampling.batches import IGNORED, Batch, read_batch
 from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.order import Places
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import SampleFigures
-from pipeline.training.validation import HeldOut
+from pipeline.training.validation import HeldOut, passes_over_rows
 
 
 @dataclass(frozen=True)
@@ -71,28 +70,14 @@ def fit_to_rows(
 
     All ranks run the same number of forward passes, as ZeRO 3 needs.
     """
-    # Each data rank measures every n-th row.
-    number = len(rows.inputs)
-    data_ranks = groups.sizes.data
-    own = np.arange(groups.data_rank, number, data_ranks)
-    passes = -(-number // (data_ranks * micro_batch))
+    # Each data rank adds up its own rows.
     sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
-    move = Mover(engine.device)
-    engine.eval()
-    for i in range(passes):
-        heartbeat.beat(f"fit to the sample, pass {i + 1} of {passes}")
-        chosen = own[i * micro_batch : (i + 1) * micro_batch]
-
-        # A rank without rows left runs one that is not counted, to take part in the pass.
-        taken = chosen
-        if not len(chosen):
-            taken = np.zeros(1, np.int64)
-        batch = move(rows.take(taken))
-        batch.wait()
+    for chosen, batch in passes_over_rows(
+        engine, groups, rows, micro_batch, "fit to the sample", heartbeat
+    ):
         logits = engine(batch.inputs, positions=batch.positions)
         if len(chosen):
             sums += sums_of_rows(logits.flatten(0, 1), batch.targets.flatten())
-    engine.train()
 
     # Add up the sums of all data ranks.
     sum_over_data_ranks(sums, groups)

@@ -4,7 +4,7 @@ Also the unigram entropy, a bound to compare the loss with.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pipeline.config.groups import RankGroups
 from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.groups import sum_over_data_ranks
 from pipeline.logs import warn
-from pipeline.model.device_batch import Mover
+from pipeline.model.device_batch import DeviceBatch, Mover
 from pipeline.sampling.batches import IGNORED, Batch, RowShape, TokenSource, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
@@ -132,29 +132,16 @@ def validate_held_out(
     if not held_out.sources:
         return validation_figures(held_out, [], [])
 
-    # Each data rank measures every n-th sequence.
-    data_ranks = groups.sizes.data
-    rows = np.arange(groups.data_rank, len(held_out.source), data_ranks)
-    passes = -(-len(held_out.source) // (data_ranks * micro_batch))
+    # Each data rank adds up its own sequences.
     sums = torch.zeros(len(held_out.sources), 2, dtype=torch.float64, device=engine.device)
-    move = Mover(engine.device)
-    engine.eval()
-    for i in range(passes):
-        heartbeat.beat(f"validation, pass {i + 1} of {passes}")
-        chosen = rows[i * micro_batch : (i + 1) * micro_batch]
-
-        # A rank without rows left runs one that is not counted, to take part in the pass.
-        taken = chosen
-        if not len(chosen):
-            taken = np.zeros(1, np.int64)
-        batch = move(held_out.batch.take(taken))
-        batch.wait()
+    for chosen, batch in passes_over_rows(
+        engine, groups, held_out.batch, micro_batch, "validation", heartbeat
+    ):
         losses = engine(batch.inputs, batch.targets, batch.positions)[1].double().sum(1)
         counts = (batch.targets != IGNORED).sum(1)
         for row, loss, count in zip(chosen, losses, counts, strict=False):
             sums[held_out.source[row], 0] += loss
             sums[held_out.source[row], 1] += count
-    engine.train()
 
     # Add up the sums of all data ranks.
     sum_over_data_ranks(sums, groups)
@@ -167,6 +154,38 @@ def validate_held_out(
     if broken and groups.is_rank_0:
         warn(f"validation: the loss of {', '.join(broken)} is not finite; it is not recorded")
     return validation_figures(held_out, nats, targets)
+
+
+def passes_over_rows(
+    engine: Engine,
+    groups: RankGroups,
+    rows: Batch,
+    micro_batch: int,
+    name: str,
+    heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
+) -> Iterator[tuple[np.ndarray, DeviceBatch]]:
+    """Yield this rank's rows, every n-th of n data ranks, in micro-batches on the device.
+
+    Each comes with the numbers of its rows. All ranks get the same number of them, as ZeRO 3 needs:
+    a rank without rows left gets a row that is not to be counted, with no numbers. The engine is in
+    evaluation mode meanwhile. `name`: of the passes, for the heartbeat.
+    """
+    number = len(rows.inputs)
+    data_ranks = groups.sizes.data
+    own = np.arange(groups.data_rank, number, data_ranks)
+    passes = -(-number // (data_ranks * micro_batch))
+    move = Mover(engine.device)
+    engine.eval()
+    for i in range(passes):
+        heartbeat.beat(f"{name}, pass {i + 1} of {passes}")
+        chosen = own[i * micro_batch : (i + 1) * micro_batch]
+        taken = chosen
+        if not len(chosen):
+            taken = np.zeros(1, np.int64)
+        batch = move(rows.take(taken))
+        batch.wait()
+        yield chosen, batch
+    engine.train()
 
 
 def validation_figures(
