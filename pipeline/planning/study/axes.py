@@ -3,7 +3,6 @@
 At one place on the axes, a study is an ordinary one with other rules and another base.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -13,6 +12,7 @@ from pipeline.config.batch_division import largest_divisor
 from pipeline.config.run_config import RunConfig
 from pipeline.config.study_file import Axes, StudyFile
 from pipeline.config.yaml_files import merge
+from pipeline.errors import nearest_multiples
 
 AxisValue = float | str
 ABBREVIATIONS = {
@@ -109,15 +109,14 @@ def settings_of_batch(tokens: int, base: RunConfig) -> dict[str, Any]:
     return {"global_batch_tokens": tokens, "micro_batch_sequences": micro, "ramp": []}
 
 
-def refuse_unlike_ranks(place: Place, sequences: int) -> list[str]:
+def rank_problems(place: Place, sequences: int) -> list[str]:
     """Return why a batch of `sequences` cannot be divided over the ranks of a place; empty if it can.
 
     A run has as many ranks as the axis says, or it would not be the run that was asked for.
     """
     if place.ranks is None or sequences % place.ranks == 0:
         return []
-    nearest = place.ranks * max(1, math.ceil(sequences / place.ranks))
     return [
         f"axes.ranks: {place.ranks} ranks do not divide a batch of {sequences} sequences; give the "
-        f"batch a multiple of them, such as {nearest}"
+        f"batch a multiple of them, such as {nearest_multiples(sequences, place.ranks)}"
     ]

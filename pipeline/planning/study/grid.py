@@ -25,12 +25,12 @@ from pipeline.planning.study.axes import (
     Place,
     combinations_of_axes,
     micro_batch_of,
-    refuse_unlike_ranks,
+    rank_problems,
     settings_of_batch,
     study_at,
     variant_settings,
 )
-from pipeline.planning.study.branched_runs import taken_over
+from pipeline.planning.study.branched_runs import TakenOver, taken_over
 from pipeline.planning.study.run_names import digest_of_run, execution_of_run
 from pipeline.planning.study.sizes import SizedModel, sized_models
 from pipeline.store.files import fingerprint
@@ -169,6 +169,8 @@ class _Corner:
     size: SizedModel
     config: RunConfig
     """The base with the settings of place and size."""
+    taken: TakenOver
+    """What its runs take over from the checkpoint that they all begin from."""
 
 
 def _corners_at(study: StudyFile, base: RunConfig, place: Place) -> list[_Corner]:
@@ -181,10 +183,11 @@ def _corners_at(study: StudyFile, base: RunConfig, place: Place) -> list[_Corner
         document["launch"]["ranks"] = place.ranks
     label = place.label or "the base"
     own_base = _checked(document, label, study.base.parent)
+    taken = taken_over(own_base)
     corners: list[_Corner] = []
     for size in sized_models(own_base, study.sizes):
         config = _with_model(there, own_base, size, place)
-        corners.append(_Corner(there, place, size, config))
+        corners.append(_Corner(there, place, size, config, taken))
     return corners
 
 
@@ -240,7 +243,7 @@ def _runs_of_corner(corner: _Corner, facts: ModelFacts, seed: int) -> list[Study
         decay = round(study.rules.decay * length.tokens)
         settings = _run_settings(corner, length, seed, length.tokens, decay)
         run = _named(corner, length, seed, settings, facts)
-        runs.append(replace(run, first_step=taken_over(corner.config).steps + 1))
+        runs.append(replace(run, first_step=corner.taken.steps + 1))
     return runs
 
 
@@ -332,7 +335,7 @@ def _run_settings(
     """
     study = corner.study
     settings: Settings = corner.config.model_dump(mode="json")
-    ramp = [entry.model_dump() for entry in taken_over(corner.config).ramp]
+    ramp = [entry.model_dump() for entry in corner.taken.ramp]
     settings["batch"] |= {"global_batch_tokens": length.batch_tokens, "ramp": ramp}
     settings["train"] |= {
         "train_tokens": length.tokens,
@@ -355,7 +358,7 @@ def _named(
 
     # The largest micro-batch, at most the base's, that divides the batch of a rank.
     sequences = settings["batch"]["global_batch_tokens"] // settings["data"]["sequence_length"]
-    problems = refuse_unlike_ranks(place, sequences)
+    problems = rank_problems(place, sequences)
     if problems:
         raise ConfigError(problems)
     fewest: int = STUDY_KINDS[study.kind].fewest_micro_batches
