@@ -45,7 +45,7 @@ def report_critical_batch(
     """Return the report of a critical-batch study, whatever part of it is done."""
     counted = {point.name for point in points if not point.left_out}
     curves = [curve_of_run(run) for run in opened.runs if run.name in counted]
-    question = CriticalBatchQuestion.model_validate(opened.study.question)
+    question: CriticalBatchQuestion = opened.study.question
     origin = opened.runs[0].config.train.init_from
     branch = "" if origin is None else f" All runs branch off {origin.name}."
     return critical_batch_report(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from pipeline.errors import first_of
 from pipeline.planning.time_to.targets import Arrival
 
 MOST_NAMED = 8
@@ -119,15 +120,15 @@ def orders_sentence(orders: RankOrders, target: str) -> str:
         f"{recipe.name} ({recipe.seconds:,.1f} s)"
         for recipe in sorted(timed, key=lambda recipe: recipe.time_rank or 0)
     ]
-    sentence = f"By tokens/s: {_first_of(by_speed)}. By time to {target}: {_first_of(by_time)}"
+    sentence = f"By tokens/s: {first_of(by_speed, MOST_NAMED)}. By time to {target}: {first_of(by_time, MOST_NAMED)}"
     early = [recipe.name for recipe in orders.recipes if recipe.is_early]
     missed = [
         recipe.name for recipe in orders.recipes if recipe.time_rank is None and not recipe.is_early
     ]
     if missed:
-        sentence += f"; not reached by {_first_of(missed)}"
+        sentence += f"; not reached by {first_of(missed, MOST_NAMED)}"
     if early:
-        sentence += f"; before its first reading, and so in no pair: {_first_of(early)}"
+        sentence += f"; before its first reading, and so in no pair: {first_of(early, MOST_NAMED)}"
 
     # What they say together.
     if orders.disagreeing:
@@ -138,10 +139,3 @@ def orders_sentence(orders: RankOrders, target: str) -> str:
     return (
         f"{sentence}. Here the two orders agree, which a faster recipe that learns less would not."
     )
-
-
-def _first_of(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    if len(names) <= MOST_NAMED:
-        return ", ".join(names)
-    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"

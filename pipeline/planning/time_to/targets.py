@@ -82,8 +82,8 @@ def arrival(run: TimedRun, target: Target) -> Arrival:
     ]
     result = target_reached(evaluations, sign * target.value)
     if isinstance(result, TargetMissed):
-        is_early = _is_beyond(target, _best(target, readings))
-        return Arrival(run, target, None, reason=_reason(target, readings), is_early=is_early)
+        reason = _reason(target, readings)
+        return Arrival(run, target, None, reason=reason, is_early=result.is_early)
     place = next(
         number
         for number, reading in enumerate(readings)
