@@ -117,7 +117,7 @@ def _warnings(findings: ThroughputFindings) -> list[str]:
         sentences.append(
             f"From {findings.overloaded} ranks on, a machine has more ranks than cores: they take "
             "turns, so efficiency falls whatever the communication costs. This says nothing about a "
-            "cluster, and neither does a prediction from it."
+            "cluster, and these runs are left out of the fit."
         )
     if findings.points and all(point.nodes == 1 for point in findings.points):
         sentences.append(

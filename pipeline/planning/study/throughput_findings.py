@@ -61,15 +61,15 @@ class ThroughputFindings:
 
     @property
     def overloaded(self) -> int | None:
-        """The fewest ranks of a machine that have fewer cores than ranks; None for none."""
-        crowded = [
-            run.point.devices
-            for run in self.runs
-            if run.device == CPU
-            and run.communication is not None
-            and run.point.devices / run.point.nodes > run.communication["cores"]
-        ]
-        return min(crowded, default=None)
+        """The fewest ranks that were more than the cores of their machines; None for none."""
+        return min((run.point.devices for run in self.runs if is_crowded(run)), default=None)
+
+
+def is_crowded(run: MeasuredRun) -> bool:
+    """Tell whether ranks of a run on CPUs had to take turns, as more of them than cores did."""
+    if run.device != CPU or run.communication is None:
+        return False
+    return run.point.devices / run.point.nodes > run.communication["cores"]
 
 
 def throughput_findings(
@@ -80,14 +80,15 @@ def throughput_findings(
 ) -> ThroughputFindings:
     """Return what the runs say. `asked`: numbers of devices to predict; default: 2 and 4 times the most.
 
-    What cannot be fitted or predicted is a refusal, and leaves the rest.
+    What cannot be fitted or predicted is a refusal, and leaves the rest. Ranks that took turns on too
+    few cores are no part of the fit: their time is none that the law knows.
     """
     plain = [run for run in runs if not run.variant]
     points = [run.point for run in plain]
     refusals: list[str] = []
     fitted = None
     plan = None
-    chosen = _points_to_fit(points)
+    chosen = _points_to_fit([run.point for run in plain if not is_crowded(run)])
     try:
         refuse_unfit_steps(chosen)
         overlaps = any(run.overlaps for run in plain)

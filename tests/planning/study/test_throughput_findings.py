@@ -114,6 +114,25 @@ def test_more_ranks_than_cores_are_noticed() -> None:
     assert throughput_findings(on_gpus, {}, (), resamples=0).overloaded is None
 
 
+def test_ranks_that_take_turns_are_no_part_of_the_fit() -> None:
+    """Four ranks on two cores take ten times as long; the law is that of the other two points."""
+    alone = [run(1, "reference"), run(2, "weak", cores=2)]
+    slow = run(4, "weak", cores=2)
+    slow = replace(slow, point=replace(slow.point, seconds=10 * slow.point.seconds))
+    found = throughput_findings([*alone, slow], {}, (), resamples=0)
+    without = throughput_findings(alone, {}, (), resamples=0)
+    assert found.fitted is not None
+    assert without.fitted is not None
+    assert found.fitted.law == without.fitted.law
+    assert found.fitted.largest == 2
+    assert len(found.points) == 3
+    # With one core there is nothing to fit.
+    on_one = [run(1, "reference"), run(2, "weak", cores=1), run(4, "weak", cores=1)]
+    found = throughput_findings(on_one, {}, (), resamples=0)
+    assert found.fitted is None
+    assert "1 device only" in found.refusals[0]
+
+
 def test_a_ring_sends_more_on_more_devices_and_takes_more_nodes() -> None:
     """3/4 of all bytes on 4 devices, 15/16 on 16; 4 devices a node where there are several."""
     plan = wire_plan([RUNS[2].point])
