@@ -9,7 +9,8 @@ from pipeline.cluster.study.queue import QueuedRun
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.config.study_file import StudyFile, read_study
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, first_of
+from pipeline.logs import counted_noun
 from pipeline.planning.study.grid import StudyRun, runs_of_study, trained_alone
 from pipeline.planning.study.points import (
     COLUMNS,
@@ -48,6 +49,16 @@ class OpenedStudy:
         return [
             name for name in homes if RunFolder(self.folder.run_dir(name)).train_manifest.is_file()
         ]
+
+    def words_on_other_runs(self) -> str | None:
+        """Return a sentence on finished runs that the study does not have now; None for none."""
+        others = self.other_runs()
+        if not others:
+            return None
+        return (
+            f"{counted_noun(len(others), 'finished run')} in {self.folder.runs} of other settings or "
+            f"data, not counted: {first_of(others, 3)}"
+        )
 
     @property
     def kind(self) -> StudyKind:
@@ -197,6 +208,10 @@ def renew_points(opened: OpenedStudy) -> list[StudyPoint]:
     points = points_of_study(opened.folder, opened.runs)
     if not points:
         path = opened.file
-        raise DataError(f"{path}: no run has begun; train them with `pipeline study run {path}`")
+        others = opened.words_on_other_runs()
+        found = f" ({others})" if others else ""
+        raise DataError(
+            f"{path}: no run has begun{found}; train them with `pipeline study run {path}`"
+        )
     write_points(opened.folder, points)
     return points

@@ -14,7 +14,7 @@ from pipeline.cluster.study.local_runs import LocalRuns, command_starter, rank_o
 from pipeline.cluster.study.queue import QueuedRun, StudyProgress, progress_of, step_of_run
 from pipeline.config.hardware import read_hardware
 from pipeline.config.study_file import StudyFile
-from pipeline.errors import Interrupted, RequirementError, UserError, first_of
+from pipeline.errors import Interrupted, RequirementError, UserError
 from pipeline.logs import console, counted_noun, note, print_wide, progress, short
 from pipeline.planning.plan import Plan
 from pipeline.planning.planner import allocation_of, plan_run
@@ -99,12 +99,9 @@ def show_status(file: Path, overrides: Sequence[str]) -> None:
 
 def _note_other_runs(opened: OpenedStudy) -> None:
     """Print how many finished runs in the folder are not the study's, as after changed settings."""
-    others = opened.other_runs()
-    if others:
-        note(
-            f"study: {counted_noun(len(others), 'finished run')} in {opened.folder.runs} "
-            f"of other settings, not counted: {first_of(others, 3)}"
-        )
+    others = opened.words_on_other_runs()
+    if others is not None:
+        note(f"study: {others}")
 
 
 def _table(*names: str) -> Table:

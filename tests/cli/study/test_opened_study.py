@@ -67,6 +67,12 @@ def test_finished_runs_of_other_settings_are_named(study_file: Path) -> None:
     touch(opened.folder.run_file("w16-d2-s1-00000000"))
     touch(RunFolder(opened.folder.run_dir(opened.runs[0].name)).train_manifest)
     assert opened.other_runs() == ["w16-d1-s1-00000000"]
+    # A report says so too: it has none to report on.
+    named = (
+        "no run has begun (1 finished run in .* of other settings or data, not counted: w16-d1-s1-"
+    )
+    with pytest.raises(DataError, match=named.replace("(", r"\(")):
+        table_of_points(study_file)
 
 
 @pytest.mark.ranks
