@@ -31,7 +31,8 @@ TIMES_NOTE = (
 NO_ENERGY = " Energy is blank where the devices told none, as on CPUs."
 ORDERS_NOTE = (
     "tokens/s: median over the steps, geometric mean over seeds. A recipe without a time did not reach the "
-    "target with all its seeds, or was there before its first reading, and then is in no pair."
+    "target with all its seeds, or was there before its first reading, and then is in no pair. A pair is not "
+    "told where the seeds' tokens/s overlap, or the times since the readings before."
 )
 
 
@@ -159,6 +160,8 @@ def _orders_table(orders: RankOrders, target: Target) -> TitledTable:
     verdict = "no pair can be compared"
     if orders.pairs:
         verdict = f"{orders.disagreeing} of {orders.pairs} pairs disagree"
+    if orders.untold:
+        verdict += f", {orders.untold} not told"
     return TitledTable(
         f"Throughput and time to {target.label}: {verdict}",
         (head, rows),

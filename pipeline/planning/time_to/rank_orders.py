@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from pipeline.errors import first_of
+from pipeline.logs import counted_noun
 from pipeline.planning.time_to.targets import Arrival
 
 MOST_NAMED = 8
@@ -20,6 +21,11 @@ class RankedRecipe:
     tokens_per_second: float
     seconds: float | None
     """To the target; None where a seed did not reach it, or nothing tells the time."""
+    speeds: tuple[float, float]
+    """Lowest and highest tokens a second of its seeds."""
+    times: tuple[float, float] | None
+    """Since when, at the earliest, and until when, at the latest, a seed can have reached the target:
+    from the reading before; None without a time."""
     is_early: bool
     """Whether a seed was at the target at its first reading already: it may have been the first of all."""
     throughput_rank: int
@@ -38,7 +44,10 @@ class RankOrders:
     """Pairs of recipes that one order has the other way round. One that did not reach the target comes
     after all that did."""
     pairs: int
-    """Pairs that are compared: none of both was too early, and at least one reached the target."""
+    """Pairs that are compared: none of both was too early, at least one reached the target, and the
+    order of both is told by the readings."""
+    untold: int
+    """Pairs that are not compared, as seeds or the interval between readings may change an order."""
 
 
 def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
@@ -67,6 +76,8 @@ def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
             name=recipe,
             tokens_per_second=throughputs[recipe],
             seconds=times[recipe],
+            speeds=_range([each.run.tokens_per_second for each in by_recipe[recipe]]),
+            times=_possible_times(by_recipe[recipe]),
             is_early=any(each.is_early for each in by_recipe[recipe]),
             throughput_rank=number,
             time_rank=by_time.index(recipe) + 1 if recipe in timed else None,
@@ -76,13 +87,38 @@ def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
 
     # Pairs: the first of each has the higher throughput.
     comparable = [recipe for recipe in recipes if not recipe.is_early]
-    compared = [
+    arrived = [
         pair
         for pair in combinations(comparable, 2)
         if any(each.time_rank is not None for each in pair)
     ]
+    compared = [pair for pair in arrived if _is_told(*pair)]
     disagreeing = [pair for pair in compared if _last(pair[0]) > _last(pair[1])]
-    return RankOrders(recipes, len(disagreeing), len(compared))
+    return RankOrders(recipes, len(disagreeing), len(compared), len(arrived) - len(compared))
+
+
+def _is_told(one: RankedRecipe, other: RankedRecipe) -> bool:
+    """Tell whether no seed and no interval between readings could change an order of two recipes."""
+    if _overlap(one.speeds, other.speeds):
+        return False
+    return one.times is None or other.times is None or not _overlap(one.times, other.times)
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return max(one[0], other[0]) < min(one[1], other[1])
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def _possible_times(arrivals: Sequence[Arrival]) -> tuple[float, float] | None:
+    """Return when a seed can have been at the target, at the earliest and at the latest."""
+    latest = [each.seconds for each in arrivals if each.seconds]
+    if len(latest) < len(arrivals):
+        return None
+    earliest = [(each.seconds or 0.0) - (each.interval_seconds or 0.0) for each in arrivals]
+    return min(earliest), max(latest)
 
 
 def _last(recipe: RankedRecipe) -> float:
@@ -129,6 +165,10 @@ def orders_sentence(orders: RankOrders, target: str) -> str:
         sentence += f"; not reached by {first_of(missed, MOST_NAMED)}"
     if early:
         sentence += f"; before its first reading, and so in no pair: {first_of(early, MOST_NAMED)}"
+
+    if orders.untold:
+        counted = counted_noun(orders.untold, "pair")
+        sentence += f"; in {counted} the seeds or the interval between readings leave an order open"
 
     # What they say together.
     if orders.disagreeing:

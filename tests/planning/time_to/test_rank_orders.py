@@ -15,12 +15,14 @@ def arrived(
     seconds: float | None,
     left_out: str = "",
     is_early: bool = False,
+    interval: float = 0.0,
 ) -> Arrival:
     run = TimedRun(recipe, recipe, 1, 10, speed, [], {}, left_out)
-    at = None
-    if seconds is not None:
-        at = Reading(1, 10, 3.0, seconds, seconds, None)
-    return Arrival(run, TARGET, at, is_early=is_early)
+    if seconds is None:
+        return Arrival(run, TARGET, None, is_early=is_early)
+    at = Reading(2, 20, 3.0, seconds, seconds, None)
+    before = Reading(1, 10, 4.0, seconds - interval, seconds - interval, None)
+    return Arrival(run, TARGET, at, before, is_early=is_early)
 
 
 def test_orders_that_disagree_are_counted_in_pairs() -> None:
@@ -62,6 +64,29 @@ def test_a_recipe_that_was_there_before_its_first_reading_is_in_no_pair() -> Non
         orders, "loss 3"
     )
     assert orders_sentence(rank_orders([early, arrived("b", 20, 50)]), "loss 3") == ""
+
+
+def test_pairs_within_one_interval_between_readings_are_not_compared() -> None:
+    """a was there between 30 and 40 s, b between 35 and 45 s, c between 40 and 50 s."""
+    orders = rank_orders(
+        [
+            arrived("a", 30, 40, interval=10),
+            arrived("b", 20, 45, interval=10),
+            arrived("c", 10, 50, interval=10),
+        ]
+    )
+    assert (orders.disagreeing, orders.pairs, orders.untold) == (0, 1, 2)
+    assert "; in 2 pairs the seeds or the interval between readings leave an order open. Here" in (
+        orders_sentence(orders, "loss 3")
+    )
+
+
+def test_pairs_whose_seeds_overlap_in_speed_are_not_compared() -> None:
+    seeds = [arrived("a", 10, 20), arrived("a", 40, 30), arrived("b", 20, 90), arrived("b", 15, 80)]
+    orders = rank_orders(seeds)
+    assert orders.recipes[0].speeds == (10, 40)
+    assert orders.recipes[0].times == (20, 30)
+    assert (orders.disagreeing, orders.pairs, orders.untold) == (0, 0, 1)
 
 
 def test_many_recipes_are_not_all_named() -> None:
