@@ -11,7 +11,7 @@ from pipeline.config.run_file import dump, load
 from pipeline.config.study_file import StudyFile, read_study
 from pipeline.errors import ConfigError, DataError, first_of
 from pipeline.logs import counted_noun
-from pipeline.planning.study.grid import StudyRun, runs_of_study, trained_alone
+from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.points import (
     COLUMNS,
     StudyPoint,
@@ -21,6 +21,7 @@ from pipeline.planning.study.points import (
 from pipeline.planning.study.run_names import record_tokens
 from pipeline.planning.study.study_epochs import expected_epochs
 from pipeline.planning.study.study_kind import StudyKind, study_kind
+from pipeline.planning.study.study_run import StudyRun, trained_alone
 from pipeline.store.artifacts import stage_states
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import RunFolder, manifest_path

@@ -18,8 +18,8 @@ from pipeline.errors import Interrupted, RequirementError, UserError
 from pipeline.logs import console, counted_noun, note, print_wide, progress, short
 from pipeline.planning.plan import Plan
 from pipeline.planning.planner import allocation_of, plan_run
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.points import points_of_study, write_points
+from pipeline.planning.study.study_run import StudyRun
 
 GIGA = 1e9
 MOST_NAMED = 3

@@ -7,8 +7,8 @@ from pathlib import Path
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.points import StudyPoint
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.planning.time_to.timed_run import Reading, TimedRun
 from pipeline.reporting.run_account import StepMoment, account_of_run
 from pipeline.reporting.score_curves import ScorePoint, task_curves

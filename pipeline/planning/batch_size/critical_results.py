@@ -22,7 +22,7 @@ from pipeline.planning.batch_size.tuned_rate import (
 )
 from pipeline.planning.laws.intervals import Interval
 from pipeline.planning.laws.loss_law import critical_batch_tokens
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.metrics import StepRecord, read_metrics
 
 NEAR_TARGET = 0.75

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from pipeline.config.run_config import RunConfig
 from pipeline.planning.double_descent.curve_shape import SeedValues
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.points import StudyPoint
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.metrics import read_metrics
 
 WIDTH_NAMES = ("hidden_size", "n_embd", "d_model")

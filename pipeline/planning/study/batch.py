@@ -6,8 +6,8 @@ from typing import ClassVar
 from pipeline.config.study_file import StudyFile
 from pipeline.planning.batch_size.batch_results import BATCH, SCALING
 from pipeline.planning.study.axes import Place
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun
 
 FEWEST_BATCHES = 3
 FEWEST_SEEDS = 2

@@ -9,8 +9,8 @@ from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Section
 from pipeline.planning.batch_size.hyperbola import FEWEST_BATCHES
 from pipeline.planning.study.batch import unlike_trainings
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun
 
 FEWEST_RATES = 3
 """One on both sides of the best."""

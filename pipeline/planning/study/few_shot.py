@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.config.study_file import StudyFile
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun
 
 FEWEST_SIZES = 3
 

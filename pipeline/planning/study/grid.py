@@ -20,7 +20,6 @@ from pipeline.config.study_file import BatchRule, StudyFile
 from pipeline.config.yaml_files import merge
 from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, facts_of_models
-from pipeline.planning.plan import flops_per_token
 from pipeline.planning.study.axes import (
     Place,
     combinations_of_axes,
@@ -33,6 +32,7 @@ from pipeline.planning.study.axes import (
 from pipeline.planning.study.branched_runs import TakenOver, taken_over
 from pipeline.planning.study.run_names import digest_of_run, execution_of_run
 from pipeline.planning.study.sizes import SizedModel, sized_models
+from pipeline.planning.study.study_run import Budget, StudyRun, budgets_of_study
 from pipeline.store.files import fingerprint
 from pipeline.store.studies.study_folder import StudyFolder
 
@@ -42,71 +42,6 @@ that ranks and micro-batches divide it: a change of at most 1 / 8."""
 
 Settings: TypeAlias = dict[str, Any]
 """Settings of a run file, by section."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """One length of a study's trainings."""
-
-    label: str
-    """Part of the names of its runs: `c1e+12`, `20tpp`, `d3e+08`."""
-    kind: str
-    """flops, tokens_per_parameter or tokens."""
-    value: float
-
-    def tokens(self, facts: ModelFacts, sequence_length: int) -> float:
-        """Return the tokens that a model is trained on."""
-        if self.kind == "flops":
-            return self.value / flops_per_token(facts, sequence_length)
-        if self.kind == "tokens_per_parameter":
-            return self.value * facts.active_parameters
-        return self.value
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """One run of a study."""
-
-    name: str
-    """Its folder: size, budget, place, seed, and a digest of all settings that decide its loss."""
-    size: str
-    budget: Budget
-    place: Place
-    """Where it is on the axes."""
-    seed: int
-    config: RunConfig
-    """All settings, with its own run folder."""
-    facts: ModelFacts
-    trunk: str | None = None
-    """Name of the run that it branches off, None where it is trained from its beginning."""
-    first_step: int = 1
-    """Its first own step: those before are the trunk's."""
-
-    @property
-    def steps(self) -> int:
-        """Steps of the training, those of its trunk included."""
-        return self.config.total_steps
-
-    @property
-    def tokens(self) -> int:
-        """D: tokens of the training, those of its trunk included."""
-        return self.config.step_plan.total_tokens
-
-    @property
-    def flops_per_token(self) -> float:
-        """6 N + 12 L d T."""
-        return flops_per_token(self.facts, self.config.data.sequence_length)
-
-    @property
-    def flops(self) -> float:
-        """C: FLOPs of the training, those of its trunk included."""
-        return self.flops_per_token * self.tokens
-
-    @property
-    def own_flops(self) -> float:
-        """FLOPs that the run itself takes."""
-        before = self.config.step_plan.tokens_after(self.first_step - 1)
-        return self.flops_per_token * (self.tokens - before)
 
 
 def runs_of_study(
@@ -131,18 +66,6 @@ def runs_of_study(
         for seed in study.seeds:
             runs += _runs_of_corner(corner, facts_by_model[_model_key(corner.config)], seed)
     return runs
-
-
-def budgets_of_study(study: StudyFile) -> list[Budget]:
-    """Return the lengths of a study's trainings."""
-    budgets = study.budgets
-    flops = [Budget(f"c{value:g}", "flops", value) for value in budgets.flops]
-    per_parameter = [
-        Budget(f"{value:g}tpp", "tokens_per_parameter", value)
-        for value in budgets.tokens_per_parameter
-    ]
-    tokens = [Budget(f"d{value:g}", "tokens", value) for value in budgets.tokens]
-    return [*flops, *per_parameter, *tokens]
 
 
 def batch_sequences(rule: BatchRule, tokens: float, sequence_length: int) -> int:
@@ -280,13 +203,6 @@ def _refuse_unlike_budgets(study: StudyFile, size: SizedModel, lengths: Sequence
         )
     if problems:
         raise ConfigError(problems)
-
-
-def trained_alone(run: StudyRun) -> StudyRun:
-    """Return a branch as a run from its beginning, which has the same losses and the same name."""
-    train = run.config.train.model_copy(update={"init_from": None, "init_take": "weights"})
-    config = run.config.model_copy(update={"train": train})
-    return replace(run, config=config, trunk=None, first_step=1)
 
 
 def _trunk_and_branches(

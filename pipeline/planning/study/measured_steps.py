@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 from pipeline.planning.run_figures import WARM_UP_STEPS, steady_records
 from pipeline.planning.run_setting import overlaps_communication, setting_on_devices
 from pipeline.planning.step_time import micro_batches, ring_bytes
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.planning.study.throughput import LEAST_STEPS, SCALING, variant_of
 from pipeline.planning.throughput.step_points import Scaling, StepPoint
 from pipeline.store.events import COMMUNICATION, CommunicationEvent, StartEvent, read_events

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.logs import counted_noun
 from pipeline.planning.study.axes import AxisValue
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.sampling.held_out import held_out_text, held_out_tokens
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import DataOutlook

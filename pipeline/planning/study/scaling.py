@@ -6,8 +6,8 @@ from pipeline.config.study_file import StudyFile
 from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT
 from pipeline.planning.laws.points import LEAST_STEPS
 from pipeline.planning.laws.refusals import LEAST_BUDGETS, LEAST_SIZES, MOST_EPOCHS
-from pipeline.planning.study.grid import StudyRun, budgets_of_study
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun, budgets_of_study
 
 
 class ScalingStudy(StudyKind):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import TokenizeCounts
 from pipeline.store.layout import data_folder

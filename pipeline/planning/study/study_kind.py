@@ -8,7 +8,7 @@ from pipeline.config.kinds import STUDY_KINDS
 from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Section
 from pipeline.planning.study.axes import Place, combinations_of_axes
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 
 
 class NoQuestion(Section):

@@ -10,8 +10,8 @@ from pipeline.config.values import Section, TokenCount
 from pipeline.errors import ConfigError
 from pipeline.planning.run_figures import WARM_UP_STEPS
 from pipeline.planning.study.axes import AxisValue, Place
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.planning.throughput.scaling_refusals import LEAST_NUMBERS
 from pipeline.planning.throughput.step_points import Scaling
 

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Location, Section
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun
 
 FEWEST_RUNS = 2
 FEWEST_VALIDATIONS = 10

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Section
-from pipeline.planning.study.grid import StudyRun
 from pipeline.planning.study.study_kind import StudyKind
+from pipeline.planning.study.study_run import StudyRun
 
 LEAST_WIDTHS = 5
 """Widths without which no curve can fall, rise and fall again."""

@@ -11,7 +11,7 @@ from training_data import RUN_FILE, TEMPLATES
 from pipeline.cli.study.opened_study import OpenedStudy, open_study
 from pipeline.cli.study.report_view import write_report
 from pipeline.planning.batch_size.hyperbola import Hyperbola
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.layout import RunFolder
 from pipeline.store.studies.study_folder import StudyFolder
 

@@ -12,7 +12,7 @@ from pipeline.config.run_file import dump, load
 from pipeline.errors import RequirementError
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
 from pipeline.planning.step_time import StepTime, ring_bytes
-from pipeline.planning.study.grid import StudyRun
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.planning.study.throughput import SCALING
 from pipeline.planning.throughput.scaling_fit import ScalingLaw
 from pipeline.planning.throughput.throughput_file import read_throughput

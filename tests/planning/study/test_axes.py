@@ -9,8 +9,9 @@ from pipeline.config.run_file import load
 from pipeline.config.study_file import Axes, StudyFile, read_study
 from pipeline.errors import ConfigError
 from pipeline.planning.study.axes import Place, combinations_of_axes, micro_batch_of
-from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.run_names import record_tokens
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.studies.study_folder import StudyFolder
 
 STUDY = """\

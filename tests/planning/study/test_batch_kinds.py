@@ -12,7 +12,8 @@ from pipeline.config.study_file import StudyFile, read_study
 from pipeline.errors import ConfigError
 from pipeline.planning.study.batch import BatchStudy
 from pipeline.planning.study.critical_batch import CriticalBatchQuestion, CriticalBatchStudy
-from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.grid import runs_of_study
+from pipeline.planning.study.study_run import StudyRun
 
 BATCH = """\
 kind: batch

@@ -10,8 +10,9 @@ from pipeline.config.run_file import load
 from pipeline.config.study_file import read_study
 from pipeline.errors import ConfigError
 from pipeline.planning.study.branched_runs import TakenOver, taken_over
-from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_kind import study_kind
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.training.branch import check_branch
 
 STUDY = """\

@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.config.run_file import load
 from pipeline.config.study_file import read_study
-from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_kind import study_kind
+from pipeline.planning.study.study_run import StudyRun
 
 JOBS = Path(__file__).parents[3] / "jobs"
 STUDIES = sorted(path.name for path in JOBS.glob("study-*.yaml"))

@@ -10,7 +10,8 @@ from pipeline.config.run_file import load
 from pipeline.config.schedules import learning_rate
 from pipeline.config.study_file import BatchRule, read_study
 from pipeline.errors import ConfigError
-from pipeline.planning.study.grid import StudyRun, batch_sequences, runs_of_study
+from pipeline.planning.study.grid import batch_sequences, runs_of_study
+from pipeline.planning.study.study_run import StudyRun
 
 STUDY = """\
 kind: scaling

@@ -15,10 +15,11 @@ from pipeline.planning.double_descent.width_curves import (
     series_of,
     width_runs,
 )
-from pipeline.planning.study.grid import StudyRun, runs_of_study
+from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.points import points_of_study
 from pipeline.planning.study.study_epochs import expected_epochs
 from pipeline.planning.study.study_kind import study_kind
+from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder
 from pipeline.store.studies.study_folder import StudyFolder
