@@ -1,16 +1,23 @@
 """The report of a batch study: loss over the effective batch, for its page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.cli.study.opened_study import OpenedStudy
-from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
+from pipeline.cli.study.study_totals import (
+    StudyTotals,
+    diverged_sentences,
+    runs_table,
+    total_tiles,
+)
 from pipeline.logs import counted_noun
 from pipeline.planning.batch_size.batch_figures import batch_figures
 from pipeline.planning.batch_size.batch_results import (
     BatchResult,
     batch_results,
     best_of_batches,
-    deviation_of_seeds,
+    deviations_of_seeds,
+    difference_seen,
+    first_without_stable,
     largest_harmless,
     schedule_words,
     variant_words,
@@ -22,7 +29,8 @@ from pipeline.reporting.study.study_page import StudyFigure, StudyReport, Tile, 
 
 RESULTS_NOTE = (
     "Mean validation loss over the seeds, in nats a token, with the lowest and the highest. Every batch "
-    "was trained on the same tokens. Against: the mean over that of the best reference batch."
+    "was trained on the same tokens. Against: the mean over that of the best reference batch. A recipe of "
+    "which a seed diverged is best nowhere."
 )
 
 
@@ -49,9 +57,9 @@ def batch_report(
             f"Validation loss over the effective batch |B| = K |B_ref|, |B_ref| = {reference:,} tokens, "
             "after the same tokens."
         ),
-        tiles=[*total_tiles(totals, used), *_harmless_tiles(results, best, reference)],
+        tiles=[*total_tiles(totals, used), *_harmless_tiles(results, reference)],
         refusals=_refusals(results, reference),
-        statements=_statements(results, best, reference),
+        statements=[*_statements(results, reference), *diverged_sentences(points)],
         figures=[
             StudyFigure(table, batch_look(table), batch_caption(table))
             for table in batch_figures(results, reference)
@@ -67,12 +75,16 @@ def batch_report(
 
 def _refusals(results: Sequence[BatchResult], reference: int) -> list[str]:
     """Return what the runs cannot tell, with the remedy."""
-    if not any(result.batch == reference for result in results):
+    at_reference = [result for result in results if result.batch == reference]
+    if not any(result.is_stable for result in at_reference):
+        remedy = "train its runs"
+        if at_reference:
+            remedy = "all its recipes diverged, so give them a lower rate"
         return [
             f"no run of the reference batch of {reference:,} tokens counts, so nothing is compared with "
-            "it: train its runs"
+            f"it: {remedy}"
         ]
-    if deviation_of_seeds(results) is None:
+    if not deviations_of_seeds(results):
         return [
             "no batch has two seeds under one recipe, so that no difference can be told from noise: "
             "train more seeds"
@@ -80,54 +92,60 @@ def _refusals(results: Sequence[BatchResult], reference: int) -> list[str]:
     return []
 
 
-def _harmless_tiles(
-    results: Sequence[BatchResult], best: Sequence[BatchResult], reference: int
-) -> list[Tile]:
-    """Return the largest batch that costs no loss; nothing where the runs cannot tell."""
-    deviation = deviation_of_seeds(results)
-    if deviation is None:
-        return []
-    largest = largest_harmless(best, reference, deviation)
+def _harmless_tiles(results: Sequence[BatchResult], reference: int) -> list[Tile]:
+    """Return the largest batch of which no loss is seen; nothing where the runs cannot tell."""
+    largest = largest_harmless(results, reference, deviations_of_seeds(results))
     if largest is None:
         return []
     return [
-        Tile(f"K = {largest / reference:g}", "largest batch without loss", f"{largest:,} tokens")
+        Tile(
+            f"K = {largest / reference:g}", "largest batch without loss seen", f"{largest:,} tokens"
+        )
     ]
 
 
-def _statements(
-    results: Sequence[BatchResult], best: Sequence[BatchResult], reference: int
-) -> list[str]:
+def _statements(results: Sequence[BatchResult], reference: int) -> list[str]:
     """Return what the runs say, a sentence each."""
-    deviation = deviation_of_seeds(results)
-    if deviation is None:
+    deviations = deviations_of_seeds(results)
+    if not deviations:
         return []
-    statements = [f"One seed differs from another by {deviation:.4f} nats (standard deviation)."]
+    spread = ", ".join(
+        f"{deviation:.4f}{f' ({variant})' if variant else ''}"
+        for variant, deviation in deviations.items()
+    )
+    statements = [f"Standard deviation of a loss over seeds, in nats: {spread}."]
     for rule in dict.fromkeys(result.scaling for result in results):
-        own = best_of_batches([result for result in results if result.scaling == rule])
-        statements += _sentence(
-            f"With {schedule_words(own[0]).partition(',')[0]}", own, reference, deviation
-        )
-    statements += _sentence("With the best rule of each batch", best, reference, deviation)
+        own = [result for result in results if result.scaling == rule]
+        words = schedule_words(own[0]).partition(",")[0]
+        statements += _sentence(f"With {words}", own, reference, deviations)
+    statements += _sentence("With the best rule of each batch", results, reference, deviations)
     return statements
 
 
 def _sentence(
-    which: str, best: Sequence[BatchResult], reference: int, deviation: float
+    which: str,
+    results: Sequence[BatchResult],
+    reference: int,
+    deviations: Mapping[str, float],
 ) -> list[str]:
-    """Return up to which batch the loss stays that of the reference, and how far the largest is above."""
-    largest = largest_harmless(best, reference, deviation)
+    """Return up to which batch no loss is seen, what could be seen, and how far the largest is above."""
+    best = best_of_batches(results)
+    largest = largest_harmless(results, reference, deviations)
     if largest is None:
         return []
     at_reference = next(each for each in best if each.batch == reference)
-    last = best[-1]
-    increase = last.mean / at_reference.mean - 1
+    seen = difference_seen(at_reference, at_reference, deviations)
     sentence = (
-        f"{which}, batches up to K = {largest / reference:g} are as good as the reference within the "
-        f"seeds' spread"
+        f"{which}, no loss is seen up to K = {largest / reference:g}, where {seen:.4f} nats could be told "
+        "from the seeds' spread"
     )
+    last = best[-1]
     if last.batch > reference:
+        increase = last.mean / at_reference.mean - 1
         sentence += f"; at K = {last.batch / reference:g} the loss is {increase:+.1%}"
+    diverged = first_without_stable(results)
+    if diverged is not None and diverged > reference:
+        sentence += f"; at K = {diverged / reference:g} a seed of every recipe diverged"
     return [f"{sentence}."]
 
 
@@ -138,7 +156,9 @@ def _results_table(
     base = next((each.mean for each in best if each.batch == reference), None)
     rows: list[list[Cell]] = []
     for result in results:
-        against = "" if base is None else f"{result.mean / base - 1:+.2%}"
+        count = counted_noun(len(result.losses) + result.diverged, "seed")
+        if result.diverged:
+            count += f", {result.diverged} diverged"
         rows.append(
             [
                 ", ".join(filter(None, (schedule_words(result), variant_words(result)))),
@@ -146,11 +166,17 @@ def _results_table(
                 f"{result.batch / reference:g}",
                 f"{result.steps:,}",
                 f"{result.peak_learning_rate:.3g}",
-                counted_noun(len(result.losses), "seed"),
-                f"{result.mean:.4f}",
-                f"{result.low:.4f} to {result.high:.4f}",
-                against,
+                count,
+                *_loss_cells(result, base),
             ]
         )
     head = ["recipe", "batch", "K", "steps", "peak rate", "seeds", "loss", "lowest to highest"]
     return TitledTable(title, ([*head, "against"], rows), 1, RESULTS_NOTE)
+
+
+def _loss_cells(result: BatchResult, base: float | None) -> list[Cell]:
+    """Return mean, range, and the mean against that of the reference; blank where all seeds diverged."""
+    if not result.losses:
+        return ["", "", ""]
+    against = "" if base is None else f"{result.mean / base - 1:+.2%}"
+    return [f"{result.mean:.4f}", f"{result.low:.4f} to {result.high:.4f}", against]

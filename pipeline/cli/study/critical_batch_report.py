@@ -1,9 +1,10 @@
 """The report of a critical-batch study: steps and tokens to target losses, for its page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.cli.study.opened_study import OpenedStudy
-from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
+from pipeline.cli.study.study_totals import StudyTotals, diverged_sentences, runs_table, total_tiles
 from pipeline.logs import number_or_blank, short
 from pipeline.planning.batch_size.critical_figures import critical_figures, main_answer
 from pipeline.planning.batch_size.critical_results import (
@@ -43,8 +44,12 @@ def report_critical_batch(
     opened: OpenedStudy, points: Sequence[StudyPoint], totals: StudyTotals
 ) -> StudyReport:
     """Return the report of a critical-batch study, whatever part of it is done."""
-    counted = {point.name for point in points if not point.left_out}
-    curves = [curve_of_run(run) for run in opened.runs if run.name in counted]
+    by_name = {point.name: point for point in points}
+    curves: list[RunCurve] = []
+    for run in opened.runs:
+        point = by_name.get(run.name)
+        if point is not None and (point.has_diverged or not point.left_out):
+            curves.append(replace(curve_of_run(run), has_diverged=point.has_diverged))
     question: CriticalBatchQuestion = opened.study.question
     origin = opened.runs[0].config.train.init_from
     branch = "" if origin is None else f" All runs branch off {origin.name}."
@@ -67,7 +72,7 @@ def critical_batch_report(
     if not refusals:
         answers = _answers(curves, targets)
         refusals = _refusals(answers)
-    used = f"{len(curves)} of them count"
+    used = f"{sum(not point.left_out for point in points)} of them count"
     return StudyReport(
         title=title,
         line=(
@@ -76,7 +81,7 @@ def critical_batch_report(
         ),
         tiles=[*total_tiles(totals, used), *_tiles(answers)],
         refusals=refusals,
-        statements=[*_statements(answers), *_same_tokens(points)],
+        statements=[*_statements(answers), *_same_tokens(points), *diverged_sentences(points)],
         figures=[
             StudyFigure(table, critical_batch_look(table), critical_batch_caption(table))
             for table in critical_figures(answers)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.logs import number_or_blank, scientific, short
+from pipeline.errors import first_of
+from pipeline.logs import counted_noun, number_or_blank, scientific, short
 from pipeline.planning.study.points import StudyPoint
 from pipeline.reporting.study.study_page import Tile, TitledTable
 
@@ -11,6 +12,10 @@ RUNS_NOTE = (
     "N: parameters that multiply. D and C count the whole training, with the part that a branch took "
     "over from its trunk. Left out: why no fit uses the run."
 )
+
+
+MOST_NAMED = 6
+"""Diverged runs that a sentence names; the table has all."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,14 @@ def total_tiles(totals: StudyTotals, used: str) -> list[Tile]:
             Tile(f"{totals.device_hours:.3g}", totals.device_hours_name, "all runs, begun ones too")
         )
     return tiles
+
+
+def diverged_sentences(points: Sequence[StudyPoint]) -> list[str]:
+    """Return a sentence that names the runs that diverged; none without any."""
+    diverged = [point.name for point in points if point.has_diverged]
+    if not diverged:
+        return []
+    return [f"{counted_noun(len(diverged), 'run')} diverged: {first_of(diverged, MOST_NAMED)}."]
 
 
 def runs_table(

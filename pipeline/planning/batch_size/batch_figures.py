@@ -27,8 +27,6 @@ GOYAL_COLD = "Goyal 2017, no warm-up"
 
 def batch_figures(results: Sequence[BatchResult], reference: int) -> list[FigureTable]:
     """Return the tables of all figures; none without results."""
-    if not results:
-        return []
     tables = [_loss_over_batch(variant, own) for variant, own in _by_variant(results).items()]
     tables.append(_best_over_batch(results))
     tables.append(_beside_published(results, reference))
@@ -51,7 +49,10 @@ def _loss_over_batch(variant: str, results: Sequence[BatchResult]) -> FigureTabl
     order = list(RATE_WORDS)
     curves = sorted(results, key=lambda each: (order.index(each.scaling), each.batch))
     return FigureTable(
-        name, "batch_tokens", LOSS, [_point(schedule_words(each), each) for each in curves]
+        name,
+        "batch_tokens",
+        LOSS,
+        [_point(schedule_words(each), each) for each in curves if each.losses],
     )
 
 
@@ -73,10 +74,10 @@ def _beside_published(results: Sequence[BatchResult], reference: int) -> FigureT
 
     A curve for each rule of scaling, at its best warm-up and variant.
     """
-    at_reference = [result for result in results if result.batch == reference]
+    at_reference = best_of_batches([result for result in results if result.batch == reference])
     points: list[FigurePoint] = []
     if at_reference:
-        base = best_of_batches(at_reference)[0].mean
+        base = at_reference[0].mean
         for rule, words in RATE_WORDS.items():
             own = [result for result in results if result.scaling == rule]
             points += [_increase(words, best, base, reference) for best in best_of_batches(own)]

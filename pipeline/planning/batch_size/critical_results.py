@@ -11,6 +11,7 @@ from pipeline.errors import RequirementError
 from pipeline.planning.batch_size.hyperbola import FittedHyperbola, fit_hyperbola
 from pipeline.planning.batch_size.target import (
     Evaluation,
+    TargetMissed,
     TargetReached,
     target_reached,
 )
@@ -49,10 +50,15 @@ class RunCurve:
     rate_factor: float
     evaluations: tuple[Evaluation, ...]
     noise: tuple[NoiseAt, ...]
+    has_diverged: bool = False
+    """Its rate was tried, and reached no target: what it had reached before is not what it would
+    reach again."""
 
     @property
     def lowest_loss(self) -> float | None:
-        """Lowest validation loss; None without a finite one."""
+        """Lowest validation loss; None without a finite one, and for a run that diverged."""
+        if self.has_diverged:
+            return None
         losses = [each.loss for each in self.evaluations if each.loss is not None]
         return min(losses, default=None)
 
@@ -127,12 +133,7 @@ def common_target(curves: Sequence[RunCurve]) -> float | None:
 
 def answer_at(curves: Sequence[RunCurve], target: float) -> TargetAnswer:
     """Return what the runs say at a target; a fit that is refused says why."""
-    tries = tuple(
-        TargetTry(
-            curve.name, curve.batch, curve.rate_factor, target_reached(curve.evaluations, target)
-        )
-        for curve in curves
-    )
+    tries = tuple(_try(curve, target) for curve in curves)
     tuned = tuple(tuned_batches(tries))
     fitted = None
     refusal = _refusal_of_rates(tuned)
@@ -142,6 +143,14 @@ def answer_at(curves: Sequence[RunCurve], target: float) -> TargetAnswer:
         except RequirementError as error:
             refusal = str(error)
     return TargetAnswer(target, tries, tuned, fitted, refusal, _noise_at(curves, tuned))
+
+
+def _try(curve: RunCurve, target: float) -> TargetTry:
+    """Return when a run reached the target; one that diverged missed it."""
+    result = target_reached(curve.evaluations, target)
+    if curve.has_diverged:
+        result = TargetMissed("it diverged")
+    return TargetTry(curve.name, curve.batch, curve.rate_factor, result)
 
 
 def _refusal_of_rates(tuned: Sequence[TunedBatch]) -> str:

@@ -21,6 +21,10 @@ from pipeline.store.layout import RunFolder, data_folder
 from pipeline.store.metrics import StepRecord, last_step_record
 from pipeline.store.studies.study_folder import StudyFolder
 
+ROLLED_BACK = "rolled back"
+"""How `left_out` begins for a run that went back to an earlier checkpoint and skipped samples."""
+NOT_FINITE = "its validation loss is not finite"
+
 
 @dataclass(frozen=True)
 class StudyPoint:
@@ -60,6 +64,11 @@ class StudyPoint:
     """Why fits leave it out, empty for a run that counts."""
     place: Mapping[str, AxisValue] = field(default_factory=dict)
     """Axis -> value. A column each, but for axes that have one above."""
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the training was unstable: it rolled back, or ended with a loss that is not finite."""
+        return self.left_out.startswith((ROLLED_BACK, NOT_FINITE))
 
 
 COLUMNS = tuple(each.name for each in fields(StudyPoint) if each.name != "place")
@@ -152,11 +161,6 @@ def _why_left_out(
     runs: Sequence[StudyRun], run: StudyRun, record: StepRecord, loss: float | None
 ) -> str:
     """Return why a run does not count; empty where it does."""
-    if record["step"] < run.steps:
-        return f"at step {record['step']:,} of {run.steps:,}"
-    if loss is None:
-        return "its validation loss is not finite, or nothing is held out"
-
     # A rollback skips samples: the run is another one from there on, and so are its branches.
     rollbacks: list[RollbackEvent] = read_events(run.config.paths.run_dir, ROLLBACK)
     if run.trunk is not None:
@@ -168,5 +172,11 @@ def _why_left_out(
             if event["samples"][0] < begin
         ]
     if rollbacks:
-        return f"rolled back {counted_noun(len(rollbacks), 'time')}"
-    return ""
+        return f"{ROLLED_BACK} {counted_noun(len(rollbacks), 'time')}"
+    if record["step"] < run.steps:
+        return f"at step {record['step']:,} of {run.steps:,}"
+    if loss is not None:
+        return ""
+    if "validation_loss" in record:
+        return NOT_FINITE
+    return "nothing is held out, or it was not validated at its end"

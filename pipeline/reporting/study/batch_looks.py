@@ -27,8 +27,8 @@ def batch_caption(table: FigureTable) -> str:
     """Return what one of the figures shows, and what it does not."""
     captions = {
         "best_loss_over_batch": (
-            "The lowest loss of each batch, over rules, warm-ups and rates that were tried. Batches are "
-            f"as good as the reference where their bars overlap. {BARS}"
+            "The lowest loss of each batch, over rules, warm-ups and rates that were tried and of which no "
+            f"seed diverged. {BARS}"
         ),
         "loss_beside_published": (
             "How far the validation loss is above the best one of the reference batch, for each rule at "

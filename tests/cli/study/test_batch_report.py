@@ -6,6 +6,7 @@ from made_up_batches import batch_point, goyal_points
 
 from pipeline.cli.study.batch_report import batch_report
 from pipeline.cli.study.study_totals import StudyTotals
+from pipeline.planning.study.points import NOT_FINITE
 from pipeline.reporting.study.table_drawing import draw_table
 
 TOTALS = StudyTotals(10, 10, 1e9, None, "device-hours", [])
@@ -32,15 +33,44 @@ def test_the_best_of_each_batch_is_compared_with_the_reference() -> None:
     assert report.refusals == []
     assert report.tiles[-1].value == "K = 4"
     assert report.tiles[-1].detail == "1,024 tokens"
+    told = "where 0.2621 nats could be told from the seeds' spread"
     assert report.statements == [
-        "One seed differs from another by 0.1310 nats (standard deviation).",
-        "With rate unscaled, batches up to K = 1 are as good as the reference within the seeds' spread; "
-        "at K = 16 the loss is +50.0%.",
-        "With rate x K, batches up to K = 4 are as good as the reference within the seeds' spread; at "
-        "K = 16 the loss is +25.0%.",
-        "With the best rule of each batch, batches up to K = 4 are as good as the reference within the "
-        "seeds' spread; at K = 16 the loss is +25.0%.",
+        "Standard deviation of a loss over seeds, in nats: 0.1310.",
+        f"With rate unscaled, no loss is seen up to K = 1, {told}; at K = 16 the loss is +50.0%.",
+        f"With rate x K, no loss is seen up to K = 4, {told}; at K = 16 the loss is +25.0%.",
+        f"With the best rule of each batch, no loss is seen up to K = 4, {told}; at K = 16 the loss is "
+        "+25.0%.",
     ]
+
+
+def test_what_diverged_is_named_and_best_nowhere() -> None:
+    """At 4,096 tokens a seed of the better rule diverged; at 16,384 the only recipe did."""
+    points = goyal_points()
+    better = next(
+        number
+        for number, point in enumerate(points)
+        if (point.batch_tokens, point.place["learning_rate_scaling"]) == (4096, "linear")
+    )
+    points[better] = replace(points[better], loss=None, left_out=NOT_FINITE)
+    lost = batch_point(16_384, None, scaling="linear", warmup=0.1)
+    points.append(replace(lost, left_out="rolled back 5 times"))
+    report = batch_report("made up", points, 256, TOTALS)
+    best, everything = report.results
+    assert best.table[1][-1][0] == "rate unscaled, warm-up 10%"
+    assert [row[5] for row in everything.table[1][-2:]] == [
+        "2 seeds, 1 diverged",
+        "1 seed, 1 diverged",
+    ]
+    assert everything.table[1][-1][6:] == ["", "", ""]
+    assert report.statements[-2].endswith("at K = 64 a seed of every recipe diverged.")
+    assert report.statements[-1] == f"2 runs diverged: {points[better].name}, {lost.name}."
+    # Where the reference itself diverged there is nothing to compare with.
+    at_reference = [
+        replace(point, loss=None, left_out=NOT_FINITE) if point.batch_tokens == 256 else point
+        for point in points
+    ]
+    report = batch_report("made up", at_reference, 256, TOTALS)
+    assert report.refusals[0].endswith("all its recipes diverged, so give them a lower rate")
 
 
 def test_every_figure_is_drawn() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from pipeline.planning.batch_size.critical_results import (
     curve_of_records,
 )
 from pipeline.planning.batch_size.hyperbola import Hyperbola
-from pipeline.planning.batch_size.target import Evaluation, TargetReached
+from pipeline.planning.batch_size.target import Evaluation, TargetMissed, TargetReached
 from pipeline.planning.laws.intervals import Interval
 from pipeline.store.metrics import StepRecord
 
@@ -142,3 +143,15 @@ def test_figures_of_the_lowest_target_with_a_fit() -> None:
         ("noise scale, measured", 4.0),
     ]
     assert critical_figures([]) == []
+
+
+def test_a_rate_that_diverged_was_tried_and_reached_nothing() -> None:
+    """Without its place among the rates, the one below would be the last that was tried."""
+    own = curves(rates=(0.5, 1.0))
+    assert {batch.open_side for batch in answer_at(own, 4.0).tuned} == {"higher"}
+    diverged = [replace(curve(batch, 2.0), has_diverged=True) for batch in BATCHES]
+    answer = answer_at([*own, *diverged], 4.0)
+    assert {batch.open_side for batch in answer.tuned} == {""}
+    missed = [each.result for each in answer.tries if each.rate_factor == 2]
+    assert missed == [TargetMissed("it diverged")] * len(BATCHES)
+    assert common_target(diverged) is None

@@ -20,6 +20,7 @@ from pipeline.planning.study.points import points_of_study
 from pipeline.planning.study.study_epochs import expected_epochs
 from pipeline.planning.study.study_kind import study_kind
 from pipeline.planning.study.study_run import StudyRun
+from pipeline.store.events import ROLLBACK, write_event
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder
 from pipeline.store.studies.study_folder import StudyFolder
@@ -153,3 +154,23 @@ def test_fits_are_read_from_finished_runs(study: StudyFile, runs: list[StudyRun]
         50.0: {1: 0.25, 2: 0.75},
         100.0: {1: 0.25, 2: 0.75},
     }
+
+
+def test_runs_that_diverged_are_told_from_unfinished_ones(
+    study: StudyFile, runs: list[StudyRun]
+) -> None:
+    """One ended with a loss that is not finite, one gave up after a rollback, one is on its way."""
+    clean = [run for run in runs if run.place.label == "clean"][:3]
+    ended, gave_up, on_its_way = clean
+    for run, last in ((ended, ended.steps), (gave_up, 5), (on_its_way, 5)):
+        folder = RunFolder(run.config.paths.run_dir)
+        folder.path.mkdir(parents=True)
+        record = {"step": last, "tokens": 1, "loss": 1.0, "validation_loss": None}
+        folder.metrics.write_text(f"{json.dumps(record)}\n")
+    write_event(gave_up.config.paths.run_dir, ROLLBACK, samples=[0, 8])
+    points = points_of_study(StudyFolder(study.folder), clean)
+    assert [(point.left_out, point.has_diverged) for point in points] == [
+        ("its validation loss is not finite", True),
+        ("rolled back 1 time", True),
+        (f"at step 5 of {on_its_way.steps}", False),
+    ]
