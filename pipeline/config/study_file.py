@@ -4,7 +4,7 @@ Relative paths in a study file start at its folder.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,10 +288,18 @@ def _question(study: StudyFile, path: Path) -> Section:
             [f"question: a study of kind {study.kind} has no settings of its own; remove it"]
         )
     try:
-        return section.model_validate(study.question, context={"base": path.absolute().parent})
+        question = section.model_validate(study.question, context={"base": path.absolute().parent})
     except ValidationError as error:
         problems = problems_in(error, section)
         raise ConfigError([f"question.{problem}" for problem in problems]) from None
+    values: dict[str, Any] = dict(question)
+    lists: dict[str, Sequence[object]] = {
+        f"question.{name}": value for name, value in values.items() if isinstance(value, tuple)
+    }
+    problems = _named_twice(lists)
+    if problems:
+        raise ConfigError(problems)
+    return question
 
 
 def _repeated(study: StudyFile) -> list[str]:
@@ -310,6 +318,11 @@ def _repeated(study: StudyFile) -> list[str]:
         "seeds": study.seeds,
     }
     # Six digits of a number are part of a run's name.
+    return _named_twice(lists)
+
+
+def _named_twice(lists: Mapping[str, Sequence[object]]) -> list[str]:
+    """Return a problem for each list, by its name, that holds a value twice."""
     return [
         f"{name}: holds a value twice, to six digits; remove one"
         for name, values in lists.items()
@@ -317,7 +330,7 @@ def _repeated(study: StudyFile) -> list[str]:
     ]
 
 
-def _six_digits(value: str | float) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:g}"
+def _six_digits(value: object) -> str:
+    if isinstance(value, (int, float)):
+        return f"{value:g}"
+    return str(value)

@@ -32,7 +32,8 @@ NO_ENERGY = " Energy is blank where the devices told none, as on CPUs."
 ORDERS_NOTE = (
     "tokens/s: median over the steps, geometric mean over seeds. A recipe without a time did not reach the "
     "target with all its seeds, or was there before its first reading, and then is in no pair. A pair is not "
-    "told where the seeds' tokens/s overlap, or the times since the readings before."
+    "told where tokens/s overlap within the seeds and 2 %, or times since the readings before; a recipe that "
+    "did not arrive may have been there any time after its last reading."
 )
 
 

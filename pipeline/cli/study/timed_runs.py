@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
-from pipeline.planning.study.points import StudyPoint
+from pipeline.planning.study.points import ROLLED_BACK, StudyPoint
 from pipeline.planning.study.study_run import StudyRun
 from pipeline.planning.time_to.timed_run import Reading, TimedRun
 from pipeline.reporting.run_account import StepMoment, account_of_run
@@ -36,7 +36,7 @@ def timed_runs(opened: OpenedStudy, points: Sequence[StudyPoint]) -> list[TimedR
             continue
         point = begun[run.name]
         # A run that is still on its way counts for the targets that it has reached.
-        has_rollback = point.left_out.startswith("rolled back")
+        has_rollback = point.left_out.startswith(ROLLED_BACK)
         recipe = _recipe_of(run, opened.runs)
         name = recipe
         if len(opened.study.seeds) > 1:

@@ -247,6 +247,7 @@ def _run_settings(
 ) -> Settings:
     """Return the settings of a run, but for its folder.
 
+    A run keeps its last checkpoint alone, unless the study's settings say otherwise.
     `warmup_of`: tokens of which the warm-up is a share. `decay_tokens`: for `wsd`.
     """
     study = corner.study
@@ -258,7 +259,8 @@ def _run_settings(
         "seed": seed,
         "validate_every_steps": max(1, length.steps // study.rules.validations),
     }
-    settings["checkpoint"] |= {"keep_last": 1, "keep_every_steps": None}
+    own = study.settings.get("checkpoint", {})
+    settings["checkpoint"] |= {"keep_last": 1, "keep_every_steps": None, **own}
     settings["schedule"]["warmup_tokens"] = round(study.rules.warmup * warmup_of)
     if study.rules.cooldown == "branches" or settings["schedule"]["kind"] == "wsd":
         settings["schedule"]["decay_tokens"] = decay_tokens

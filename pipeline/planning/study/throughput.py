@@ -7,12 +7,12 @@ from pydantic import Field
 
 from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Section, TokenCount
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RequirementError
 from pipeline.planning.run_figures import WARM_UP_STEPS
 from pipeline.planning.study.axes import AxisValue, Place
 from pipeline.planning.study.study_kind import StudyKind
 from pipeline.planning.study.study_run import StudyRun
-from pipeline.planning.throughput.scaling_refusals import LEAST_NUMBERS
+from pipeline.planning.throughput.scaling_refusals import LEAST_NUMBERS, refuse_far_prediction
 from pipeline.planning.throughput.step_points import Scaling
 
 LEAST_STEPS = 20
@@ -108,7 +108,18 @@ class ThroughputStudy(StudyKind):
                 f"{WARM_UP_STEPS} do not count; make the budget larger, or question.batch_tokens "
                 "smaller"
             )
-        return problems
+        return problems + _far_predictions(study)
+
+
+def _far_predictions(study: StudyFile) -> list[str]:
+    """Return a problem for each number of devices that is too far from all that are measured."""
+    problems: list[str] = []
+    for devices in study.question.predict:
+        try:
+            refuse_far_prediction(devices, max(study.axes.ranks))
+        except RequirementError as error:
+            problems.append(f"question.predict: {error}")
+    return problems
 
 
 def _place(

@@ -7,10 +7,14 @@ from pydantic import Field, model_validator
 
 from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Location, Section
+from pipeline.errors import first_of
+from pipeline.evaluation.asked_tasks import asked_tasks
+from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE
 from pipeline.planning.study.study_kind import StudyKind
 from pipeline.planning.study.study_run import StudyRun
 
 FEWEST_RUNS = 2
+FEWEST_CHECKPOINTS = 2
 FEWEST_VALIDATIONS = 10
 """A target is told to one interval between validations."""
 
@@ -74,4 +78,33 @@ class TimeToStudy(StudyKind):
                 "rules.cooldown = branches: a branch has no time of its own from the beginning; set it to "
                 "each"
             )
-        return problems
+        problems += [
+            f"question.runs: {path}: there is no such file or folder"
+            for path in study.question.runs
+            if not path.exists()
+        ]
+        return problems + _unscored_targets(study, runs)
+
+
+def _unscored_targets(study: StudyFile, runs: Sequence[StudyRun]) -> list[str]:
+    """Return what leaves no times to scores: tasks that are not scored, a single checkpoint."""
+    if not study.question.scores:
+        return []
+    config = runs[0].config
+    asked = sorted(asked_tasks(config))
+    # A group is asked for by its name, and scored as its tasks, whose names begin with it.
+    beginnings = (BITS_PER_BYTE, *(f"{name}_" for name in asked))
+    problems = [
+        f"question.scores: {task}: the runs are not scored on it; their tasks are "
+        f"{first_of(asked, 8)} (evaluation.tasks, evaluation.suite)"
+        for task in study.question.scores
+        if task not in asked and not task.startswith(beginnings)
+    ]
+    kept = config.checkpoint
+    is_single = kept.keep_last < FEWEST_CHECKPOINTS and kept.keep_every_steps is None
+    if is_single and not kept.keep_log_spaced and not kept.keep_steps:
+        problems.append(
+            "question.scores: the runs keep their last checkpoint alone, and a score is reached between two; "
+            "set settings.checkpoint.keep_log_spaced or keep_every_steps, and settings.evaluation.models"
+        )
+    return problems

@@ -11,6 +11,8 @@ from pipeline.planning.time_to.targets import Arrival
 
 MOST_NAMED = 8
 """Recipes that a sentence names; the table has all."""
+SPEED_ERROR = 0.02
+"""Share by which the tokens a second of a run may be others when it is made again, both ways."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class RankedRecipe:
     """To the target; None where a seed did not reach it, or nothing tells the time."""
     speeds: tuple[float, float]
     """Lowest and highest tokens a second of its seeds."""
-    times: tuple[float, float] | None
+    times: tuple[float, float]
     """Since when, at the earliest, and until when, at the latest, a seed can have reached the target:
-    from the reading before; None without a time."""
+    from the reading before, or from the last one of a seed that is not there yet, to infinity."""
     is_early: bool
     """Whether a seed was at the target at its first reading already: it may have been the first of all."""
     throughput_rank: int
@@ -99,9 +101,13 @@ def rank_orders(arrivals: Sequence[Arrival]) -> RankOrders:
 
 def _is_told(one: RankedRecipe, other: RankedRecipe) -> bool:
     """Tell whether no seed and no interval between readings could change an order of two recipes."""
-    if _overlap(one.speeds, other.speeds):
+    if _overlap(_with_error(one.speeds), _with_error(other.speeds)):
         return False
-    return one.times is None or other.times is None or not _overlap(one.times, other.times)
+    return not _overlap(one.times, other.times)
+
+
+def _with_error(speeds: tuple[float, float]) -> tuple[float, float]:
+    return speeds[0] * (1 - SPEED_ERROR), speeds[1] * (1 + SPEED_ERROR)
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -112,13 +118,24 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _possible_times(arrivals: Sequence[Arrival]) -> tuple[float, float] | None:
+def _possible_times(arrivals: Sequence[Arrival]) -> tuple[float, float]:
     """Return when a seed can have been at the target, at the earliest and at the latest."""
-    latest = [each.seconds for each in arrivals if each.seconds]
-    if len(latest) < len(arrivals):
-        return None
-    earliest = [(each.seconds or 0.0) - (each.interval_seconds or 0.0) for each in arrivals]
+    earliest: list[float] = []
+    latest: list[float] = []
+    for each in arrivals:
+        if each.seconds is not None:
+            earliest.append(each.seconds - (each.interval_seconds or 0.0))
+            latest.append(each.seconds)
+        else:
+            earliest.append(_last_reading(each))
+            latest.append(math.inf)
     return min(earliest), max(latest)
+
+
+def _last_reading(arrival: Arrival) -> float:
+    """Return until when a run was looked at that did not reach its target, in seconds."""
+    times = [reading.seconds for reading in arrival.target.readings(arrival.run)]
+    return max((seconds for seconds in times if seconds is not None), default=0.0)
 
 
 def _last(recipe: RankedRecipe) -> float:

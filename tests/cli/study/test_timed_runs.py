@@ -76,8 +76,9 @@ def test_a_branch_has_no_time_from_the_beginning(tmp_path: Path, study_file: Pat
 
 def test_what_is_no_other_run_is_refused(tmp_path: Path, study_file: Path) -> None:
     path = begin_run(tmp_path / "a")
+    (tmp_path / "same").symlink_to(path)
     with pytest.raises(DataError, match="is named twice, or is a run of the study; remove it"):
-        timed_runs(opened_with(study_file, path, path), [])
+        timed_runs(opened_with(study_file, path, tmp_path / "same"), [])
     with pytest.raises(DataError, match="no such file or folder"):
         timed_runs(opened_with(study_file, tmp_path / "missing"), [])
     (path / "metrics.jsonl").write_text("")
@@ -99,11 +100,13 @@ def test_scores_ask_for_an_evaluation_of_the_runs(study_file: Path) -> None:
     assert study_kind(study).stages_of(study) == ("train", "export", "evaluate")
 
 
-def test_what_leaves_the_question_open_is_named(study_file: Path) -> None:
+def test_what_leaves_the_question_open_is_named(tmp_path: Path, study_file: Path) -> None:
     study = read_study(study_file, ["rules.validations=5"])
     problems = study_kind(study).grid_problems(study, [], {})
     assert len(problems) == 2
     assert problems[0].startswith("axes: 0 run, and times are compared between at least 2")
     assert problems[1].startswith("rules.validations = 5: a target is told to one interval")
-    other = read_study(study_file, ["question.runs=[a, b]"])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    other = read_study(study_file, [f"question.runs=[{tmp_path / 'a'}, {tmp_path / 'b'}]"])
     assert study_kind(other).grid_problems(other, [], {}) == []

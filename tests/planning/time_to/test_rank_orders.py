@@ -1,5 +1,7 @@
 """The order by throughput beside that by time to a target, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.planning.time_to.rank_orders import orders_sentence, rank_orders
@@ -16,9 +18,13 @@ def arrived(
     left_out: str = "",
     is_early: bool = False,
     interval: float = 0.0,
+    looked_at: float | None = None,
 ) -> Arrival:
     run = TimedRun(recipe, recipe, 1, 10, speed, [], {}, left_out)
     if seconds is None:
+        # Looked at for longer than any other recipe took, and never there.
+        last = Reading(3, 30, 9.0, 1000.0 if looked_at is None else looked_at, None, None)
+        run = replace(run, losses=[last])
         return Arrival(run, TARGET, None, is_early=is_early)
     at = Reading(2, 20, 3.0, seconds, seconds, None)
     before = Reading(1, 10, 4.0, seconds - interval, seconds - interval, None)
@@ -87,6 +93,22 @@ def test_pairs_whose_seeds_overlap_in_speed_are_not_compared() -> None:
     assert orders.recipes[0].speeds == (10, 40)
     assert orders.recipes[0].times == (20, 30)
     assert (orders.disagreeing, orders.pairs, orders.untold) == (0, 0, 1)
+
+
+def test_a_recipe_that_ended_before_the_other_arrived_may_have_been_first() -> None:
+    """a is not there after 44 s, where its training ends; b was there between 35 and 45 s."""
+    slow = arrived("b", 20, 45, interval=10)
+    orders = rank_orders([arrived("a", 30, None, looked_at=44), slow])
+    assert (orders.disagreeing, orders.pairs, orders.untold) == (0, 0, 1)
+    orders = rank_orders([arrived("a", 30, None, looked_at=46), slow])
+    assert (orders.disagreeing, orders.pairs, orders.untold) == (1, 1, 0)
+
+
+def test_speeds_within_two_percent_are_no_order() -> None:
+    """103 x .98 is below 100 x 1.02, 105 x .98 above it."""
+    slow = arrived("b", 100, 20)
+    assert rank_orders([arrived("a", 103, 90), slow]).untold == 1
+    assert rank_orders([arrived("a", 105, 90), slow]).untold == 0
 
 
 def test_many_recipes_are_not_all_named() -> None:
