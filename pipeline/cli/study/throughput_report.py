@@ -17,7 +17,7 @@ from pipeline.planning.study.throughput_findings import (
     VariantRate,
     throughput_findings,
 )
-from pipeline.planning.throughput.scaling_fit import FittedScaling
+from pipeline.planning.throughput.scaling_fit import LEAST_ERROR, FittedScaling
 from pipeline.planning.throughput.step_points import (
     StepPoint,
     efficiency,
@@ -119,10 +119,15 @@ def _warnings(findings: ThroughputFindings) -> list[str]:
             "turns, so efficiency falls whatever the communication costs. This says nothing about a "
             "cluster, and these runs are left out of the fit."
         )
-    if findings.points and all(point.nodes == 1 for point in findings.points):
+    if findings.has_unknown_places:
+        sentences.append(
+            "Nothing tells on which machines the ranks were, nor whether each had a core of its own: the "
+            "runs were made without settings.train.communication_steps."
+        )
+    elif findings.points and all(point.nodes == 1 for point in findings.points):
         sentences.append(
             "All ranks were on one machine, so no network was measured; predictions are for more "
-            "ranks of one machine."
+            "ranks of one machine, with a core or device for each."
         )
     reference = reference_rate(findings.points) if findings.points else 1.0
     highest = max((efficiency(point, reference) for point in findings.points), default=0.0)
@@ -159,7 +164,7 @@ def _law_sentences(fitted: FittedScaling) -> list[str]:
         f"{', '.join(map(str, numbers_of_devices(fitted.points)))} devices: t_c = "
         f"{law.compute_seconds:.4g} s for {law.tokens_per_device:,.0f} tokens of a device; each "
         f"further device adds g = {law.per_device_seconds:.3g} s, {share:.2%} of it; relative error of "
-        f"a median step {fitted.relative_error:.1%}."
+        f"a median step {_error_in_words(fitted)}."
     ]
 
     # How fast gradients move, and how much of that is hidden.
@@ -181,6 +186,13 @@ def _law_sentences(fitted: FittedScaling) -> list[str]:
         )
     elif law.overlap:
         words.append(f"The overlap is assumed: {law.overlap:.0%} of computing.")
+    return words
+
+
+def _error_in_words(fitted: FittedScaling) -> str:
+    words = f"{fitted.relative_error:.1%}"
+    if fitted.relative_error == LEAST_ERROR:
+        words += ", the least that is assumed, as runs and law show no more"
     return words
 
 

@@ -108,6 +108,12 @@ class ThroughputStudy(StudyKind):
                 f"{WARM_UP_STEPS} do not count; make the budget larger, or question.batch_tokens "
                 "smaller"
             )
+        if not runs[0].config.train.communication_steps:
+            problems.append(
+                "train.communication_steps = 0: nothing tells what communication takes, nor on which "
+                "machines the ranks were and how many cores they had; set "
+                "settings.train.communication_steps, such as 10"
+            )
         return problems + _far_predictions(study)
 
 

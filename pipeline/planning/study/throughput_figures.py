@@ -180,7 +180,7 @@ def _communication(
     measured = [point for point in points if point.exposed_share is not None]
     rows = _runs(measured, lambda point: 100 * (point.exposed_share or 0.0))
     if fitted is not None and plan is not None and measured:
-        for point in of_scaling(points, plan.scaling):
+        for point in of_scaling(fitted.points, plan.scaling):
             step = fitted.law.step_of(point)
             share = 100 * step.communication / step.total
             rows.append(FigurePoint("fit", plan.series, point.devices, share))

@@ -17,6 +17,7 @@ from pipeline.planning.throughput.scaling_refusals import (
     LEAST_NUMBERS,
     MOST_TIMES_BEYOND,
     refuse_far_prediction,
+    refuse_poor_law,
     refuse_unfit_steps,
 )
 from pipeline.planning.throughput.step_points import (
@@ -64,6 +65,11 @@ class ThroughputFindings:
         """The fewest ranks that were more than the cores of their machines; None for none."""
         return min((run.point.devices for run in self.runs if is_crowded(run)), default=None)
 
+    @property
+    def has_unknown_places(self) -> bool:
+        """Whether nothing tells on which machines some of the ranks were, and how many cores they had."""
+        return any(run.point.devices > 1 and run.communication is None for run in self.runs)
+
 
 def is_crowded(run: MeasuredRun) -> bool:
     """Tell whether ranks of a run on CPUs had to take turns, as more of them than cores did."""
@@ -92,7 +98,9 @@ def throughput_findings(
     try:
         refuse_unfit_steps(chosen)
         overlaps = any(run.overlaps for run in plain)
-        fitted = fit_scaling(chosen, overlaps=overlaps, resamples=resamples)
+        law = fit_scaling(chosen, overlaps=overlaps, resamples=resamples)
+        refuse_poor_law(law.relative_error)
+        fitted = law
         plan = wire_plan(chosen)
     except RequirementError as error:
         refusals.append(str(error))

@@ -141,19 +141,32 @@ def fit_scaling(
     law = _least_squares(points, sizes)
 
     # The error of a point, from repeats and from what the law leaves unexplained.
-    error = max(LEAST_ERROR, spread_of_repeats(points) or 0.0, _distance(law, points, sizes))
+    errors = [(LEAST_ERROR, math.inf), _distance(law, points, sizes)]
+    repeats = spread_of_repeats(points)
+    if repeats is not None:
+        errors.append(repeats)
+    error, freedom = max(errors)
 
     # The law of the same points with such errors.
     generator = np.random.default_rng(SEED)
     resampled: list[ScalingLaw] = []
     for _ in range(resamples):
-        factors = np.exp(generator.normal(0.0, error, len(points)))
+        factors = np.exp(generator.normal(0.0, error * _stretch(freedom), len(points)))
         moved = [
             replace(point, seconds=point.seconds * factor)
             for point, factor in zip(points, factors, strict=True)
         ]
         resampled.append(_least_squares(moved, sizes))
     return FittedScaling(law, resampled, points, error, len(sizes.overlaps) > 1)
+
+
+def _stretch(freedom: float) -> float:
+    """Return by how much errors are drawn wider where few degrees of freedom tell their size."""
+    from scipy.stats import norm, t
+
+    if math.isinf(freedom):
+        return 1.0
+    return float(t.ppf(0.975, freedom) / norm.ppf(0.975))
 
 
 def _is_bandwidth_known(points: Sequence[StepPoint]) -> bool:
@@ -291,10 +304,11 @@ def _deviations(law: ScalingLaw, rows: Sequence[_Row]) -> list[float]:
     ]
 
 
-def _distance(law: ScalingLaw, points: Sequence[StepPoint], sizes: _Sizes) -> float:
-    """Return the standard deviation of the points around the law, 0 where none is left over.
+def _distance(law: ScalingLaw, points: Sequence[StepPoint], sizes: _Sizes) -> tuple[float, float]:
+    """Return the standard deviation of the points around the law, and its degrees of freedom.
 
-    A number that is at its limit, such as a linear term of 0, takes no degree of freedom.
+    0 where none is left over. A number that is at its limit, such as a linear term of 0, takes no
+    degree of freedom.
     """
     deviations = _deviations(law, _rows(points, sizes))
     bandwidths = [law.link, law.network]
@@ -304,5 +318,5 @@ def _distance(law: ScalingLaw, points: Sequence[StepPoint], sizes: _Sizes) -> fl
         numbers += 1
     freedom = len(deviations) - numbers
     if freedom <= 0:
-        return 0.0
-    return math.sqrt(sum(deviation**2 for deviation in deviations) / freedom)
+        return 0.0, math.inf
+    return math.sqrt(sum(deviation**2 for deviation in deviations) / freedom), freedom

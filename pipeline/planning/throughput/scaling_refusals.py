@@ -13,6 +13,10 @@ MOST_TIMES_BEYOND = 4
 switches, other algorithms of the collective operations, and stragglers set in."""
 
 
+MOST_ERROR = 0.1
+"""Relative error of a median step above which a law is none."""
+
+
 def refuse_unfit_steps(points: Sequence[StepPoint]) -> None:
     """Raise RequirementError where the points have too few numbers of devices for a fit."""
     numbers = numbers_of_devices(points)
@@ -35,4 +39,15 @@ def refuse_far_prediction(devices: int, largest: int) -> None:
         f"{devices:,} devices are {devices / largest:.3g} times the largest measured number, "
         f"{largest:,}; a fit predicts at most {MOST_TIMES_BEYOND} times it, so measure on at least "
         f"{-(-devices // MOST_TIMES_BEYOND):,}"
+    )
+
+
+def refuse_poor_law(relative_error: float) -> None:
+    """Raise RequirementError where a law misses the median steps by more than MOST_ERROR."""
+    if relative_error <= MOST_ERROR:
+        return
+    raise RequirementError(
+        f"the law misses a median step by {relative_error:.0%}, more than {MOST_ERROR:.0%}: something else "
+        "than computing and sending decided the steps, such as other programs or machines of several "
+        "kinds; train the runs again while nothing else runs, or more seeds"
     )

@@ -84,10 +84,11 @@ def efficiency(point: StepPoint, reference: float) -> float:
     return point.tokens_per_second / (point.devices * reference)
 
 
-def spread_of_repeats(points: Sequence[StepPoint]) -> float | None:
+def spread_of_repeats(points: Sequence[StepPoint]) -> tuple[float, int] | None:
     """Return the standard deviation of log seconds among runs that differ in the seed only.
 
-    Pooled over all K and ways of scaling. None where nothing was repeated.
+    With its degrees of freedom; pooled over all K and ways of scaling. None where nothing was
+    repeated.
     """
     squares = 0.0
     freedom = 0
@@ -102,4 +103,4 @@ def spread_of_repeats(points: Sequence[StepPoint]) -> float | None:
         freedom += len(logs) - 1
     if not freedom:
         return None
-    return math.sqrt(squares / freedom)
+    return math.sqrt(squares / freedom), freedom

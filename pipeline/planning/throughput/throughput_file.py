@@ -98,7 +98,7 @@ def read_throughput(path: Path) -> MeasuredScaling:
         )
     try:
         return _measured(path, values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: is damaged ({type(error).__name__}: {error}). Write it again with `pipeline "
             "study report`."
@@ -106,41 +106,47 @@ def read_throughput(path: Path) -> MeasuredScaling:
 
 
 def _measured(path: Path, values: dict[str, Any]) -> MeasuredScaling:
-    """Return a file's content. Raises KeyError, TypeError or ValueError where it is not whole."""
+    """Return a file's content. Raises KeyError, TypeError, ValueError or OverflowError where it is not whole."""
     law = values["law"]
-    numbers = {
-        name: _not_negative(law[name])
-        for name in (
-            "compute_seconds",
-            "tokens_per_device",
-            "overlap",
-            "seconds_per_further_device",
-        )
-    }
+    largest = int(_number(values["largest"]))
+    if largest < 1:
+        raise ValueError(f"largest is {largest}")
+    overlap = _number(law["overlap"])
+    if overlap > 1:
+        raise ValueError(f"overlap is {overlap}, a share")
     return MeasuredScaling(
         path=path,
         law=ScalingLaw(
-            compute_seconds=numbers["compute_seconds"],
-            tokens_per_device=numbers["tokens_per_device"],
+            compute_seconds=_number(law["compute_seconds"]),
+            tokens_per_device=_positive(law["tokens_per_device"]),
             link=_bandwidth(law["link_bytes_per_second"]),
             network=_bandwidth(law["network_bytes_per_second"]),
-            overlap=numbers["overlap"],
-            per_device_seconds=numbers["seconds_per_further_device"],
+            overlap=overlap,
+            per_device_seconds=_number(law["seconds_per_further_device"]),
         ),
         is_overlap_fitted=bool(values["is_overlap_fitted"]),
-        largest=int(values["largest"]),
+        largest=largest,
         reference_run=path.parent / str(values["reference_run"]),
     )
 
 
-def _bandwidth(value: float | None) -> float | None:
+def _bandwidth(value: object) -> float | None:
     if value is None:
         return None
-    return _not_negative(value)
+    return _positive(value)
 
 
-def _not_negative(value: float) -> float:
-    number = float(value)
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{number} is no number that is at least 0")
+def _positive(value: object) -> float:
+    number = _number(value)
+    if number == 0:
+        raise ValueError("0 is no number above 0")
     return number
+
+
+def _number(value: object) -> float:
+    """Return a number that is at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is no number")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{value} is no number that is at least 0")
+    return float(value)

@@ -11,8 +11,6 @@ from pipeline.errors import ConfigError
 from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_kind import study_kind
 
-pytestmark = pytest.mark.ranks  # a process of its own looks at the model
-
 THROUGHPUT = """\
 kind: throughput
 base: run.yaml
@@ -20,6 +18,7 @@ folder: made
 budgets: {tokens: [25600]}
 axes: {ranks: [1, 2]}
 question: {batch_tokens: 256}
+settings: {train: {communication_steps: 2}}
 """
 TIME_TO = """\
 kind: time-to
@@ -55,17 +54,20 @@ def test_nothing_is_asked_twice(tmp_path: Path, text: str, override: str, name: 
         problems_of(tmp_path, text, override)
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_a_prediction_too_far_is_known_before_training(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path, THROUGHPUT, "question.predict=[8, 9]")
     assert problem.startswith("question.predict: 9 devices are 4.5 times the largest measured")
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_other_runs_have_to_be_there(tmp_path: Path) -> None:
     assert problems_of(tmp_path, TIME_TO) == []
     (problem,) = problems_of(tmp_path, TIME_TO, f"question.runs=[{tmp_path}/nowhere]")
     assert problem == f"question.runs: {tmp_path / 'nowhere'}: there is no such file or folder"
 
 
+@pytest.mark.ranks  # a process of its own looks at the model
 def test_scores_need_a_task_that_is_scored_and_several_checkpoints(tmp_path: Path) -> None:
     tasks = "settings.evaluation.tasks=[patterns]"
     unknown, single = problems_of(tmp_path, TIME_TO, "question.scores={piqa: 0.6}", tasks)

@@ -24,6 +24,7 @@ axes:
     template: {zero1: {}, zero2: {deepspeed: zero2}}
     recompute: {none: {}, all: {train: {activation_checkpointing: true}}}
 question: {batch_tokens: 256}
+settings: {train: {communication_steps: 2}}
 """
 
 
@@ -88,6 +89,8 @@ def test_what_leaves_no_curve_is_named(study_file: Path) -> None:
         return study_kind(study).grid_problems(study, runs, {})
 
     assert problems() == []
+    (unmeasured,) = problems("settings.train.communication_steps=0")
+    assert unmeasured.startswith("train.communication_steps = 0: nothing tells")
     (lone,) = problems("axes.ranks=[2]")
     assert lone.startswith("axes.ranks: 1, and a curve needs at least 2 numbers of ranks")
     (short,) = problems("budgets.tokens=[10240]")

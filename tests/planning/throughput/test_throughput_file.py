@@ -1,6 +1,7 @@
 """`throughput.json`: what is written is read; other files are refused by their message."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,30 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "version": 7}))
     with pytest.raises(DataError, match="version 7"):
         read_throughput(path)
-    content["law"]["compute_seconds"] = -1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("compute_seconds", -1),
+        ("tokens_per_device", 0),
+        ("link_bytes_per_second", 0),
+        ("link_bytes_per_second", True),
+        ("network_bytes_per_second", "fast"),
+        ("overlap", 5),
+        ("largest", 0),
+        ("largest", -3),
+        ("largest", math.inf),
+    ],
+)
+def test_numbers_that_no_fit_has_are_refused(
+    tmp_path: Path, field: str, value: float | str
+) -> None:
+    path = written(tmp_path)
+    content = json.loads(path.read_text())
+    part = content if field in content else content["law"]
+    assert field in part
+    part[field] = value
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="damaged"):
         read_throughput(path)
