@@ -53,3 +53,11 @@ def test_the_interpolation_threshold() -> None:
     assert interpolation_threshold(errors, 0.01) == 16.0
     assert interpolation_threshold(errors, 0.0) == 32.0
     assert interpolation_threshold({8.0: {1: 0.2}}, 0.01) is None
+
+
+def test_the_mean_of_seeds_that_tie_is_their_value() -> None:
+    """Errors are shares k / N and often tie; a mean above the highest seed has a bar below 0."""
+    assert seed_bands({4.0: {1: 0.4, 2: 0.4, 3: 0.4}}) == [SeedBand(4.0, 0.4, 0.4, 0.4)]
+    for hundredth in range(100):
+        (band,) = seed_bands({4.0: dict.fromkeys(range(7), hundredth / 100)})
+        assert band.low == band.mean == band.high
