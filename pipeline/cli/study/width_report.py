@@ -169,18 +169,31 @@ def _series_refusals(trained: TrainedWidths, series: str) -> list[str]:
             "chance cannot be told; add seeds"
         )
 
-    # No width that fits its rows.
+    # No width from which on rows are fitted.
     if _threshold(trained, series) is None:
         errors = seed_bands(over_width(own, series, lambda fit: fit.sample_error))
-        best = min(errors, key=lambda band: band.mean)
-        refusals.append(
-            f"no width fits its training rows{place}: the smallest training error is "
-            f"{best.mean:.1%}, at width {best.x:g}, and at most {trained.fitted_error:.0%} counts "
-            "(question.fitted_error), so no interpolation threshold is marked and a second "
-            "descent may lie beyond; add wider models, make budgets.tokens larger, or "
-            "data.small_sample.train_sequences smaller"
-        )
+        refusals.append(_no_threshold(errors, trained.fitted_error, place))
     return refusals
+
+
+def _no_threshold(errors: Sequence[SeedBand], fitted_error: float, place: str) -> str:
+    """Return why no width is the interpolation threshold. `errors`: training error over width."""
+    best = min(errors, key=lambda band: band.mean)
+    if best.mean <= fitted_error:
+        largest = errors[-1]
+        return (
+            f"width {best.x:g} fits its training rows{place}, with an error of {best.mean:.1%}, but the "
+            f"largest width, {largest.x:g}, does not, with {largest.mean:.1%}, and at most "
+            f"{fitted_error:.0%} counts (question.fitted_error), so no interpolation threshold is "
+            "marked; make budgets.tokens larger, or settings.optimizer.peak_learning_rate smaller"
+        )
+    return (
+        f"no width fits its training rows{place}: the smallest training error is "
+        f"{best.mean:.1%}, at width {best.x:g}, and at most {fitted_error:.0%} counts "
+        "(question.fitted_error), so no interpolation threshold is marked and a second "
+        "descent may lie beyond; add wider models, make budgets.tokens larger, or "
+        "data.small_sample.train_sequences smaller"
+    )
 
 
 def _in_series(series: str) -> str:

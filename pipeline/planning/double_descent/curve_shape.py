@@ -106,9 +106,16 @@ def descent_shape(curve: Mapping[float, SeedValues]) -> DescentShape | None:
 def interpolation_threshold(
     curve: Mapping[float, SeedValues], largest_error: float
 ) -> float | None:
-    """Return the smallest x whose mean train error is at most `largest_error`; None without one."""
-    reached = [band.x for band in seed_bands(curve) if band.mean <= largest_error]
-    return min(reached, default=None)
+    """Return the x from which on the mean train error is at most `largest_error`; None without one.
+
+    Larger ones all are: a single width that happens to fit, with worse ones above it, does not count.
+    """
+    threshold = None
+    for band in reversed(seed_bands(curve)):
+        if band.mean > largest_error:
+            break
+        threshold = band.x
+    return threshold
 
 
 def _mean(band: SeedBand) -> float:

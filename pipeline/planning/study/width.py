@@ -22,8 +22,9 @@ class WidthQuestion(Section):
     """Section `question` of a study of widths."""
 
     fitted_error: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """Training error at or below which a width counts as fitting its rows: the smallest such width is
-    the interpolation threshold. Not 0, as rows that begin alike may have different targets."""
+    """Training error at or below which a width counts as fitting its rows. The interpolation threshold
+    is the smallest width that does so, as all larger ones do. Not 0, as rows that begin alike may have
+    different targets."""
 
 
 class WidthStudy(StudyKind):

@@ -160,6 +160,22 @@ def test_where_no_width_fits_its_rows_no_threshold_is_marked() -> None:
     assert not any(tile.name == "width that fits its rows" for tile in report.tiles)
 
 
+def test_a_width_that_fits_alone_is_no_threshold() -> None:
+    """The largest width, 64, has a training error of 41 %; 32 fits at 1 %."""
+    runs = [
+        replace(run, fits=[replace(run.end, sample_error=0.41)]) if run.width == 64 else run
+        for run in made_up_runs()
+    ]
+    report = report_of(runs)
+    assert report.refusals == [
+        "width 32 fits its training rows, with an error of 1.0%, but the largest width, 64, does not, "
+        "with 41.0%, and at most 2% counts (question.fitted_error), so no interpolation threshold is "
+        "marked; make budgets.tokens larger, or settings.optimizer.peak_learning_rate smaller"
+    ]
+    assert not any(figure.table.points_of("threshold") for figure in report.figures[:8])
+    assert not any("the training rows are fitted" in each for each in report.statements)
+
+
 def test_a_peak_that_a_seed_lacks_is_not_told_from_noise() -> None:
     runs = [
         replace(run, fits=[replace(run.end, held_out_loss=9.3)])

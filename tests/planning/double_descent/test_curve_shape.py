@@ -55,6 +55,13 @@ def test_the_interpolation_threshold() -> None:
     assert interpolation_threshold({8.0: {1: 0.2}}, 0.01) is None
 
 
+def test_all_larger_widths_fit_beyond_the_threshold() -> None:
+    """Width 24 fits and 48 does not: from 64 on all do; where the largest one does not, none."""
+    errors = {16.0: {1: 0.3}, 24.0: {1: 0.01}, 48.0: {1: 0.41}, 64.0: {1: 0.0}, 96.0: {1: 0.01}}
+    assert interpolation_threshold(errors, 0.02) == 64.0
+    assert interpolation_threshold({**errors, 128.0: {1: 0.41}}, 0.02) is None
+
+
 def test_the_mean_of_seeds_that_tie_is_their_value() -> None:
     """Errors are shares k / N and often tie; a mean above the highest seed has a bar below 0."""
     assert seed_bands({4.0: {1: 0.4, 2: 0.4, 3: 0.4}}) == [SeedBand(4.0, 0.4, 0.4, 0.4)]
