@@ -22,6 +22,9 @@ from pipeline.store.studies.figure_table import FigurePoint, FigureTable
 TRAINING = "training rows"
 HELD_OUT = "held-out text"
 THRESHOLD = "training rows fitted"
+LEARNED_CONTEXTS = "learned contexts"
+OTHER_CONTEXTS = "other contexts"
+"""Contexts of the training text, too: random features are not tested on held-out text."""
 AS_MANY = "as many features as samples"
 
 
@@ -79,10 +82,10 @@ def feature_tables(fits: Sequence[FeatureFit], setting: FeatureSetting) -> list[
     if not fits:
         return []
     errors = {
-        TRAINING: feature_curve(fits, "train_error"),
-        HELD_OUT: feature_curve(fits, "test_error"),
+        LEARNED_CONTEXTS: feature_curve(fits, "train_error"),
+        OTHER_CONTEXTS: feature_curve(fits, "test_error"),
     }
-    squares = {HELD_OUT: feature_curve(fits, "test_square")}
+    squares = {OTHER_CONTEXTS: feature_curve(fits, "test_square")}
     return [
         _of_features("random_features_error", "error", errors, setting),
         _of_features("random_features_square", "squared_error", squares, setting),

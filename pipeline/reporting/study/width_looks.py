@@ -53,9 +53,9 @@ CAPTIONS = {
     ),
     "random_features_error": (
         "Beside it, what can be solved exactly: linear models on random Fourier features (Belkin et al. "
-        "2019, figure 2). From the text's own tokens, the 8 most frequent ids: which id follows a context "
-        "of 4 most often? 200 contexts are learned, a fifth of them with a wrong label, all others test "
-        f"it. {BARS}"
+        "2019, figure 2). From the training text's own tokens, the 8 most frequent ids: which id follows a "
+        "context of 4 most often? 200 contexts are learned, a fifth of them with a wrong label, all "
+        f"other contexts of that text test it. {BARS}"
     ),
     "random_features_square": (
         "The same as mean squared error. At the line a single model fits the samples, and its weights "

@@ -119,6 +119,9 @@ def test_the_figures_mark_the_threshold() -> None:
     assert figures["loss_over_epochs"].series_of("run") == [f"width {width}" for width in WIDTHS]
     features = figures["random_features_error"]
     assert [point.x for point in features.points_of("threshold")] == [200]
+    # Their contexts are all of the training text.
+    assert features.series_of("run") == ["learned contexts", "other contexts"]
+    assert figures["random_features_square"].series_of("run") == ["other contexts"]
 
 
 def test_the_table_of_fits() -> None:
