@@ -147,7 +147,7 @@ def answer_at(curves: Sequence[RunCurve], target: float) -> TargetAnswer:
 
 def _try(curve: RunCurve, target: float) -> TargetTry:
     """Return when a run reached the target; one that diverged missed it."""
-    result = target_reached(curve.evaluations, target)
+    result = target_reached(curve.evaluations, target, step_tokens=curve.batch)
     if curve.has_diverged:
         result = TargetMissed("it diverged")
     return TargetTry(curve.name, curve.batch, curve.rate_factor, result)

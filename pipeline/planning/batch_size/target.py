@@ -35,13 +35,14 @@ class TargetMissed:
 
 
 def target_reached(
-    evaluations: Sequence[Evaluation], target: float
+    evaluations: Sequence[Evaluation], target: float, *, step_tokens: float = 0.0
 ) -> TargetReached | TargetMissed:
     """Return when the loss was first at or below a target; validations in the order of the run.
 
     Between two validations the loss is taken as linear in log tokens, as learning curves nearly are
     over short stretches. A loss that is not finite is above every target. A target that is reached at
-    the first validation is missed: nothing tells how much earlier that was.
+    the first validation is missed: nothing tells how much earlier that was. `step_tokens`: tokens of the
+    run's first step, before which nothing can be validated; it decides the remedy.
     """
     finite = [
         (evaluation, evaluation.loss) for evaluation in evaluations if evaluation.loss is not None
@@ -53,9 +54,14 @@ def target_reached(
         lowest = min(loss for _, loss in finite)
         return TargetMissed(f"its lowest loss is {lowest:.4f}")
     if place == 0:
-        return TargetMissed(
-            "it was there at its first validation; raise rules.validations", is_early=True
-        )
+        if finite[0][0].tokens <= step_tokens:
+            reason = (
+                "it was there after its first step, before which it is not validated; ask for a lower "
+                "loss (question.target_losses), or leave this batch out"
+            )
+        else:
+            reason = "it was there at its first validation; raise rules.validations"
+        return TargetMissed(reason, is_early=True)
 
     # Between the last validation above the target and the first one that is not.
     before, loss_before = finite[place - 1]

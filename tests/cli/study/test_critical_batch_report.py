@@ -117,6 +117,18 @@ def test_a_target_that_was_reached_too_early_says_so() -> None:
     )
 
 
+def test_a_branch_that_is_there_after_its_first_step_has_another_remedy() -> None:
+    """Of the batch of 16,384: its first validation is after a step, and there the loss is 3.5."""
+    steps = [Evaluation(number * 16_384, 4.0 - number / 2) for number in (1, 2)]
+    branch = RunCurve("b16384-x1", 16_384, 1.0, tuple(steps), ())
+    points = [batch_point(16_384, 3.0, scaling="none")]
+    report = critical_batch_report("made up", points, [branch], (3.6,), TOTALS)
+    assert report.results[1].table[1][0][1] == (
+        "target missed: it was there after its first step, before which it is not validated; ask for a "
+        "lower loss (question.target_losses), or leave this batch out"
+    )
+
+
 @pytest.mark.parametrize("batch", [256, 512])
 def test_without_runs_that_count_there_is_a_reason(batch: int) -> None:
     points = [replace(batch_point(batch, 3.0, scaling="none"), left_out="at step 1 of 2")]

@@ -64,3 +64,16 @@ def test_a_target_at_the_first_validation_was_reached_nobody_knows_when() -> Non
     assert target_reached(evaluations(2.0, 1.0), 2.5) == TargetMissed(
         "it was there at its first validation; raise rules.validations", is_early=True
     )
+
+
+def test_a_target_after_the_first_step_is_not_helped_by_more_validations() -> None:
+    """A branched run of few steps validates after each; its first one was after 100 tokens."""
+    missed = target_reached(evaluations(2.0, 1.0), 2.5, step_tokens=100)
+    assert missed == TargetMissed(
+        "it was there after its first step, before which it is not validated; ask for a lower loss "
+        "(question.target_losses), or leave this batch out",
+        is_early=True,
+    )
+    missed = target_reached(evaluations(2.0, 1.0), 2.5, step_tokens=50)
+    assert isinstance(missed, TargetMissed)
+    assert missed.reason == "it was there at its first validation; raise rules.validations"
