@@ -1,11 +1,11 @@
 """The section of report.html on generalisation: training against held-out loss, source by source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from pipeline.logs import short
+from pipeline.logs import number_or_blank, short
 from pipeline.reporting.figures import COLOURS, GREY, STYLE, canvas, svg_of
 from pipeline.reporting.generalisation import LossPoint, SourceCurves, curves_by_source
 from pipeline.reporting.page import Cell, figure_with_caption, html_table, note_below, section
@@ -25,17 +25,20 @@ def generalisation_section(run: RunData) -> str:
         return ""
     drawn = [source for source in curves if len(source.training) > 1][:MOST_FIGURES]
     figures = [figure_with_caption(losses_of_source(source), _caption(source)) for source in drawn]
-    head = ["source", "training", "held out", "gap", "unseen", "repeated"]
+    held_out_targets = run.counts["train"].get("validation_targets_by_source", {})
+    head = ["source", "training", "held out", "targets held out", "gap", "unseen", "repeated"]
     parts = [
         f"<div class=pair>{''.join(figures)}</div>" if figures else "",
-        html_table(head, [_row(source) for source in curves]),
+        html_table(head, [_row(source, held_out_targets) for source in curves]),
         note_below(
             "Losses in nats per token. Training: the mean over the last interval between two "
             "validations, each target by the model of its step; held out: the last validation. The gap "
             "is the held-out minus the training loss, both at the middle of that interval; blank where "
             "there are fewer than two validations. Unseen and repeated: the last interval with training "
             "text that the run read for the first time, and again; blank where nothing was repeated. A "
-            "gap before any text is repeated shows that held-out text differs from training text."
+            "gap before any text is repeated shows that held-out text differs from training text, or "
+            "is chance, where few targets are held out. Targets held out: tokens that each validation "
+            "predicts; blank for runs that did not record them."
         ),
     ]
     if len(curves) > len(drawn) and len(drawn) == MOST_FIGURES:
@@ -108,13 +111,15 @@ def _last(points: Sequence[LossPoint]) -> str:
     return f"{points[-1].loss:.3f}"
 
 
-def _row(source: SourceCurves) -> list[Cell]:
+def _row(source: SourceCurves, held_out_targets: Mapping[str, int]) -> list[Cell]:
     """Return the last losses of a source as cells of the table."""
     gaps = source.gaps
+    targets = held_out_targets.get(source.name)
     return [
         source.name,
         _last(source.training),
         _last(source.held_out),
+        number_or_blank(targets, ",d"),
         f"{gaps[-1].loss:+.3f}" if gaps else "",
         _last(source.unseen),
         _last(source.repeated),

@@ -243,6 +243,8 @@ class ResultOfRun(Counts, ParameterCounts):
     """Nats per token; None where nothing is held out."""
     validation_loss_by_source: Mapping[str, float]
     """Source -> nats per token."""
+    validation_targets_by_source: NotRequired[Mapping[str, int]]
+    """Source -> targets of a validation; runs of older versions lack it."""
     validation_bits_per_byte: float | None
     """Bits per byte of text; None where the number of bytes is unknown."""
     validation_bits_per_byte_by_source: Mapping[str, float]

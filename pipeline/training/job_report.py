@@ -20,7 +20,7 @@ from pipeline.store.counts import LineageEntry, ParameterCounts, ResultOfRun
 from pipeline.store.events import write_event
 from pipeline.store.layout import checkpoint_name
 from pipeline.store.metrics import StepRecord, read_metrics
-from pipeline.training.validation import HeldOut, unigram_entropy
+from pipeline.training.validation import HeldOut, targets_by_source, unigram_entropy
 
 
 def record_start(
@@ -111,6 +111,7 @@ def count_finished_run(
         "loss": last["loss"],
         "validation_loss": last.get("validation_loss"),
         "validation_loss_by_source": last.get("validation_loss_by_source", {}),
+        "validation_targets_by_source": targets_by_source(held_out),
         "validation_bits_per_byte": last.get("validation_bits_per_byte"),
         "validation_bits_per_byte_by_source": last.get("validation_bits_per_byte_by_source", {}),
         "unigram_entropy": entropy,

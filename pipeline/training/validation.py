@@ -94,6 +94,14 @@ def choose_held_out(
     return HeldOut(names, source, batch, text_bytes)
 
 
+def targets_by_source(held_out: HeldOut) -> dict[str, int]:
+    """Return how many targets each source has in a validation."""
+    return {
+        name: int((held_out.batch.targets[held_out.source == i] != IGNORED).sum())
+        for i, name in enumerate(held_out.sources)
+    }
+
+
 def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
     """Return the unigram entropy of the validated targets in nats per token, overall and by source.
 

@@ -183,6 +183,7 @@ def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun
         frequencies = torch.bincount(ids[:, 1:].flatten()) / 160
         entropy = -sum(p * math.log(p) for p in frequencies.tolist() if p)
         assert counts["unigram_entropy_by_source"][name] == pytest.approx(entropy)
+        assert counts["validation_targets_by_source"][name] == 160
     assert counts["validation_loss"] == pytest.approx(
         np.mean(list(counts["validation_loss_by_source"].values()))
     )

@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.sampling.batches import Batch
-from pipeline.training.validation import HeldOut, validation_figures
+from pipeline.sampling.batches import IGNORED, Batch
+from pipeline.training.validation import HeldOut, targets_by_source, validation_figures
 
 NOTHING = np.zeros((0, 4), np.int32)
 HELD_OUT = HeldOut(
@@ -40,3 +41,11 @@ def test_a_loss_that_is_not_finite_is_left_out(broken: float) -> None:
     assert figures["validation_bits_per_byte"] is None
     assert figures["validation_bits_per_byte_by_source"].keys() == {"books"}
     json.dumps(figures, allow_nan=False)
+
+
+def test_targets_of_a_source_are_those_that_are_predicted() -> None:
+    """Two rows of `web` with 4 and 3 targets, one of `books` with 1."""
+    targets = np.array([[1, 2, 3, 4], [1, 1, 1, IGNORED], [5, IGNORED, IGNORED, IGNORED]], np.int32)
+    batch = replace(HELD_OUT.batch, inputs=targets, targets=targets)
+    held_out = replace(HELD_OUT, source=np.array([0, 0, 1]), batch=batch)
+    assert targets_by_source(held_out) == {"web": 7, "books": 1}
