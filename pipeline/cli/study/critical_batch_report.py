@@ -166,18 +166,37 @@ def _statements(answers: Sequence[TargetAnswer]) -> list[str]:
 
 
 def _same_tokens(points: Sequence[StudyPoint]) -> list[str]:
-    """Return which batches are as good as the smallest after the same tokens."""
+    """Return which batches are as good as the smallest after the same tokens, and from what."""
     best: dict[int, float] = {}
+    seeds: set[int] = set()
     for point in points:
         if point.loss is not None and not point.left_out:
             batch = point.batch_tokens
             best[batch] = min(point.loss, best.get(batch, point.loss))
+            seeds.add(point.seed)
     if len(best) < 2:
         return []
-    return [
-        f"At the end, after the same tokens, batches up to {largest_within(best, TOLERANCE):,} tokens are "
-        f"within {TOLERANCE} nats of the smallest (the criterion of Merrill et al. 2025)."
-    ]
+
+    # The largest batch that counts, or by how much the first one misses.
+    smallest, second = sorted(best)[:2]
+    largest = largest_within(best, TOLERANCE)
+    if largest > smallest:
+        sentence = (
+            f"At the end, after the same tokens, batches up to {largest:,} tokens are within {TOLERANCE} "
+            f"nats of the smallest, {smallest:,} (the criterion of Merrill et al. 2025)."
+        )
+    else:
+        sentence = (
+            f"At the end, after the same tokens, not even the second smallest batch, {second:,} tokens, is "
+            f"within {TOLERANCE} nats of the smallest, {smallest:,} (the criterion of Merrill et al. "
+            f"2025): its loss is {best[second] - best[smallest]:.3f} nats higher, so no larger batch counts."
+        )
+
+    # What the comparison rests on.
+    basis = "Each loss is the lowest of a batch over its learning rates"
+    if len(seeds) == 1:
+        return [f"{sentence} {basis}, from a single seed: a difference of this size may be chance."]
+    return [f"{sentence} {basis} and {len(seeds)} seeds, so that some of it is chance."]
 
 
 def _amount(interval: Interval) -> str:

@@ -51,7 +51,8 @@ def test_the_critical_batch_stands_beside_noise_scale_and_kaplan() -> None:
         "[2.05k, 2.05k] tokens; the measured noise scale is 0.5 times that; Kaplan's B_crit 1.3e+02 "
         "times.",
         "At the end, after the same tokens, batches up to 1,024 tokens are within 0.01 nats of the "
-        "smallest (the criterion of Merrill et al. 2025).",
+        "smallest, 256 (the criterion of Merrill et al. 2025). Each loss is the lowest of a batch over "
+        "its learning rates, from a single seed: a difference of this size may be chance.",
     ]
     targets, batches = report.results
     assert targets.table[1][0][0] == "4.0000"
@@ -64,6 +65,22 @@ def test_the_critical_batch_stands_beside_noise_scale_and_kaplan() -> None:
     for figure in report.figures:
         assert draw_table(figure.table, figure.look).startswith("<svg")
         assert figure.caption
+
+
+def test_where_no_larger_batch_is_as_good_as_the_smallest_none_is_named() -> None:
+    """Losses after the same tokens: 3 at 512, 3.05 at 1,024, and 3.002 at 2,048, which is chance."""
+    losses = {512: 3.0, 1024: 3.05, 2048: 3.002}
+    points = [
+        replace(batch_point(batch, loss, scaling="none"), seed=seed)
+        for batch, loss in losses.items()
+        for seed in (1, 2)
+    ]
+    assert critical_batch_report("made up", points, [], (), TOTALS).statements == [
+        "At the end, after the same tokens, not even the second smallest batch, 1,024 tokens, is within "
+        "0.01 nats of the smallest, 512 (the criterion of Merrill et al. 2025): its loss is 0.050 nats "
+        "higher, so no larger batch counts. Each loss is the lowest of a batch over its learning rates "
+        "and 2 seeds, so that some of it is chance."
+    ]
 
 
 def test_batches_that_do_not_bracket_it_are_refused_and_their_points_kept() -> None:
