@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 
-from pipeline.engine.noise_scale import NoiseScale
+from pipeline.engine.noise_average import NoiseScale
 from pipeline.sampling.order import Ranges
 from pipeline.store.records import StateRecord
 

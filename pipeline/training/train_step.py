@@ -10,7 +10,7 @@ from pipeline.checkpoint.state import TrainState
 from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.engine import clip_gradients, gradient_norm, loss_scale
 from pipeline.engine.groups import sum_over_world_ranks
-from pipeline.engine.noise_scale import NoiseScale, is_noise_measured
+from pipeline.engine.noise_average import NoiseScale, is_noise_measured
 from pipeline.errors import UserError
 from pipeline.model.device_batch import DeviceBatch
 from pipeline.sampling.batches import IGNORED, loss_groups

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.cli.study.study_totals import StudyTotals, diverged_sentences, runs_table, total_tiles
+from pipeline.engine.noise_average import EVERY_STEPS, MEMORY_STEPS
 from pipeline.logs import number_or_blank, short
 from pipeline.planning.batch_size.critical_figures import critical_figures, main_answer
 from pipeline.planning.batch_size.critical_results import (
+    LEAST_UPDATES,
     RunCurve,
     TargetAnswer,
     answer_at,
@@ -31,8 +33,10 @@ TOLERANCE = 0.01
 (arXiv:2505.23971)."""
 TARGETS_NOTE = (
     "B_crit = E_min / S_min, in tokens, with [95 %]. A step of B_crit takes twice the fewest steps and "
-    "tokens. Scatter: standard deviation of log S around the fit. Noise scale: median over the batches "
-    "shortly before the target [lowest, highest]."
+    "tokens. Scatter: standard deviation of log S around the fit. Noise scale: a running average over the "
+    f"last {MEMORY_STEPS} steps, shortly before the target; median [lowest, highest] over the batches that "
+    f"have made {LEAST_UPDATES} measurements by then, one every {EVERY_STEPS} steps. With fewer the average "
+    "is over all of the run, and the noise scale rises during a run; blank where no batch has as many."
 )
 BATCHES_NOTE = (
     "S and E are read off between two validations, at the best learning rate of each batch. Tokens count "
@@ -134,9 +138,8 @@ def _tiles(answers: Sequence[TargetAnswer]) -> list[Tile]:
         )
     ]
     if answer.noise is not None:
-        tiles.append(
-            Tile(short(answer.noise.value), "noise scale there, tokens", "measured during training")
-        )
+        detail = f"running average over {MEMORY_STEPS} steps, {_batches_of_noise(answer)}"
+        tiles.append(Tile(short(answer.noise.value), "noise scale there, tokens", detail))
     return tiles
 
 
@@ -150,9 +153,7 @@ def _statements(answers: Sequence[TargetAnswer]) -> list[str]:
                 f"To {answer.target:.4g} nats: S_min = {_amount(fitted.fewest_steps)} steps, E_min = "
                 f"{_amount(fitted.fewest_total)} tokens, B_crit = {_amount(fitted.critical_batch)} tokens"
             )
-            if answer.noise is not None:
-                ratio = answer.noise.value / fitted.critical_batch.value
-                sentence += f"; the measured noise scale is {ratio:.2g} times that"
+            sentence += f"; {_noise_in_words(answer, fitted.critical_batch.value)}"
             ratio = answer.kaplan / fitted.critical_batch.value
             statements.append(f"{sentence}; Kaplan's B_crit {ratio:.2g} times.")
         is_open = [batch for batch in answer.tuned if batch.open_side]
@@ -163,6 +164,23 @@ def _statements(answers: Sequence[TargetAnswer]) -> list[str]:
                 f"lie beyond, at {named}."
             )
     return statements
+
+
+def _noise_in_words(answer: TargetAnswer, critical: float) -> str:
+    """Return what the runs measured beside the fitted B_crit, in tokens, and over what."""
+    if answer.noise is None:
+        return (
+            "the noise scale there is not known, as no batch has made "
+            f"{LEAST_UPDATES} measurements before the target, one every {EVERY_STEPS} steps"
+        )
+    return (
+        f"the measured noise scale, a running average over the last {MEMORY_STEPS} steps, is "
+        f"{answer.noise.value / critical:.2g} times that, {_batches_of_noise(answer)}"
+    )
+
+
+def _batches_of_noise(answer: TargetAnswer) -> str:
+    return f"of {len(answer.noise_batches)} of {len(answer.tuned)} batches"
 
 
 def _same_tokens(points: Sequence[StudyPoint]) -> list[str]:
@@ -216,7 +234,9 @@ def _targets_table(answers: Sequence[TargetAnswer]) -> TitledTable:
                 _amount(fitted.fewest_total),
                 f"{fitted.scatter:.3f}",
             ]
-        noise = "" if answer.noise is None else _amount(answer.noise)
+        noise = ""
+        if answer.noise is not None:
+            noise = f"{_amount(answer.noise)}, {_batches_of_noise(answer)}"
         rows.append([f"{answer.target:.4f}", *numbers, noise, short(answer.kaplan)])
     head = ["target loss", "B_crit", "S_min", "E_min", "scatter", "noise scale", "Kaplan's B_crit"]
     return TitledTable("Critical batch", (head, rows), 1, TARGETS_NOTE)

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.engine.noise_average import is_noise_measured
 from pipeline.errors import RequirementError
 from pipeline.planning.batch_size.hyperbola import FittedHyperbola, fit_hyperbola
 from pipeline.planning.batch_size.target import (
@@ -28,6 +29,10 @@ from pipeline.store.metrics import StepRecord, read_metrics
 
 NEAR_TARGET = 0.75
 """The noise scale at a target is that of the steps after this share of the tokens to it."""
+LEAST_UPDATES = 40
+"""Measurements that a run has made before its noise scale counts. The scale is a running average with
+a memory of 20 measurements: after 40, the run's beginning, or the base of a branch, weighs 0.95^40, an
+eighth. A run with fewer has an average over all of its way, and the noise scale rises on the way."""
 MOST_OPEN = 0.5
 """Largest share of batches whose best rate may be the last one tried."""
 
@@ -39,6 +44,8 @@ class NoiseAt:
     tokens: float
     scale: float | None
     """Tokens; None while there is no estimate."""
+    updates: int
+    """Measurements that the run has made so far, with `train.init_from` since it branched off."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,9 @@ class TargetAnswer:
     refusal: str
     """Why there is no fit; empty with one."""
     noise: Interval | None
-    """Median noise scale of the batches at their best rates, with the lowest and the highest."""
+    """Median noise scale of `noise_batches` at their best rates, with the lowest and the highest."""
+    noise_batches: tuple[int, ...]
+    """Batches whose runs have made LEAST_UPDATES measurements before the target."""
 
     @property
     def kaplan(self) -> float:
@@ -107,6 +116,13 @@ def curve_of_records(
     name: str, batch: int, rate_factor: float, records: Sequence[StepRecord], before: int
 ) -> RunCurve:
     """Return the curve of step records; `before`: tokens that do not count."""
+    # One step in several is measured.
+    noise: list[NoiseAt] = []
+    updates = 0
+    for record in records:
+        updates += is_noise_measured(record["step"], micro_batches=2)
+        scale = record["gradient_noise_scale_tokens"]
+        noise.append(NoiseAt(record["tokens"] - before, scale, updates))
     return RunCurve(
         name=name,
         batch=batch,
@@ -116,10 +132,7 @@ def curve_of_records(
             for record in records
             if "validation_loss" in record
         ),
-        noise=tuple(
-            NoiseAt(record["tokens"] - before, record["gradient_noise_scale_tokens"])
-            for record in records
-        ),
+        noise=tuple(noise),
     )
 
 
@@ -142,7 +155,12 @@ def answer_at(curves: Sequence[RunCurve], target: float) -> TargetAnswer:
             fitted = fit_hyperbola([result for batch in tuned for result in batch.results()])
         except RequirementError as error:
             refusal = str(error)
-    return TargetAnswer(target, tries, tuned, fitted, refusal, _noise_at(curves, tuned))
+    scales = _noise_by_batch(curves, tuned)
+    noise = None
+    if scales:
+        median = statistics.median(scales.values())
+        noise = Interval(median, min(scales.values()), max(scales.values()))
+    return TargetAnswer(target, tries, tuned, fitted, refusal, noise, tuple(scales))
 
 
 def _try(curve: RunCurve, target: float) -> TargetTry:
@@ -165,29 +183,35 @@ def _refusal_of_rates(tuned: Sequence[TunedBatch]) -> str:
     )
 
 
-def _noise_at(curves: Sequence[RunCurve], tuned: Sequence[TunedBatch]) -> Interval | None:
-    """Return the noise scale shortly before the target: median, lowest and highest over batches."""
+def _noise_by_batch(curves: Sequence[RunCurve], tuned: Sequence[TunedBatch]) -> dict[int, float]:
+    """Return the noise scale of each batch shortly before the target: the median of its seeds.
+
+    Batches that took too few steps to have measured it are left out.
+    """
     by_name = {curve.name: curve for curve in curves}
-    scales: list[float] = []
+    scales: dict[int, float] = {}
     for batch in tuned:
         own = [_noise_before(by_name[each.name], each) for each in batch.tries]
         measured = [scale for scale in own if scale is not None]
         if measured:
-            scales.append(statistics.median(measured))
-    if not scales:
-        return None
-    return Interval(statistics.median(scales), min(scales), max(scales))
+            scales[batch.batch] = statistics.median(measured)
+    return scales
 
 
 def _noise_before(curve: RunCurve, reached: TargetTry) -> float | None:
-    """Return the median noise scale of a run over the last part of its way to the target."""
+    """Return the median noise scale of a run over the last part of its way to the target.
+
+    None where it is not known: the run missed the target, or had made too few measurements.
+    """
     if not isinstance(reached.result, TargetReached):
         return None
     last = reached.result.tokens_evaluated
     scales = [
         each.scale
         for each in curve.noise
-        if each.scale is not None and NEAR_TARGET * last <= each.tokens <= last
+        if each.scale is not None
+        and each.updates >= LEAST_UPDATES
+        and NEAR_TARGET * last <= each.tokens <= last
     ]
     if not scales:
         return None

@@ -37,7 +37,8 @@ CAPTIONS = {
     ),
     "critical_batch_over_loss": (
         "The critical batch by the fit (bars: 95 %), and by the noise scale that the runs measured "
-        "shortly before the target (median over the batches; bars: lowest and highest). The two agree "
+        "shortly before the target, a running average (median over the batches that took enough steps to "
+        "measure it; bars: lowest and highest). The two agree "
         "only within a factor, as the noise scale knows nothing of the optimizer. Grey: 2e8 tokens / "
         "L^4.76 (Kaplan et al. 2020, arXiv:2001.08361), found with another vocabulary, whose nats a "
         "token are not these."

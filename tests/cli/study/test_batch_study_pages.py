@@ -47,18 +47,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_metrics(run: StudyRun, losses: dict[int, float]) -> None:
-    """Leave a run as training leaves it: a line for each validated step."""
+    """Leave a run as training leaves it: a line for each step, with `losses` at those validated."""
     folder = RunFolder(run.config.paths.run_dir)
     folder.train_manifest.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         {
             "step": step,
             "tokens": run.config.step_plan.tokens_after(step),
-            "loss": loss,
+            "loss": 5.0,
             "gradient_noise_scale_tokens": 900.0,
-            "validation_loss": loss,
+            **({"validation_loss": losses[step]} if step in losses else {}),
         }
-        for step, loss in losses.items()
+        for step in range(1, run.steps + 1)
     ]
     folder.metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     folder.train_manifest.write_text("{}")

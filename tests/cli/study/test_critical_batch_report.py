@@ -19,7 +19,11 @@ TRUE = Hyperbola(100, 2048)
 
 
 def curve(batch: int, rate: float, best: float = 1.0) -> RunCurve:
-    """Return a run whose loss is 4 where the hyperbola says; other rates take twice the tokens."""
+    """Return a run whose loss is 4 where the hyperbola says; other rates take twice the tokens.
+
+    Batches below 4,096 have measured their noise scale often enough.
+    """
+    updates = 100 if batch < 4096 else 8
     tokens = TRUE.total(batch) * (1 if rate == best else 2)
     places = [tokens * 2.0 ** (number / 4 - 2.1) for number in range(14)]
     return RunCurve(
@@ -27,7 +31,7 @@ def curve(batch: int, rate: float, best: float = 1.0) -> RunCurve:
         batch,
         rate,
         tuple(Evaluation(place, 4 - math.log2(place / tokens)) for place in places),
-        tuple(NoiseAt(place, 1024.0) for place in places),
+        tuple(NoiseAt(place, 1024.0, updates) for place in places),
     )
 
 
@@ -46,15 +50,17 @@ def test_the_critical_batch_stands_beside_noise_scale_and_kaplan() -> None:
         ("2.05k", "B_crit, tokens, at 4 nats"),
         ("1.02k", "noise scale there, tokens"),
     ]
+    assert report.tiles[3].detail == "running average over 80 steps, of 2 of 4 batches"
     assert report.statements == [
         "To 4 nats: S_min = 100 [100, 100] steps, E_min = 205k [205k, 205k] tokens, B_crit = 2.05k "
-        "[2.05k, 2.05k] tokens; the measured noise scale is 0.5 times that; Kaplan's B_crit 1.3e+02 "
-        "times.",
+        "[2.05k, 2.05k] tokens; the measured noise scale, a running average over the last 80 steps, is "
+        "0.5 times that, of 2 of 4 batches; Kaplan's B_crit 1.3e+02 times.",
         "At the end, after the same tokens, batches up to 1,024 tokens are within 0.01 nats of the "
         "smallest, 256 (the criterion of Merrill et al. 2025). Each loss is the lowest of a batch over "
         "its learning rates, from a single seed: a difference of this size may be chance.",
     ]
     targets, batches = report.results
+    assert targets.table[1][0][5] == "1.02k [1.02k, 1.02k], of 2 of 4 batches"
     assert targets.table[1][0][0] == "4.0000"
     assert [row[:4] for row in batches.table[1]] == [
         ["256", "", "1", "900.0"],
@@ -65,6 +71,21 @@ def test_the_critical_batch_stands_beside_noise_scale_and_kaplan() -> None:
     for figure in report.figures:
         assert draw_table(figure.table, figure.look).startswith("<svg")
         assert figure.caption
+
+
+def test_a_noise_scale_that_no_batch_had_time_to_measure_is_not_known() -> None:
+    curves = [
+        replace(run, noise=(NoiseAt(0.9 * TRUE.total(run.batch), 1024.0, 39),))
+        for run in (curve(b, rate) for b in (256, 1024, 4096, 16_384) for rate in (0.5, 1.0, 2.0))
+    ]
+    points = [batch_point(256, 3.0, scaling="none")]
+    report = critical_batch_report("made up", points, curves, (4.0,), TOTALS)
+    assert not any("noise scale" in tile.name for tile in report.tiles)
+    assert report.results[0].table[1][0][5] == ""
+    assert (
+        "; the noise scale there is not known, as no batch has made 40 measurements before the target, "
+        "one every 4 steps; " in report.statements[0]
+    )
 
 
 def test_where_no_larger_batch_is_as_good_as_the_smallest_none_is_named() -> None:

@@ -36,7 +36,7 @@ def curve(batch: int, rate: float, noise: float = 3000.0) -> RunCurve:
         batch=batch,
         rate_factor=rate,
         evaluations=tuple(Evaluation(place, 4 - math.log2(place / tokens)) for place in places),
-        noise=tuple(NoiseAt(place, noise) for place in places),
+        noise=tuple(NoiseAt(place, noise, 40) for place in places),
     )
 
 
@@ -106,7 +106,9 @@ def test_tokens_count_from_the_branch() -> None:
     """The runs begin at the checkpoint of step 10."""
     found = curve_of_records("run", 100, 1.0, [record(11), record(12, 5.0), record(13, 4.0)], 1000)
     assert found.evaluations == (Evaluation(200, 5.0), Evaluation(300, 4.0))
-    assert found.noise[0] == NoiseAt(100, 77.0)
+    assert found.noise[0] == NoiseAt(100, 77.0, 0)
+    # Step 13 is measured, the first one since the branch.
+    assert [each.updates for each in found.noise] == [0, 0, 1]
     assert found.lowest_loss == 4.0
     answer = answer_at([found], 4.5)
     assert answer.tries[0].result == TargetReached(pytest.approx(math.sqrt(60_000)), 300)
@@ -114,13 +116,37 @@ def test_tokens_count_from_the_branch() -> None:
 
 def test_the_noise_scale_is_that_of_the_last_quarter_before_the_target() -> None:
     """Of 100 tokens: those at 75 and 100 count, whose median is 30, and none of the rates besides."""
-    measured = [NoiseAt(place, place - 60.0) for place in (25, 50, 75, 100, 125)]
-    noise = (*measured, NoiseAt(90, None))
+    measured = [NoiseAt(place, place - 60.0, 40) for place in (25, 50, 75, 100, 125)]
+    noise = (*measured, NoiseAt(90, None, 40))
     runs = [
         RunCurve("best", 10, 1.0, (Evaluation(50, 5.0), Evaluation(100, 4.0)), noise),
-        RunCurve("other", 10, 2.0, (Evaluation(80, 5.0), Evaluation(160, 4.0)), (NoiseAt(150, 1),)),
+        RunCurve(
+            "other", 10, 2.0, (Evaluation(80, 5.0), Evaluation(160, 4.0)), (NoiseAt(150, 1, 40),)
+        ),
     ]
     assert answer_at(runs, 4.0).noise == Interval(27.5, 27.5, 27.5)
+
+
+def test_a_batch_of_too_few_measurements_has_no_noise_scale() -> None:
+    """Of the batch of 4,096 the 39th and the 40th measurement are before the target, of 16,384 the
+    8th."""
+    runs = curves(rates=(1.0,))
+    counts = {256: 500, 1024: 100, 4096: 40, 16_384: 8}
+    runs = [
+        replace(run, noise=tuple(replace(each, updates=counts[run.batch]) for each in run.noise))
+        for run in runs
+    ]
+    # One reading of the batch of 4,096 is a measurement early, and has another scale.
+    early = replace(runs[2].noise[7], updates=39, scale=1e9)
+    runs[2] = replace(runs[2], noise=(*runs[2].noise, early))
+    answer = answer_at(runs, 4.0)
+    assert answer.noise_batches == (256, 1024, 4096)
+    assert answer.noise == Interval(2000.0, 1000.0, 3000.0)
+    few = [
+        replace(run, noise=tuple(replace(each, updates=39) for each in run.noise)) for run in runs
+    ]
+    assert answer_at(few, 4.0).noise is None
+    assert answer_at(few, 4.0).noise_batches == ()
 
 
 def test_figures_of_the_lowest_target_with_a_fit() -> None:
