@@ -74,13 +74,35 @@ def test_too_few_batches_are_refused() -> None:
         fit_hyperbola(points)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """95 % of 40 draws are 38; 5 % of noise in 13 batches."""
+def even_batches(number: int) -> list[int]:
+    """Return batches from 128 to 32,768, even in logs, with 2,048 in their middle."""
+    return [round(batch) for batch in np.geomspace(128, 32_768, number)]
+
+
+@pytest.mark.parametrize("number", [4, 6, 8])
+def test_the_interval_holds_the_truth_as_often_as_it_says(number: int) -> None:
+    """95 % of 60 draws are 57; 5 % of noise."""
     held = 0
-    for seed in range(40):
-        interval = fit_hyperbola(noisy(BATCHES, 0.05, seed), resamples=40).critical_batch
+    for seed in range(100, 160):
+        points = noisy(even_batches(number), 0.05, seed)
+        interval = fit_hyperbola(points, resamples=60, seed=seed).critical_batch
         held += interval.low < 2048 < interval.high
-    assert 34 <= held <= 40
+    assert 53 <= held <= 60
+
+
+@pytest.mark.parametrize(("number", "quantile"), [(4, 4.303), (6, 2.776), (8, 2.447)])
+def test_the_interval_is_that_of_students_t(number: int, quantile: float) -> None:
+    """With little noise log S is linear in log S_min and log B_crit: least squares by hand.
+
+    d log S / d log B_crit = 1 / (1 + B / B_crit), whose spread over the batches decides the error.
+    """
+    points = noisy(even_batches(number), 0.01, seed=1)
+    fitted = fit_hyperbola(points, resamples=1000)
+    slopes = np.array([1 / (1 + point.batch / 2048) for point in points])
+    error = fitted.scatter / np.sqrt(np.sum((slopes - slopes.mean()) ** 2))
+    interval = fitted.critical_batch
+    width = math.log(interval.high / interval.low)
+    assert width == pytest.approx(2 * quantile * error, rel=0.1)
 
 
 def test_a_band_holds_its_curve() -> None:
