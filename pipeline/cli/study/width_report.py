@@ -1,5 +1,6 @@
 """The report of a study of widths: fit over width and epochs, beside that of random features."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -9,6 +10,7 @@ from pipeline.cli.study.study_totals import StudyTotals, runs_table, total_tiles
 from pipeline.errors import UserError
 from pipeline.logs import counted_noun, short
 from pipeline.planning.double_descent.curve_shape import (
+    MOST_CHANCE,
     DescentShape,
     SeedBand,
     SeedValues,
@@ -40,6 +42,8 @@ MEASURES: Mapping[str, Measure] = {
     "held-out loss": lambda fit: fit.held_out_loss,
     "held-out error": lambda fit: fit.held_out_error,
 }
+FEWEST_FOR_LOWER = math.ceil(-math.log2(MOST_CHANCE))
+"""Seeds that agree by chance in at most MOST_CHANCE of cases: 5."""
 LEAST_OF_A_SHAPE = 3
 """Widths of which one can be a peak inside."""
 FITS_NOTE = (
@@ -223,7 +227,7 @@ def _series_sentences(trained: TrainedWidths, series: str) -> list[str]:
 
 
 def _shape_sentence(subject: str, x: str, curve: Mapping[float, SeedValues]) -> str:
-    """Say where a curve falls, rises and falls again, and in how many seeds."""
+    """Say where a curve falls, rises and falls again, and whether the seeds agree on it."""
     shape = descent_shape(curve)
     if shape is None:
         bands = seed_bands(curve)
@@ -231,28 +235,55 @@ def _shape_sentence(subject: str, x: str, curve: Mapping[float, SeedValues]) -> 
             f"{subject} has no peak inside: {_at(bands[0], x)}, {_at(bands[-1], x)}. No double "
             "descent is seen."
         )
-    of_seeds = f"of {counted_noun(shape.seeds, 'seed')}"
     sentence = (
-        f"{subject}: {_at(shape.first_minimum, x)}, up to {_at(shape.peak, x)} in "
-        f"{shape.rising_seeds} {of_seeds}, down to {_at(shape.last_minimum, x)} in "
-        f"{shape.falling_seeds} {of_seeds}, which is below the first minimum in {shape.lower_seeds} "
-        f"{of_seeds}."
+        f"{subject}: {_at(shape.first_minimum, x)}, up to {_at(shape.peak, x)}, down to "
+        f"{_at(shape.last_minimum, x)}."
     )
-    return " ".join([sentence, _verdict(shape), *_at_the_ends(shape, curve)])
+    return " ".join(
+        [sentence, *_seeds_in_words(shape), _verdict(shape), *_at_the_ends(shape, curve)]
+    )
+
+
+def _seeds_in_words(shape: DescentShape) -> list[str]:
+    """Say what the seeds show; nothing with a single one."""
+    if shape.test is None:
+        return []
+    seeds = counted_noun(shape.seeds, "seed")
+    sentence = (
+        f"Where the other seeds have their peak and minima, {shape.test.peak_seeds} of {seeds} rise and "
+        f"fall, and {shape.test.lower_seeds} end below the first minimum"
+    )
+    if shape.has_peak_in_every_seed:
+        sentence += (
+            f"; chance alone, the values of each seed in random order, shows as clear a peak in "
+            f"about {_one_in(shape.test.chance)}"
+        )
+    return [f"{sentence}."]
+
+
+def _one_in(chance: float) -> str:
+    """Return a chance in words: `1 of 180 cases`."""
+    return f"1 of {round(1 / chance):,} cases"
 
 
 def _verdict(shape: DescentShape) -> str:
-    if shape.seeds < LEAST_SEEDS:
-        return "With a single seed this may be chance."
-    if not shape.has_peak:
+    if shape.test is None:
+        return "Fewer than two seeds were measured at all of them, so this may be chance."
+    if not shape.has_peak_in_every_seed:
         return "Not every seed shows the peak, so it is not told from noise."
+    if not shape.has_peak:
+        return "That is too often: the peak is not told from noise; add seeds."
     if shape.is_below_first:
-        return "A double descent, the second one below the first in every seed."
-    if shape.lower_seeds == 0:
-        return "A peak and a second descent in every seed, which does not get below the first."
-    return (
-        "A peak and a second descent in every seed; whether it gets below the first is left open."
-    )
+        return "A double descent, the second one below the first."
+    if shape.is_lower_in_every_seed:
+        return (
+            "A peak and a second descent. That every seed ends below the first minimum happens in "
+            f"{_one_in(shape.lower_chance)} where both minima are equal, so a double descent to below it "
+            f"is not told from noise; at least {FEWEST_FOR_LOWER} seeds can tell."
+        )
+    if shape.test.lower_seeds == 0:
+        return "A peak and a second descent, which does not get below the first."
+    return "A peak and a second descent; whether it gets below the first is left open."
 
 
 def _at_the_ends(shape: DescentShape, curve: Mapping[float, SeedValues]) -> list[str]:

@@ -1,11 +1,19 @@
 """The shape of a measure over the size of a model: where it falls, rises, and falls again.
 
-A rise or a fall counts where every seed shows it. Reads and writes nothing.
+A peak counts where every seed shows it at the places of the others, and chance seldom does. Reads and
+writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
+
+import numpy as np
+
+from pipeline.planning.double_descent.peak_chance import PeakTest, peak_test
+
+MOST_CHANCE = 0.05
+"""Largest share of random studies that may show as much as a study whose peak counts."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +37,41 @@ class DescentShape:
     last_minimum: SeedBand
     """The lowest mean at a larger size than the peak's."""
     seeds: int
-    rising_seeds: int
-    """Seeds whose value at the peak is above that at the first minimum."""
-    falling_seeds: int
-    """Seeds whose value at the last minimum is below that at the peak."""
-    lower_seeds: int
-    """Seeds whose value at the last minimum is below that at the first one."""
+    """Seeds that were measured at every size: those that are tested."""
+    test: PeakTest | None
+    """What each of them shows where the others have their peak; None with fewer than two."""
+
+    @property
+    def has_peak_in_every_seed(self) -> bool:
+        """Whether every seed has a peak at the place that the others have chosen."""
+        return self.test is not None and self.test.peak_seeds == self.seeds
 
     @property
     def has_peak(self) -> bool:
-        """Whether every seed rises to the peak and falls after it."""
-        return self.rising_seeds == self.seeds == self.falling_seeds
+        """Whether every seed has the peak, and values in random order seldom do."""
+        return (
+            self.test is not None
+            and self.has_peak_in_every_seed
+            and self.test.chance <= MOST_CHANCE
+        )
+
+    @property
+    def lower_chance(self) -> float:
+        """Chance that all seeds end below the first minimum where both minima are equal: 1 / 2^seeds.
+
+        That is of seeds that are independent. As they choose each other's places, it is a little more.
+        """
+        return 0.5**self.seeds
+
+    @property
+    def is_lower_in_every_seed(self) -> bool:
+        """Whether every seed has the peak and ends below its first minimum."""
+        return self.test is not None and self.test.lower_seeds == self.seeds
 
     @property
     def is_below_first(self) -> bool:
-        """Whether in every seed the second descent ends below the first one."""
-        return self.has_peak and self.lower_seeds == self.seeds
+        """Whether the second descent ends below the first in every seed, and seldom does by chance."""
+        return self.has_peak and self.is_lower_in_every_seed and self.lower_chance <= MOST_CHANCE
 
 
 SeedValues = Mapping[int, float]
@@ -73,7 +100,7 @@ def descent_shape(curve: Mapping[float, SeedValues]) -> DescentShape | None:
     """Return the shape of a curve, None where its mean has no peak inside.
 
     The peak is the x at which the mean is highest above both the lowest mean at smaller x and the
-    lowest one at larger x: above the higher of the two. Only seeds that have all three points count.
+    lowest one at larger x: above the higher of the two. Seeds that lack an x are not tested.
     """
     # The most prominent peak of the means.
     bands = seed_bands(curve)
@@ -81,25 +108,18 @@ def descent_shape(curve: Mapping[float, SeedValues]) -> DescentShape | None:
     if not prominences or max(prominences) <= 0:
         return None
     place = 1 + prominences.index(max(prominences))
-    peak = bands[place]
-    first = min(bands[:place], key=_mean)
-    last = min(bands[place + 1 :], key=_mean)
 
-    # How many seeds show it.
-    at_first = curve[first.x]
-    at_peak = curve[peak.x]
-    at_last = curve[last.x]
-    seeds = sorted(at_first.keys() & at_peak.keys() & at_last.keys())
-    if not seeds:
-        return None
+    # Whether the seeds agree on it.
+    seeds = sorted(set.intersection(*(set(values) for values in curve.values())))
+    test = None
+    if len(seeds) > 1:
+        test = peak_test(np.array([[curve[band.x][seed] for band in bands] for seed in seeds]))
     return DescentShape(
-        first_minimum=first,
-        peak=peak,
-        last_minimum=last,
+        first_minimum=min(bands[:place], key=_mean),
+        peak=bands[place],
+        last_minimum=min(bands[place + 1 :], key=_mean),
         seeds=len(seeds),
-        rising_seeds=sum(at_peak[seed] > at_first[seed] for seed in seeds),
-        falling_seeds=sum(at_last[seed] < at_peak[seed] for seed in seeds),
-        lower_seeds=sum(at_last[seed] < at_first[seed] for seed in seeds),
+        test=test,
     )
 
 

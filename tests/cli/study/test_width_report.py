@@ -81,18 +81,40 @@ def test_what_is_seen_is_said_with_bands_and_seeds() -> None:
     assert report.statements == [
         "From width 32 on the training rows are fitted, wrong targets included: 3.2k parameters for "
         "1.6k targets, 20% of them wrong.",
-        "Held-out loss: 5.15 [5.1, 5.2] at width 8, up to 9.15 [9.1, 9.2] at width 32 in 2 of 2 seeds, "
-        "down to 8.15 [8.1, 8.2] at width 64 in 2 of 2 seeds, which is below the first minimum in 0 of "
-        "2 seeds. A peak and a second descent in every seed, which does not get below the first. It "
-        "still falls at the largest one.",
+        "Held-out loss: 5.15 [5.1, 5.2] at width 8, up to 9.15 [9.1, 9.2] at width 32, down to 8.15 "
+        "[8.1, 8.2] at width 64. Where the other seeds have their peak and minima, 2 of 2 seeds rise and "
+        "fall, and 0 end below the first minimum; chance alone, the values of each seed in random order, "
+        "shows as clear a peak in about 1 of 5 cases. That is too often: the peak is not told from noise; "
+        "add seeds. It still falls at the largest one.",
         "Held-out error has no peak inside: 0.95 [0.95, 0.95] at width 4, 0.88 [0.88, 0.88] at width "
         "64. No double descent is seen.",
         "Test error of random features: 0.6 [0.6, 0.6] at features 50, up to 0.9 [0.9, 0.9] at features "
-        "200 in 2 of 2 seeds, down to 0.5 [0.5, 0.5] at features 2000 in 2 of 2 seeds, which is below "
-        "the first minimum in 2 of 2 seeds. A double descent, the second one below the first in every "
-        "seed. The first minimum is at the smallest one: no first descent is seen. It still falls at the "
-        "largest one.",
+        "200, down to 0.5 [0.5, 0.5] at features 2000. Where the other seeds have their peak and minima, "
+        "2 of 2 seeds rise and fall, and 2 end below the first minimum; chance alone, the values of each "
+        "seed in random order, shows as clear a peak in about 1 of 9 cases. That is too often: the peak is not "
+        "told from noise; add seeds. The first minimum is at the smallest one: no first descent is seen. "
+        "It still falls at the largest one.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "last", "verdict"),
+    [
+        (3, 0.0, "A peak and a second descent. That every seed ends below the first minimum happens in 1 "
+         "of 8 cases where both minima are equal, so a double descent to below it is not told from "
+         "noise; at least 5 seeds can tell."),
+        (5, 0.0, "A double descent, the second one below the first."),
+        (3, 2.0, "A peak and a second descent, which does not get below the first."),
+    ],
+)  # fmt: skip
+def test_a_peak_that_chance_seldom_shows_is_told(seeds: int, last: float, verdict: str) -> None:
+    """Held-out losses of 5, 4, 3, 9 and `last` more than 2."""
+    losses = dict(zip(WIDTHS, (5.0, 4.0, 3.0, 9.0, 2.0 + last), strict=True))
+    runs = [
+        replace(run, fits=[replace(run.end, held_out_loss=losses[run.width] + 0.1 * run.seed)])
+        for run in made_up_runs(seeds=tuple(range(1, seeds + 1)))
+    ]
+    assert verdict in report_of(runs).statements[1]
 
 
 def test_the_figures_mark_the_threshold() -> None:
@@ -140,7 +162,7 @@ def test_a_single_seed_has_no_band() -> None:
         "told; add seeds"
     ]
     assert report.statements[1].endswith(
-        "With a single seed this may be chance. It still falls at the largest one."
+        "Fewer than two seeds were measured at all of them, so this may be chance. It still falls at the largest one."
     )
     (losses,) = (
         figure.table for figure in report.figures if figure.table.name == "loss_over_width"
