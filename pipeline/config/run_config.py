@@ -16,16 +16,15 @@ from pipeline.config.sections import (
     Optimizer,
     Paths,
     Precision,
-    Prepare,
     Proportions,
     Schedule,
     Section,
-    Source,
     TokenizerSection,
     Tokens,
     Train,
 )
 from pipeline.config.shipped_files import TemplateLocation
+from pipeline.config.source_section import Prepare, Source
 from pipeline.config.step_plan import StepPlan, plan_steps
 
 VOCAB_MULTIPLE = 128

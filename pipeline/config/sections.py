@@ -6,19 +6,17 @@ The docstring of a field is what `pipeline config --describe` prints.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from pipeline.config.kinds import (
     MIXTURE_RULES,
     OPTIMIZERS,
     SCHEDULES,
-    SOURCE_KINDS,
     TOKENIZER_KINDS,
     KindName,
 )
 from pipeline.config.mixture_rules import MixtureRule
 from pipeline.config.shipped_files import RecipeLocation
-from pipeline.config.small_sample import SmallSample
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
 
@@ -27,48 +25,6 @@ class Paths(Section):
     """Folder that many runs may share: documents, tokenizer, tokens."""
     run_dir: Location
     """Folder of this run alone: checkpoints, metrics, export, evaluation, report."""
-
-
-class Source(Section):
-    kind: Annotated[str, KindName(SOURCE_KINDS)]
-    """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (one document per file), or
-    `local-machine` (text that comes with this Python).
-
-    `megatron`: existing token ids in pairs of `.bin` and `.idx` files, made with the tokenizer in
-    `tokenizer.path`."""
-    paths: tuple[Location, ...] = ()
-    """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also
-    the prefix of a pair, its path without `.bin`."""
-    validation_paths: tuple[Location, ...] = ()
-    """`megatron` only: the pairs held out for validation, written like `paths`."""
-    text_field: str = "text"
-    """JSON key or Parquet column that holds the text of a document."""
-    split_by: str = "text"
-    """What is hashed to assign a document to training or validation: `text`, or a key of `meta`.
-    Documents with the same value of that key go to the same side."""
-    line_ends: Literal["lf", "as-they-are"] | None = None
-    """`text` only: `lf`, the default, turns CRLF into LF and leaves a lone CR. Text from JSON or
-    Parquet is never changed."""
-    slice: Literal["code", "readmes", "reference"] | None = None
-    """`local-machine` only. `code`: sources of the standard library. `readmes`: READMEs of the
-    installed distributions. `reference`: docstrings and help topics."""
-
-    @property
-    def has_documents(self) -> bool:
-        """Whether the source holds text; one of existing token ids does not."""
-        return SOURCE_KINDS[self.kind].has_documents
-
-
-class Prepare(Section):
-    validation_fraction: float = Field(default=0.005, ge=0, lt=0.5)
-    """Fraction of the documents held out for validation, chosen by hash."""
-    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """Maximum fraction of a source's rows that may be rejected; above it the stage fails."""
-    on_broken_file: Literal["stop", "keep-readable-rows"] = "stop"
-    """For a truncated or unreadable file. `stop`: read the other files, then stop the stage.
-    `keep-readable-rows`: keep the rows before the break."""
-    shard_text_bytes: ByteCount = Field(default=128 * 2**20, ge=1)
-    """Bytes of text after which a new Parquet shard is started."""
 
 
 class TokenizerSection(Section):
@@ -193,7 +149,21 @@ class LengthStep(Section):
     """Tokens per sequence in those steps; must divide `data.sequence_length`."""
 
 
+class SmallSample(Section):
+    """Few training sequences that a run reads again and again, with wrong targets among them."""
+
+    train_sequences: int = Field(ge=1)
+    """Maximum number of training sequences of each source, evenly spread over it; every seed has the
+    same ones."""
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training targets that are replaced by a uniformly random other id, the same one in
+    every epoch: a function of `train.seed` and of the target's place in the text. Inputs and held-out
+    text are left as they are."""
+
+
 class Data(Proportions):
+    fields_left_out_unused = ("small_sample",)
+
     sequence_length: int = Field(ge=2)
     """Tokens in a sequence: the model's context, and the targets that it predicts in one pass."""
     length_ramp: tuple[LengthStep, ...] = ()
@@ -228,14 +198,6 @@ class Data(Proportions):
     """Only for studies of generalisation (`pipeline study`, kind `width`): train on few sequences, with
     wrong targets among them, and measure loss and error of next-token prediction on them and on
     held-out text. Default: all training text, as it is."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused_sample(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the option of studies out where it is not used: such a run has the same fingerprint."""
-        values: dict[str, Any] = dump(self)
-        if self.small_sample is None:
-            values.pop("small_sample", None)
-        return values
 
     @property
     def packs_documents(self) -> bool:

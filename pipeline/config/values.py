@@ -1,14 +1,22 @@
 """Types of values in a run file: paths, numbers of tokens and bytes; the base class of sections."""
 
+import codecs
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.yaml_files import FromCommandLine, YamlValue
@@ -167,6 +175,29 @@ ByteCount = Annotated[
 ]
 """A number of bytes; also written `200MB` (steps of 1,000) or `128MiB` (steps of 1,024)."""
 
+NOT_OF_FILES = ("idna", "punycode", "undefined")
+"""Python's encodings of names, and the one that refuses everything."""
+
+
+def _encoding_name(value: YamlValue) -> YamlValue:
+    """Return Python's own name of an encoding, so that two spellings are one setting."""
+    if not isinstance(value, str):
+        return value
+    try:
+        name = codecs.lookup(value).name
+        # Refuses codecs from bytes to bytes, such as base64.
+        "".encode(name)
+    except (LookupError, ValueError):
+        name = ""
+    if not name or name in NOT_OF_FILES:
+        message = "no encoding of text that Python knows; see `encodings` in Python's documentation"
+        raise PydanticCustomError("encoding", message)
+    return name
+
+
+Encoding = Annotated[str, BeforeValidator(_encoding_name), InWords("name of an encoding")]
+"""An encoding of text, by Python's own name after loading: `latin-1` becomes `iso8859-1`."""
+
 Location = Annotated[Path, located_by(resolve_location)]
 """A path or glob, absolute after loading.
 
@@ -180,3 +211,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
     )
+    fields_left_out_unused: ClassVar[tuple[str, ...]] = ()
+    """Fields that a dump leaves out while they have their default: settings that came later, so that
+    data and runs made without them keep their fingerprints."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for name in self.fields_left_out_unused:
+            default = type(self).model_fields[name].get_default(call_default_factory=True)
+            if getattr(self, name) == default:
+                values.pop(name, None)
+        return values

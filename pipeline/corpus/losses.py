@@ -34,6 +34,7 @@ class Losses:
         self._samples: dict[str, dict[str, list[bytes]]] = {}
         self._keys: Counter[str] = Counter()
         self._nulls: Counter[str] = Counter()
+        self._blank_fields: Counter[str] = Counter()
 
     def count_reject(self, row: Reject, file: str) -> None:
         """Count a rejected row, and keep it as a sample if there is room for it."""
@@ -49,10 +50,11 @@ class Losses:
         sample = {"file": file, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
         samples.setdefault(file, []).append(orjson.dumps(sample))
 
-    def count_nulls(self, row: Row) -> None:
-        """Count the columns in which values of a document became null."""
+    def count_incomplete(self, row: Row) -> None:
+        """Count the columns in which values of a document became null, and its blank text fields."""
         for column in row.nulls:
             _count(self._nulls, column, 1)
+        self._blank_fields.update(row.blank_fields)
 
     def samples(self) -> bytes:
         """Return the kept rows as JSON lines, in the order of their reasons and files."""
@@ -70,12 +72,13 @@ class Losses:
             reason: {"count": len(names), "first": names[:NAMED_FILES]}
             for reason, names in sorted(self._files.items())
         }
-        return {
+        counts: LossCounts = {
             "rejected": dict(sorted(self._rejected.items())),
             "rejected_in_files": files,
             "keys_without_text": dict(self._keys),
             "null_values": dict(self._nulls),
         }
+        return _with_blank_fields(counts, self._blank_fields)
 
 
 def _make_room(samples: dict[str, list[bytes]], file: str) -> bool:
@@ -104,6 +107,7 @@ def add_up_losses(results: Iterable[LossCounts]) -> LossCounts:
     files: dict[str, RejectedInFiles] = {}
     keys: Counter[str] = Counter()
     nulls: Counter[str] = Counter()
+    blank_fields: Counter[str] = Counter()
     for result in results:
         # Rejected rows by reason, with the names of the first files.
         rejected.update(result["rejected"])
@@ -116,16 +120,28 @@ def add_up_losses(results: Iterable[LossCounts]) -> LossCounts:
             _count(keys, name, count)
         for name, count in result["null_values"].items():
             _count(nulls, name, count)
-    return {
+        blank_fields.update(result.get("blank_fields", {}))
+    counts: LossCounts = {
         "rejected": dict(rejected),
         "rejected_in_files": files,
         "keys_without_text": dict(keys),
         "null_values": dict(nulls),
     }
+    return _with_blank_fields(counts, blank_fields)
+
+
+def _with_blank_fields(counts: LossCounts, blank_fields: Mapping[str, int]) -> LossCounts:
+    """Return counts with those of blank text fields, if there are any."""
+    if blank_fields:
+        counts["blank_fields"] = dict(sorted(blank_fields.items()))
+    return counts
 
 
 def loss_lines(source: str, counts: PreparedSource, text_field: str) -> list[str]:
-    """Return a line for each kind of loss of a source; no line where it lost nothing."""
+    """Return a line for each kind of loss of a source; no line where it lost nothing.
+
+    `text_field`: the name in quotes, or the names.
+    """
     lines = []
     if counts["rejected"]:
         rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
@@ -135,7 +151,7 @@ def loss_lines(source: str, counts: PreparedSource, text_field: str) -> list[str
         )
     if counts["keys_without_text"]:
         lines.append(
-            f"source {source}: rows without {text_field!r} have the keys "
+            f"source {source}: rows without {text_field} have the keys "
             f"{_keys(counts['keys_without_text'])}"
         )
     if counts["null_values"]:
@@ -144,7 +160,30 @@ def loss_lines(source: str, counts: PreparedSource, text_field: str) -> list[str
             f"source {source}: values of meta that JSON cannot hold became null; rows for each "
             f"column: {columns}"
         )
-    return lines
+    return [*lines, *_blank_field_lines(source, counts)]
+
+
+def _blank_field_lines(source: str, counts: PreparedSource) -> list[str]:
+    blank_fields = counts.get("blank_fields", {})
+    if not blank_fields:
+        return []
+    documents = sum(counts["documents"].values())
+    listed = ", ".join(f"{name!r} in {count:,}" for name, count in blank_fields.items())
+    return [
+        f"source {source}: of {documents:,} documents, a field of the text is missing or blank: "
+        f"{listed}; their text is the other fields"
+    ]
+
+
+def explain_unused_fields(source: str, counts: PreparedSource) -> list[str]:
+    """Return the message for each field of several that no document of a source has."""
+    documents = sum(counts["documents"].values())
+    return [
+        f"sources.{source}.text_field: {name!r} is missing or blank in all {documents:,} documents. "
+        "Correct the name, or leave it out."
+        for name, blank in counts.get("blank_fields", {}).items()
+        if blank == documents
+    ]
 
 
 def explain_too_many_rejects(
@@ -189,12 +228,12 @@ def _remedies(
     remedies = []
     if counts["keys_without_text"]:
         remedies.append(
-            f"Rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}: set "
+            f"Rows without {text_field} have the keys {_keys(counts['keys_without_text'])}: set "
             f"sources.{source}.text_field to the one that holds the text"
         )
     elif has_text_field and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
         remedies.append(
-            f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name"
+            f"Set sources.{source}.text_field, now {text_field}, if the text has another name"
         )
     if remedies:
         remedies.append("correct the files")

@@ -6,7 +6,6 @@ and, for kind `local-machine`, `data_dir/raw/local-machine/`.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS
@@ -17,11 +16,13 @@ from pipeline.corpus.losses import (
     add_up_losses,
     explain_no_document,
     explain_too_many_rejects,
+    explain_unused_fields,
     list_by_count,
     loss_lines,
 )
 from pipeline.corpus.raw_files import CHANGED
 from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files
+from pipeline.corpus.row_settings import row_settings
 from pipeline.corpus.search_notes import (
     count_empty_files,
     left_out_by_source,
@@ -138,7 +139,7 @@ def _tasks_of_source(config: RunConfig, name: str, files: list[InputFile]) -> It
     settings = ReadSettings(
         source=name,
         kind=source_kind(source).row_kind or source.kind,
-        text_field=source.text_field,
+        rows=row_settings(source),
         split_by=source.split_by,
         validation_fraction=chosen.validation_fraction,
         on_broken_file=chosen.on_broken_file,
@@ -158,7 +159,7 @@ def _tasks_of_source(config: RunConfig, name: str, files: list[InputFile]) -> It
                 "settings": settings,
             },
             fingerprint=fingerprint(
-                [versions.PREPARE, asdict(settings), [file.identity for file in group.files]]
+                [versions.PREPARE, settings.inputs, [file.identity for file in group.files]]
             ),
             size=sum(file.size for file in group.files),
         )
@@ -195,17 +196,15 @@ def _refuse_bad_sources(config: RunConfig, sources: dict[str, PreparedSource]) -
         samples = rejected_rows(folder / name)
         source = config.sources[name]
         has_text_field = source_kind(source).has_text_field
+        text_field = row_settings(source).text_field_in_words
         if rejected > config.prepare.max_bad_rows * rows:
             most = config.prepare.max_bad_rows
             problems.append(
-                explain_too_many_rejects(
-                    name, counts, most, samples, has_text_field, source.text_field
-                )
+                explain_too_many_rejects(name, counts, most, samples, has_text_field, text_field)
             )
         elif documents == 0 and source.has_documents:
-            problems.append(
-                explain_no_document(name, counts, samples, has_text_field, source.text_field)
-            )
+            problems.append(explain_no_document(name, counts, samples, has_text_field, text_field))
+        problems += explain_unused_fields(name, counts)
     if problems:
         raise DataError("\n".join(problems))
 
@@ -248,7 +247,7 @@ def _closing_lines(config: RunConfig, sources: dict[str, PreparedSource]) -> lis
     """Return a line for each kind of loss of each source."""
     lines: list[str] = []
     for name, counts in sources.items():
-        lines += loss_lines(name, counts, config.sources[name].text_field)
+        lines += loss_lines(name, counts, row_settings(config.sources[name]).text_field_in_words)
         if counts["empty_files"]:
             lines.append(
                 f"source {name}: {counts['empty_files']:,} of {counts['input_files']:,} files are "

@@ -19,6 +19,9 @@ from typing import Protocol
 
 import zstandard
 
+from pipeline.corpus.recognised import why_not_plain
+from pipeline.corpus.row_settings import UTF_8
+from pipeline.corpus.transcoding import BytesDoNotFit, transcoded
 from pipeline.errors import DataError
 
 BLOCK_BYTES = 512 * 2**10
@@ -108,19 +111,37 @@ COMPRESSIONS = {
 
 
 def content_blocks(
-    file: Path, why_unreadable: Callable[[bytes], str | None], advance: Callable[[int], None]
+    file: Path,
+    why_unreadable: Callable[[bytes], str | None],
+    advance: Callable[[int], None],
+    encoding: str = UTF_8,
 ) -> Iterator[bytes]:
     """Yield a file's content, decompressed according to its suffix, without a byte order mark.
 
-    `advance` is called with the number of raw bytes read since its last call. Raises FileBroken
-    where the file cannot be read to its end, and where `why_unreadable` returns a reason for the
-    first bytes of the content.
+    Content of another `encoding` becomes UTF-8; content in UTF-8 is not checked. `advance` is called
+    with the number of raw bytes read since its last call. Raises FileBroken where the file cannot be
+    read to its end, where it does not fit the encoding, and where `why_unreadable` returns a reason
+    for the first bytes of the content.
     """
     suffix = file.suffix.lower()
     content = _raw_blocks(file, advance)
     if suffix in COMPRESSIONS:
         content = decompressed(file, content, COMPRESSIONS[suffix])
-    # The first block may be shorter than a byte order mark.
+    if encoding != UTF_8:
+        # Some encodings have a character for every byte: what is no text is recognised before.
+        content = _as_utf8(file, _checked(file, content, why_not_plain), encoding)
+    content = _checked(file, content, why_unreadable)
+    yield next(content).removeprefix(BOM_UTF8)
+    yield from content
+
+
+def _checked(
+    file: Path, content: Iterator[bytes], why_unreadable: Callable[[bytes], str | None]
+) -> Iterator[bytes]:
+    """Yield content; raise FileBroken where `why_unreadable` returns a reason for its first block.
+
+    The first block is never shorter than a byte order mark, unless all content is.
+    """
     head = b""
     for block in content:
         head += block
@@ -129,8 +150,16 @@ def content_blocks(
     why = why_unreadable(head)
     if why:
         raise FileBroken(file, why)
-    yield head.removeprefix(BOM_UTF8)
+    yield head
     yield from content
+
+
+def _as_utf8(file: Path, content: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield content of another encoding as UTF-8; raise FileBroken where it does not fit."""
+    try:
+        yield from transcoded(content, encoding)
+    except BytesDoNotFit as error:
+        raise FileBroken(file, str(error)) from None
 
 
 @contextmanager

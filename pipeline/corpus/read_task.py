@@ -7,7 +7,7 @@ were rejected, samples of them in `<source>/rejected/<key>.jsonl`.
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.losses import Losses
 from pipeline.corpus.raw_files import FileBroken, check_unchanged, held_unchanged
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row
 from pipeline.corpus.source_kind import SourceKind
 from pipeline.corpus.split import choose_split, hash_position
@@ -24,7 +25,7 @@ from pipeline.errors import DataError
 from pipeline.store.counts import DocumentCounts
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import rejected_rows
-from pipeline.store.records import FileRecord
+from pipeline.store.records import FileRecord, Json
 from pipeline.work.executor import report_progress
 
 
@@ -35,12 +36,19 @@ class ReadSettings:
     source: str
     kind: str
     """Name of the source kind that reads the rows."""
-    text_field: str
+    rows: RowSettings
     split_by: str
     validation_fraction: float
     on_broken_file: Literal["stop", "keep-readable-rows"]
     shard_text_bytes: int
     line_ends: Literal["lf", "as-they-are"]
+
+    @property
+    def inputs(self) -> dict[str, Json]:
+        """What enters the fingerprint of a task."""
+        values: dict[str, Json] = asdict(self)
+        del values["rows"]
+        return values | self.rows.inputs
 
 
 @dataclass
@@ -154,12 +162,12 @@ def _read_file(file: InputFile, task: _Task) -> None:
     settings = task.settings
     kind: SourceKind = SOURCE_KINDS[settings.kind]
     makes_lf = kind.takes_line_ends and settings.line_ends == "lf"
-    with contextlib.closing(kind.read_rows(file.path, settings.text_field, task.advance)) as rows:
+    with contextlib.closing(kind.read_rows(file.path, settings.rows, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
                 task.losses.count_reject(row, file.name)
             else:
-                task.losses.count_nulls(row)
+                task.losses.count_incomplete(row)
                 if makes_lf:
                     row = _with_lf(row, task)
                 _add_document(row, file, task)

@@ -56,12 +56,17 @@ def why_not_parquet(head: bytes) -> str | None:
     return why_not_fetched(head) or _other_format(head)
 
 
+def why_not_plain(head: bytes) -> str | None:
+    """Return why a file with these first bytes is no text in any encoding, and a remedy; else None."""
+    if head.startswith(PARQUET):
+        return "is Parquet: read it with `kind: parquet`, in a source of its own"
+    return why_not_fetched(head) or _packed_format(head)
+
+
 def why_not_lines(head: bytes) -> str | None:
     """Return why a file with these first bytes is not lines of text, and a remedy; else None."""
     head = head.removeprefix(BOM_UTF8)
-    if head.startswith(PARQUET):
-        return "is Parquet: read it with `kind: parquet`, in a source of its own"
-    return why_not_fetched(head) or _other_format(head)
+    return why_not_plain(head) or _other_format(head)
 
 
 def why_not_json_lines(head: bytes) -> str | None:
@@ -69,9 +74,8 @@ def why_not_json_lines(head: bytes) -> str | None:
     return why_not_lines(head) or _other_json(head.removeprefix(BOM_UTF8))
 
 
-def _other_format(head: bytes) -> str | None:
-    """Return what the first bytes of a file show it to be instead of lines of text."""
-    # Compressed data and archives have signatures.
+def _packed_format(head: bytes) -> str | None:
+    """Return how the first bytes show a file to be packed: compressed data and archives have marks."""
     for signature, suffix in SIGNATURES:
         if head.startswith(signature):
             return (
@@ -80,11 +84,22 @@ def _other_format(head: bytes) -> str | None:
             )
     if head.startswith(b"PK\x03\x04") or head[257:262] == b"ustar":
         return "is an archive of files: unpack it, and set paths to the files that were in it"
+    return None
 
-    # Text must be UTF-8.
+
+def _other_format(head: bytes) -> str | None:
+    """Return what the first bytes of a file show it to be instead of lines of UTF-8 text."""
+    packed = _packed_format(head)
+    if packed is not None:
+        return packed
+
+    # Text is UTF-8 unless its source says otherwise.
     encoding = _wide_encoding(head)
     if encoding is not None:
-        return f"is {encoding} and must be UTF-8: convert it with `iconv -f {encoding} -t UTF-8`"
+        return (
+            f"is {encoding} and must be UTF-8: set the source's `encoding` to {encoding}, or convert "
+            f"it with `iconv -f {encoding} -t UTF-8`"
+        )
 
     # A failed download may leave zero bytes, or a page with the error.
     if head and not head.strip(b"\0"):

@@ -49,6 +49,8 @@ class Row(NamedTuple):
     """Line (blank lines count, too) or Parquet row, from 0; 0 for a text file."""
     nulls: tuple[str, ...] = ()
     """Keys of meta with values that became null because JSON or Python cannot hold them."""
+    blank_fields: tuple[str, ...] = ()
+    """Fields of several that make the text which are missing, null or blank in this row."""
 
 
 class Reject(NamedTuple):

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Source
+from pipeline.config.source_section import Source
 from pipeline.corpus.file_search import SourceFiles, has_files, search_files
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.recognised import why_not_fetched
+from pipeline.corpus.row_settings import UTF_8, RowSettings, row_settings
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import DataError, UserError
 from pipeline.store.contamination_files import SearchFolder
@@ -28,9 +29,13 @@ class SourceKind(ABC):
     has_documents = True
     """Whether the source holds text to prepare; false where token ids exist already."""
     has_text_field = False
-    """Whether the text is one named field of a row, so that `text_field` may be wrong."""
+    """Whether the text is in named fields of a row, so that `text_field` may be wrong."""
+    takes_encoding = False
+    """Whether `encoding` is a setting of this kind: whether its files are text."""
     takes_line_ends = False
     """Whether `line_ends` is a setting of this kind."""
+    takes_document_bytes = False
+    """Whether `document_bytes` is a setting of this kind."""
     takes_validation_paths = False
     """Whether `validation_paths` is a setting of this kind."""
     makes_its_files = False
@@ -48,10 +53,32 @@ class SourceKind(ABC):
                 f"sources.{name}.line_ends = {source.line_ends}: only kind text has this setting; "
                 f"the text of kind {source.kind} is never changed; leave the setting out"
             )
+        problems += self._unusable_settings(name, source)
         if source.validation_paths and not self.takes_validation_paths:
             problems.append(
                 f"sources.{name}.validation_paths: only kind megatron has this setting; for kind "
                 f"{source.kind}, prepare.validation_fraction decides what is held out"
+            )
+        return problems
+
+    def _unusable_settings(self, name: str, source: Source) -> list[str]:
+        """Return a line for each setting of how files become rows that this kind does not have."""
+        problems: list[str] = []
+        if source.encoding != UTF_8 and not self.takes_encoding:
+            problems.append(
+                f"sources.{name}.encoding = {source.encoding}: kind {source.kind} has no such "
+                f"setting; only {_kinds_with('takes_encoding')} have it; leave it out"
+            )
+        if source.document_bytes is not None and not self.takes_document_bytes:
+            problems.append(
+                f"sources.{name}.document_bytes = {source.document_bytes}: only "
+                f"{_kinds_with('takes_document_bytes')} is cut into documents; leave it out"
+            )
+        names = row_settings(source).text_fields
+        repeated = sorted({text_field for text_field in names if names.count(text_field) > 1})
+        if repeated:
+            problems.append(
+                f"sources.{name}.text_field: names {', '.join(repeated)} twice; name each field once"
             )
         return problems
 
@@ -74,7 +101,7 @@ class SourceKind(ABC):
 
     @abstractmethod
     def rows(
-        self, file: Path, text_field: str, advance: Callable[[int], None]
+        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield the rows of a file in order. Raises FileBroken where reading cannot continue.
 
@@ -82,7 +109,10 @@ class SourceKind(ABC):
         """
 
     def read_rows(
-        self, file: Path, text_field: str, advance: Callable[[int], None] = lambda count: None
+        self,
+        file: Path,
+        settings: RowSettings,
+        advance: Callable[[int], None] = lambda count: None,
     ) -> Generator[Row | Reject]:
         """Yield the rows of a file in order. Raises FileBroken for any error of the file.
 
@@ -90,7 +120,7 @@ class SourceKind(ABC):
         copy, and a `str`, which takes four bytes a character if one character is outside the BMP.
         """
         try:
-            yield from self.rows(file, text_field, advance)
+            yield from self.rows(file, settings, advance)
         except OSError as error:
             # An error of this file: what the caller does between two rows is not raised in here.
             raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
@@ -142,6 +172,13 @@ class RawFiles(SourceKind):
                 return {subject: str(error)}
             return {subject: None}
         return {subject: fingerprint([file.identity for file in files])}
+
+
+def _kinds_with(attribute: str) -> str:
+    """Return the names of the kinds that have a setting, for messages."""
+    return " and ".join(
+        name for name in SOURCE_KINDS.paths if getattr(SOURCE_KINDS[name], attribute)
+    )
 
 
 def source_kind(source: Source) -> SourceKind:

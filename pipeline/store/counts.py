@@ -36,6 +36,8 @@ class LossCounts(TypedDict):
     """Key -> rows that have it and no text."""
     null_values: dict[str, int]
     """Column of meta -> rows in which a value became null."""
+    blank_fields: NotRequired[dict[str, int]]
+    """Field of several that make the text -> documents in which it is missing or blank."""
 
 
 class DocumentCounts(LossCounts):

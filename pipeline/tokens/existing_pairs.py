@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.file_search import SourceFiles
 from pipeline.corpus.folders import expand_pattern, walk_files
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row
 from pipeline.corpus.source_kind import SourceKind
 from pipeline.errors import DataError
@@ -78,7 +79,7 @@ class ExistingPairs(SourceKind):
         return {}
 
     def rows(
-        self, file: Path, text_field: str, advance: Callable[[int], None]
+        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield nothing: there are no files."""
         return iter(())

@@ -47,7 +47,9 @@ def test_files_and_keys_are_counted_and_only_some_of_them_named() -> None:
                 losses.count_reject(
                     Reject("no-text", row, "", ("url", f"key {task} {file} {row}")), f"{task}{file}"
                 )
-        losses.count_nulls(Row(b"t", b"{}", 0, tuple(f"column {number}" for number in range(60))))
+        losses.count_incomplete(
+            Row(b"t", b"{}", 0, tuple(f"column {number}" for number in range(60)))
+        )
         tasks.append(losses.counts())
     counts = add_up_losses(tasks)
     assert counts["rejected"] == {"no-text": 20}

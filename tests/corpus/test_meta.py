@@ -18,11 +18,12 @@ from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.kinds.json_lines import JsonLines, json_row
 from pipeline.corpus.kinds.parquet_files import ParquetFiles, batch_rows_of, parquet_row
 from pipeline.corpus.raw_files import FileBroken
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row
 
 
 def row_of_json(line: bytes) -> Row:
-    row = json_row(line, 0, "text")
+    row = json_row(line, 0, RowSettings())
     assert isinstance(row, Row), row
     return row
 
@@ -30,7 +31,10 @@ def row_of_json(line: bytes) -> Row:
 def rows_of_arrow(*columns: pa.Array, names: list[str]) -> list[Row]:
     text = pa.array([f"text {row}" for row in range(len(columns[0]))])
     batch = pa.RecordBatch.from_arrays([text, *columns], names=["text", *names])
-    rows = [parquet_row(row, number) for number, row in enumerate(batch_rows_of(batch, "text"))]
+    rows = [
+        parquet_row(row, number, RowSettings())
+        for number, row in enumerate(batch_rows_of(batch, [("text",)]))
+    ]
     assert [row.text for row in rows if isinstance(row, Row)] == [
         text.encode() for text in text.to_pylist()
     ]
@@ -106,7 +110,7 @@ UNENDING = {
 @pytest.mark.parametrize("line", UNENDING.values(), ids=UNENDING.keys())
 def test_a_line_that_is_no_json_is_looked_through_once(line: bytes) -> None:
     """From each quote or digit anew, these would take minutes."""
-    row = json_row(line, 0, "text")
+    row = json_row(line, 0, RowSettings())
     assert isinstance(row, Reject) and row.reason == "broken-json"
 
 
@@ -282,7 +286,7 @@ def test_columns_of_one_name_become_null_and_two_texts_are_an_error_of_the_file(
         pa.Table.from_arrays([text, n, text], names=["text", "n", "text"]), tmp_path / "a.parquet"
     )
     with pytest.raises(FileBroken, match=r"a\.parquet: has 2 columns named 'text'"):
-        list(ParquetFiles().read_rows(tmp_path / "a.parquet", "text"))
+        list(ParquetFiles().read_rows(tmp_path / "a.parquet", RowSettings()))
 
 
 def test_any_other_failure_is_one_of_the_file(
@@ -298,4 +302,4 @@ def test_any_other_failure_is_one_of_the_file(
     with pytest.raises(
         FileBroken, match=r"a\.jsonl: cannot be read: ZeroDivisionError: that nobody thought of"
     ):
-        list(JsonLines().read_rows(path, "text"))
+        list(JsonLines().read_rows(path, RowSettings()))

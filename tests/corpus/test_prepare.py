@@ -29,6 +29,7 @@ from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path
 from pipeline.corpus.read_task import ReadSettings, read_files
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import ConfigError, DataError
 
@@ -280,7 +281,9 @@ def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> Non
     system."""
     write_jsonl(run_file.parent / "web.jsonl", ["x" * 500, "y" * 500, os.urandom(4000).hex()])
     (file,) = SOURCE_KINDS["jsonl"].search("web", [run_file.parent / "web.jsonl"]).files
-    settings = ReadSettings("web", "jsonl", "text", "text", 0, "keep-readable-rows", 500, "lf")
+    settings = ReadSettings(
+        "web", "jsonl", RowSettings(), "text", 0, "keep-readable-rows", 500, "lf"
+    )
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
         resource.RLIMIT_FSIZE, (4000, limits[1])
@@ -314,6 +317,7 @@ import re, sys
 from pathlib import Path
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.config.kinds import SOURCE_KINDS
+from pipeline.corpus.row_settings import RowSettings
 
 def peak():
     # Not getrusage, in which a process begins with the peak of the one that started it.
@@ -322,7 +326,7 @@ def peak():
 folder = Path(sys.argv[1])
 kind = SOURCE_KINDS[sys.argv[2]]
 before = peak()
-settings = ReadSettings("web", sys.argv[2], "text", "text", 0.0, "stop", 1 << 30, "lf")
+settings = ReadSettings("web", sys.argv[2], RowSettings(), "text", 0.0, "stop", 1 << 30, "lf")
 read_files(folder / "documents", "0a", kind.search("web", [Path(sys.argv[3])]).files, settings)
 print(peak() - before)
 """
@@ -496,7 +500,7 @@ def test_a_file_that_changes_while_its_group_is_read_fails_the_task_by_name(
 
     monkeypatch.setattr("pipeline.corpus.raw_files.BLOCK_BYTES", 40)
     monkeypatch.setattr("pipeline.corpus.read_task.report_progress", report)
-    settings = ReadSettings("web", "jsonl", "text", "text", 0.0, on_broken_file, 50, "lf")
+    settings = ReadSettings("web", "jsonl", RowSettings(), "text", 0.0, on_broken_file, 50, "lf")
     with pytest.raises(DataError, match=rf"{changed}: (was|changed)"):
         read_files(tmp_path / "documents", "0a", files, settings)
     assert reports and list((tmp_path / "documents" / "web").iterdir()) == []

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.raw_files import COMPRESSIONS, CONTENT_BYTES, FileBroken, decompressed
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row
 
 
 def rows_of(path: Path, content: bytes, kind: str = "jsonl") -> list[Row | Reject]:
     path.write_bytes(content)
-    return list(SOURCE_KINDS[kind].read_rows(path, "text"))
+    return list(SOURCE_KINDS[kind].read_rows(path, RowSettings()))
 
 
 def frames(*contents: bytes) -> bytes:
@@ -72,7 +73,7 @@ def test_files_are_read_side_by_side(tmp_path: Path, suffix: str) -> None:
         )
         wanted.append([Row(text.encode(), b"{}", number) for number, text in enumerate(texts)])
     pairs = list(
-        zip(*(SOURCE_KINDS["jsonl"].read_rows(file, "text") for file in files), strict=True)
+        zip(*(SOURCE_KINDS["jsonl"].read_rows(file, RowSettings()) for file in files), strict=True)
     )
     assert [list(rows) for rows in zip(*pairs, strict=True)] == wanted
 
@@ -97,7 +98,7 @@ def test_what_is_neither_a_member_nor_padding_is_an_error_after_the_rows(
 ) -> None:
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(PACKERS[suffix](b'{"text": "one"}\n{"text": "two"}\n') + rest)
-    rows = SOURCE_KINDS["jsonl"].read_rows(path, "text")
+    rows = SOURCE_KINDS["jsonl"].read_rows(path, RowSettings())
     assert [next(rows), next(rows)] == ONE_TWO
     with pytest.raises(FileBroken, match=rf"a\.jsonl{suffix}"):
         next(rows)
@@ -132,7 +133,7 @@ def test_every_truncation_of_a_compressed_file_is_an_error_of_the_file(
 def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(frames(b'{"text": "one"}\n{"text": "tw') + frames(b'o"}\n')[:-3])
-    rows = SOURCE_KINDS["jsonl"].read_rows(path, "text")
+    rows = SOURCE_KINDS["jsonl"].read_rows(path, RowSettings())
     assert next(rows) == Row(b"one", b"{}", 0)
     with pytest.raises(
         FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes"
@@ -168,7 +169,7 @@ def test_flipped_bytes_in_a_frame_with_a_checksum_are_found(tmp_path: Path) -> N
 
 def test_an_unreadable_file_is_broken(tmp_path: Path) -> None:
     with pytest.raises(FileBroken, match=r"gone\.jsonl: cannot be read: No such file or directory"):
-        list(SOURCE_KINDS["jsonl"].read_rows(tmp_path / "gone.jsonl", "text"))
+        list(SOURCE_KINDS["jsonl"].read_rows(tmp_path / "gone.jsonl", RowSettings()))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_the_bytes_read_add_up_to_the_files_size(
         pq.write_table(pa.table({"text": ["one", "two"]}), path)
     counts: list[int] = []
     kind = SOURCE_KINDS["parquet" if path.suffix == ".parquet" else "jsonl"]
-    list(kind.read_rows(path, "text", counts.append))
+    list(kind.read_rows(path, RowSettings(), counts.append))
     assert sum(counts) == path.stat().st_size
     assert path.suffix == ".parquet" or max(counts) == 100
 
@@ -211,7 +212,7 @@ def test_what_is_no_regular_file_is_named_and_not_waited_for(
     for name in ("fifo", "device", "socket", "folder", "itself"):
         for kind in ("jsonl", "parquet", "text"):
             with pytest.raises(FileBroken, match=name):
-                list(SOURCE_KINDS[kind].read_rows(tmp_path / f"{name}.jsonl", "text"))
+                list(SOURCE_KINDS[kind].read_rows(tmp_path / f"{name}.jsonl", RowSettings()))
     listening.close()
 
 

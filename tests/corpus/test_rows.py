@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.raw_files import FileBroken
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row, split_at
 
 
@@ -21,7 +22,7 @@ def rows_of(
     path: Path, content: bytes, kind: str = "jsonl", text_field: str = "text"
 ) -> list[Row | Reject]:
     path.write_bytes(content)
-    return list(SOURCE_KINDS[kind].read_rows(path, text_field))
+    return list(SOURCE_KINDS[kind].read_rows(path, RowSettings(text_field)))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
 
 def parquet(path: Path, columns: dict[str, pa.Array]) -> list[Row | Reject]:
     pq.write_table(pa.table(columns), path, row_group_size=2)
-    return list(SOURCE_KINDS["parquet"].read_rows(path, "text"))
+    return list(SOURCE_KINDS["parquet"].read_rows(path, RowSettings()))
 
 
 def test_parquet_rows_have_the_other_columns_as_meta(tmp_path: Path) -> None:
@@ -223,6 +224,6 @@ def test_broken_parquet_is_an_error_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(
         FileBroken, match="has no column 'text' but content: set the source's text_field"
     ):
-        list(SOURCE_KINDS["parquet"].read_rows(whole, "text"))
+        list(SOURCE_KINDS["parquet"].read_rows(whole, RowSettings()))
     with pytest.raises(FileBroken, match="not readable as Parquet"):
         rows_of(tmp_path / "b.parquet", whole.read_bytes()[:-5], "parquet")

@@ -13,7 +13,7 @@ import xxhash
 import zstandard
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Source
+from pipeline.config.source_section import Source
 from pipeline.corpus.file_search import SourceFiles
 from pipeline.corpus.kinds import installed_texts
 from pipeline.corpus.kinds.installed_texts import Installation, Text
@@ -51,6 +51,7 @@ class LocalMachine(JsonLines):
     """Source kind of gathered JSON lines: a document is a module, a README, or docstrings."""
 
     has_text_field = False
+    takes_encoding = False
     makes_its_files = True
     row_kind = "jsonl"
 

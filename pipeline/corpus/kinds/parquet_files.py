@@ -5,7 +5,7 @@ None, and its column is named; it costs neither the row nor the file.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.corpus.kinds.parquet_columns import ColumnPath, Columns, text_columns
+from pipeline.corpus.kinds.text_fields import MISSING, TakenText, field_names, join_fields
 from pipeline.corpus.meta import exact_meta, plain_meta
 from pipeline.corpus.raw_files import BLOCK_BYTES, FileBroken, check_beginning
 from pipeline.corpus.recognised import why_not_parquet
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import (
     EXCERPT_CHARACTERS,
     Reject,
@@ -37,8 +40,8 @@ BATCH_BYTES = 8 * 2**20
 class ParquetRow(NamedTuple):
     """A row as Python values."""
 
-    text: Any
-    """Unchecked bytes where the column holds strings or bytes; else a value of any type."""
+    texts: tuple[Any, ...]
+    """Value of each text column: unchecked bytes where it holds strings or bytes; else of any type."""
     fields: dict[str, Any]
     """Values of the other columns."""
     nulls: tuple[str, ...]
@@ -56,46 +59,63 @@ class ParquetFiles(RawFiles):
         return why_not_parquet(head)
 
     def rows(
-        self, file: Path, text_field: str, advance: Callable[[int], None]
+        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield all rows in order.
 
         Raises FileBroken where the file has no text column, or two, or cannot be decoded.
         """
         check_beginning(file, self.why_unreadable)
-        for number, row in enumerate(_parquet_rows(file, text_field, advance)):
-            yield parquet_row(row, number)
+        for number, row in enumerate(_parquet_rows(file, settings, advance)):
+            yield parquet_row(row, number, settings)
 
 
-def parquet_row(row: ParquetRow, number: int) -> Row | Reject:
+def parquet_row(row: ParquetRow, number: int, settings: RowSettings) -> Row | Reject:
     """Return the document of a row, or the reject. `number`: the row's, from 0."""
-    text = row.text
+    taken = TakenText(row.texts[0])
+    if len(row.texts) > 1:
+        taken = _joined(row.texts, settings)
+    text = taken.value
     if isinstance(text, str):
         # Values of a dictionary-encoded column are decoded already.
         text = text.encode()
     if not isinstance(text, bytes):
         keys: tuple[str, ...] = ()
         if text is None:
-            keys = first_keys(row.fields)
+            keys = first_keys(field_names(row.fields, settings))
         return Reject(why_not_text(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
     reason = why_not_document(text)
     if reason is not None:
         return Reject(reason, number, excerpt_of(text))
     meta = plain_meta(row.fields)
     if meta is not None:
-        return Row(text, meta, number, row.nulls)
+        return Row(text, meta, number, row.nulls, taken.blank_fields)
     meta, nulls = exact_meta(row.fields, {})
-    return Row(text, meta, number, row.nulls + nulls)
+    return Row(text, meta, number, row.nulls + nulls, taken.blank_fields)
+
+
+def _joined(values: Sequence[Any], settings: RowSettings) -> TakenText:
+    """Join the text columns of a row; the text is bytes, which may be no UTF-8."""
+    texts = [
+        value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+        for value in values
+    ]
+    text, blank_fields = join_fields(texts, settings)
+    if text is MISSING:
+        text = None
+    if isinstance(text, str):
+        text = text.encode(errors="surrogateescape")
+    return TakenText(text, blank_fields)
 
 
 def _parquet_rows(
-    file: Path, text_field: str, advance: Callable[[int], None]
+    file: Path, settings: RowSettings, advance: Callable[[int], None]
 ) -> Iterator[ParquetRow]:
     size = file.stat().st_size
     try:
         # With a buffer, a column chunk is read as it is decoded; without one, as a whole.
         with pq.ParquetFile(file, buffer_size=BLOCK_BYTES) as parquet:
-            _check_columns(file, parquet.schema_arrow.names, text_field)
+            paths = text_columns(file, parquet.schema_arrow, settings.text_fields)
             for group in range(parquet.num_row_groups):
                 described = parquet.metadata.row_group(group)
                 fitting = BATCH_BYTES * described.num_rows // max(1, described.total_byte_size)
@@ -103,7 +123,7 @@ def _parquet_rows(
                 for batch in parquet.iter_batches(
                     batch_rows, row_groups=[group], use_threads=False
                 ):
-                    yield from batch_rows_of(batch, text_field)
+                    yield from batch_rows_of(batch, paths)
                     advance(size * batch.num_rows // parquet.metadata.num_rows)
     except MemoryError:
         # Arrow's MemoryError is an ArrowException, too.
@@ -112,31 +132,15 @@ def _parquet_rows(
         raise FileBroken(file, f"not readable as Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _check_columns(file: Path, names: list[str], text_field: str) -> None:
-    """Raise FileBroken unless exactly one column has the name of the text."""
-    if not names:
-        raise FileBroken(file, "has no columns")
-    if text_field not in names:
-        why = f"has no column {text_field!r} but {', '.join(names)}: set the source's text_field"
-        raise FileBroken(file, why)
-    columns = names.count(text_field)
-    if columns > 1:
-        raise FileBroken(
-            file,
-            f"has {columns} columns named {text_field!r}, so it is unclear which one is the text: "
-            "rename the others",
-        )
-
-
-def batch_rows_of(batch: pa.RecordBatch, text_field: str) -> Iterator[ParquetRow]:
-    """Yield the rows of a batch that has one text column."""
-    names: list[str] = batch.schema.names
-    columns_named = Counter(names)
-    text = _undecoded(batch.column(names.index(text_field)))
+def batch_rows_of(batch: pa.RecordBatch, paths: Sequence[ColumnPath]) -> Iterator[ParquetRow]:
+    """Yield the rows of a batch that has each text column at its path, as `text_columns` finds it."""
+    columns = Columns(batch)
+    texts = [_undecoded(columns.take(path)) for path in paths]
+    columns_named = Counter(columns.names)
     others = {
-        name: _Values(batch.column(place))
-        for place, name in enumerate(names)
-        if name != text_field and columns_named[name] == 1
+        name: _Values(column)
+        for name, column in zip(columns.names, columns.arrays, strict=True)
+        if columns_named[name] == 1
     }
     repeated = tuple(name for name, columns in columns_named.items() if columns > 1)
     for row in range(batch.num_rows):
@@ -144,7 +148,8 @@ def batch_rows_of(batch: pa.RecordBatch, text_field: str) -> Iterator[ParquetRow
             name: column.values[row] for name, column in others.items()
         }
         lost = tuple(name for name, column in others.items() if row in column.lost)
-        yield ParquetRow(_text_value(text[row]), fields, repeated + lost)
+        values = tuple(_text_value(text[row]) for text in texts)
+        yield ParquetRow(values, fields, repeated + lost)
 
 
 def _undecoded(column: pa.Array) -> pa.Array:

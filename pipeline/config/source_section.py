@@ -1,0 +1,66 @@
+"""The sections `sources` and `prepare`: where the text is, and how it becomes documents.
+
+The docstring of a field is what `pipeline config --describe` prints.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.kinds import SOURCE_KINDS, KindName
+from pipeline.config.values import ByteCount, Encoding, Location, Section
+
+
+class Source(Section):
+    fields_left_out_unused = ("text_separator", "encoding", "document_bytes")
+
+    kind: Annotated[str, KindName(SOURCE_KINDS)]
+    """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (a document per file), or
+    `local-machine` (text that comes with this Python).
+
+    `megatron`: existing token ids in pairs of `.bin` and `.idx` files, made with the tokenizer in
+    `tokenizer.path`."""
+    paths: tuple[Location, ...] = ()
+    """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also
+    the prefix of a pair, its path without `.bin`."""
+    validation_paths: tuple[Location, ...] = ()
+    """`megatron` only: the pairs held out for validation, written like `paths`."""
+    text_field: str | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
+    """JSON key or column that holds the text of a document. `metadata.text`: the field `text` in the
+    object or struct `metadata`; a key that has the dot in it comes first. `[title, text]`: several
+    fields, joined with `text_separator`."""
+    text_separator: str = "\n\n"
+    """What stands between the fields of a joined `text_field`. A field that is missing or blank is
+    left out with its separator."""
+    encoding: Encoding = "utf-8"
+    """Encoding of the files of kinds `jsonl`, `text` and `csv`, by the name that Python has for it:
+    `latin-1`, `cp1252`, `utf-16`, `gb18030`, ..."""
+    document_bytes: ByteCount | None = Field(default=None, ge=1)
+    """`text` only: cut each file into documents, at the first blank line after this many bytes.
+    Default: a file is a document."""
+    split_by: str = "text"
+    """What is hashed to assign a document to training or validation: `text`, or a key of `meta`.
+    Documents with the same value of that key go to the same side."""
+    line_ends: Literal["lf", "as-they-are"] | None = None
+    """`text` only: `lf`, the default, turns CRLF into LF and leaves a lone CR. Text from JSON or
+    Parquet is never changed."""
+    slice: Literal["code", "readmes", "reference"] | None = None
+    """`local-machine` only. `code`: sources of the standard library. `readmes`: READMEs of the
+    installed distributions. `reference`: docstrings and help topics."""
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether the source holds text; one of existing token ids does not."""
+        return SOURCE_KINDS[self.kind].has_documents
+
+
+class Prepare(Section):
+    validation_fraction: float = Field(default=0.005, ge=0, lt=0.5)
+    """Fraction of the documents held out for validation, chosen by hash."""
+    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Maximum fraction of a source's rows that may be rejected; above it the stage fails."""
+    on_broken_file: Literal["stop", "keep-readable-rows"] = "stop"
+    """For a truncated or unreadable file. `stop`: read the other files, then stop the stage.
+    `keep-readable-rows`: keep the rows before the break."""
+    shard_text_bytes: ByteCount = Field(default=128 * 2**20, ge=1)
+    """Bytes of text after which a new Parquet shard is started."""
