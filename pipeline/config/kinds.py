@@ -95,6 +95,7 @@ SOURCE_KINDS = KindTable(
     {
         "jsonl": "pipeline.corpus.kinds.json_lines:JsonLines",
         "parquet": "pipeline.corpus.kinds.parquet_files:ParquetFiles",
+        "csv": "pipeline.corpus.kinds.separated_values:SeparatedValues",
         "text": "pipeline.corpus.kinds.text_files:TextFiles",
         "local-machine": "pipeline.corpus.kinds.local_machine:LocalMachine",
         "megatron": "pipeline.tokens.existing_pairs:ExistingPairs",

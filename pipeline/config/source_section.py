@@ -12,11 +12,11 @@ from pipeline.config.values import ByteCount, Encoding, Location, Section
 
 
 class Source(Section):
-    fields_left_out_unused = ("text_separator", "encoding", "document_bytes")
+    fields_left_out_unused = ("text_separator", "encoding", "document_bytes", "delimiter")
 
     kind: Annotated[str, KindName(SOURCE_KINDS)]
-    """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (a document per file), or
-    `local-machine` (text that comes with this Python).
+    """`jsonl`, `csv` and `text` (each also .gz, .zst, .xz, .bz2), `parquet`, or `local-machine` (text that
+    comes with this Python).
 
     `megatron`: existing token ids in pairs of `.bin` and `.idx` files, made with the tokenizer in
     `tokenizer.path`."""
@@ -38,6 +38,9 @@ class Source(Section):
     document_bytes: ByteCount | None = Field(default=None, ge=1)
     """`text` only: cut each file into documents, at the first blank line after this many bytes.
     Default: a file is a document."""
+    delimiter: Annotated[str, Field(pattern=r'^[^"\r\n]$')] | None = None
+    """`csv` only: the character between two fields. Default: a tab in files named `.tsv`, else a
+    comma."""
     split_by: str = "text"
     """What is hashed to assign a document to training or validation: `text`, or a key of `meta`.
     Documents with the same value of that key go to the same side."""

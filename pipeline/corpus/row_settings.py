@@ -20,6 +20,7 @@ class RowSettings:
     text_separator: str = "\n\n"
     encoding: str = UTF_8
     document_bytes: int | None = None
+    delimiter: str | None = None
 
     @property
     def text_fields(self) -> tuple[str, ...]:
@@ -55,4 +56,5 @@ def row_settings(source: Source) -> RowSettings:
         text_separator=source.text_separator,
         encoding=source.encoding,
         document_bytes=source.document_bytes,
+        delimiter=source.delimiter,
     )

@@ -21,6 +21,7 @@ Reason = Literal[
     "text-not-a-string",
     "empty-text",
     "too-long",
+    "wrong-columns",
 ]
 
 LONGEST_BYTES = 2**29
@@ -46,7 +47,7 @@ class Row(NamedTuple):
     meta: bytes
     """JSON object: the row's `meta`, and every other key except the text."""
     origin_row: int
-    """Line (blank lines count, too) or Parquet row, from 0; 0 for a text file."""
+    """Line of JSON (blank lines count, too), row of a table, or part of a text file, from 0."""
     nulls: tuple[str, ...] = ()
     """Keys of meta with values that became null because JSON or Python cannot hold them."""
     blank_fields: tuple[str, ...] = ()

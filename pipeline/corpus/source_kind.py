@@ -36,6 +36,8 @@ class SourceKind(ABC):
     """Whether `line_ends` is a setting of this kind."""
     takes_document_bytes = False
     """Whether `document_bytes` is a setting of this kind."""
+    takes_delimiter = False
+    """Whether `delimiter` is a setting of this kind."""
     takes_validation_paths = False
     """Whether `validation_paths` is a setting of this kind."""
     makes_its_files = False
@@ -73,6 +75,11 @@ class SourceKind(ABC):
             problems.append(
                 f"sources.{name}.document_bytes = {source.document_bytes}: only "
                 f"{_kinds_with('takes_document_bytes')} is cut into documents; leave it out"
+            )
+        if source.delimiter is not None and not self.takes_delimiter:
+            problems.append(
+                f"sources.{name}.delimiter = {source.delimiter!r}: only "
+                f"{_kinds_with('takes_delimiter')} has fields between delimiters; leave it out"
             )
         names = row_settings(source).text_fields
         repeated = sorted({text_field for text_field in names if names.count(text_field) > 1})

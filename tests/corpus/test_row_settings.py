@@ -44,6 +44,7 @@ def test_a_task_without_newer_settings_has_its_former_fingerprint() -> None:
         {"text_separator": "\n"},
         {"encoding": "cp1252"},
         {"document_bytes": 100},
+        {"delimiter": ";"},
     ],
 )
 def test_a_newer_setting_that_is_used_changes_it(setting: dict[str, Any]) -> None:

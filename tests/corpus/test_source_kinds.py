@@ -16,6 +16,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.recognised import why_not_lines
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row
 from pipeline.corpus.source_kind import RawFiles, SourceKind
 from pipeline.errors import ConfigError
@@ -23,7 +24,7 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.store.layout import data_folder
 
 
-class CommaSeparated(RawFiles):
+class Tables(RawFiles):
     """A document is a record after the heading, which names the columns."""
 
     suffixes = (".csv",)
@@ -33,11 +34,11 @@ class CommaSeparated(RawFiles):
         return why_not_lines(head)
 
     def rows(
-        self, file: Path, text_field: str, advance: Callable[[int], None]
+        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         with file.open(newline="") as opened:
             for number, fields in enumerate(csv.DictReader(opened)):
-                text = fields.get(text_field) or ""
+                text = fields.get(settings.text_fields[0]) or ""
                 if text:
                     yield Row(text.encode(), b"{}", number)
                 else:
@@ -47,7 +48,7 @@ class CommaSeparated(RawFiles):
 
 if multiprocessing.current_process().name != "MainProcess":
     # A rank, which imports this file to find `train`, reads the run file only then.
-    SOURCE_KINDS.paths["csv"] = f"{__name__}:CommaSeparated"
+    SOURCE_KINDS.paths["table"] = f"{__name__}:Tables"
 
 
 def train(config: RunConfig) -> dict[str, Any]:
@@ -58,9 +59,9 @@ def train(config: RunConfig) -> dict[str, Any]:
 
 
 @pytest.fixture
-def csv_run(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def table_run(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run file whose one source is of a kind that this file adds."""
-    monkeypatch.setitem(SOURCE_KINDS.paths, "csv", f"{__name__}:CommaSeparated")
+    monkeypatch.setitem(SOURCE_KINDS.paths, "table", f"{__name__}:Tables")
     folder = run_file.parent / "table"
     folder.mkdir()
     with (folder / "a.csv").open("w", newline="") as opened:
@@ -69,34 +70,34 @@ def csv_run(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         writer.writerows([f"the text of document {n}, in words\n" * 20, n] for n in range(60))
     (folder / "notes.txt").write_text("no table")
     document = yaml.safe_load(run_file.read_text())
-    document["sources"] = {"web": {"kind": "csv", "paths": [str(folder)], "text_field": "body"}}
+    document["sources"] = {"web": {"kind": "table", "paths": [str(folder)], "text_field": "body"}}
     document["data"].pop("mixture", None)
     run_file.write_text(yaml.safe_dump(document))
     return run_file
 
 
 @pytest.mark.ranks
-def test_a_new_kind_goes_through_the_stages(csv_run: Path) -> None:
+def test_a_new_kind_goes_through_the_stages(table_run: Path) -> None:
     overrides = ["prepare.validation_fraction=0.1"]
-    run_stages(csv_run, ["prepare", "train-tokenizer", "tokenize"], overrides)
-    data = data_folder(load(csv_run, overrides))
+    run_stages(table_run, ["prepare", "train-tokenizer", "tokenize"], overrides)
+    data = data_folder(load(table_run, overrides))
     texts = [text for _, text in iterate_texts(data.documents, "web", "train")]
     assert 40 < len(texts) < 60
     assert all(text.startswith("the text of document ") for text in texts)
     tokens = read_manifest(data.tokens_manifest)
     assert tokens is not None
     assert tokens["counts"]["sources"]["web"]["train"]["documents"] == len(texts)
-    outcome = in_ranks(csv_run, 1, train, overrides)
+    outcome = in_ranks(table_run, 1, train, overrides)
     assert outcome["status"] == "done", outcome
 
 
-def test_a_new_kind_refuses_the_settings_of_others(csv_run: Path) -> None:
+def test_a_new_kind_refuses_the_settings_of_others(table_run: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        load(csv_run, ["sources.web.line_ends=lf", "sources.web.slice=code"])
+        load(table_run, ["sources.web.line_ends=lf", "sources.web.slice=code"])
     message = str(refused.value)
-    assert "sources.web: kind csv takes `paths: [...]` and no slice" in message
+    assert "sources.web: kind table takes `paths: [...]` and no slice" in message
     assert (
-        "sources.web.line_ends = lf: only kind text has this setting; the text of kind csv"
+        "sources.web.line_ends = lf: only kind text has this setting; the text of kind table"
         in message
     )
 
