@@ -518,6 +518,7 @@ def test_the_table_is_read_as_it_is_written() -> None:
 LAYOUTS = (
     "store/layout.py",
     "store/contamination_files.py",
+    "corpus/held_out/held_out_folder.py",
     "store/jobs/jobs_folder.py",
     "store/scores_folder.py",
     "store/tasks_folder.py",

@@ -3,16 +3,31 @@
 The docstring of a field is what `pipeline config --describe` prints.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.kinds import SOURCE_KINDS, KindName
 from pipeline.config.values import ByteCount, Encoding, Location, Section
+from pipeline.config.yaml_files import YamlValue
+
+
+def _digits_of(value: YamlValue) -> YamlValue:
+    """Return an id that is a number as its digits, as it stands in the index of ids."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
 
 
 class Source(Section):
-    fields_left_out_unused = ("text_separator", "encoding", "document_bytes", "delimiter")
+    fields_left_out_unused = (
+        "text_separator",
+        "encoding",
+        "document_bytes",
+        "delimiter",
+        "validation_fraction",
+    )
 
     kind: Annotated[str, KindName(SOURCE_KINDS)]
     """`jsonl`, `csv` and `text` (each also .gz, .zst, .xz, .bz2), `parquet`, or `local-machine` (text that
@@ -24,7 +39,12 @@ class Source(Section):
     """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also
     the prefix of a pair, its path without `.bin`."""
     validation_paths: tuple[Location, ...] = ()
-    """`megatron` only: the pairs held out for validation, written like `paths`."""
+    """Files that are held out for validation as a whole, written like `paths`; none of them is
+    trained on, even if `paths` gives it, too. Of the training files then only `validation_fraction`
+    is held out. `megatron`: the pairs held out."""
+    validation_fraction: float | None = Field(default=None, ge=0, lt=0.5)
+    """Fraction of the documents in `paths` that are held out, chosen by hash. Default:
+    `prepare.validation_fraction`; with `validation_paths` none."""
     text_field: str | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """JSON key or column that holds the text of a document. `metadata.text`: the field `text` in the
     object or struct `metadata`; a key that has the dot in it comes first. `[title, text]`: several
@@ -51,15 +71,44 @@ class Source(Section):
     """`local-machine` only. `code`: sources of the standard library. `readmes`: READMEs of the
     installed distributions. `reference`: docstrings and help topics."""
 
+    def held_out_fraction(self, default: float) -> float:
+        """Return the fraction of the documents in `paths` that are held out by hash.
+
+        `default`: `prepare.validation_fraction`.
+        """
+        if self.validation_fraction is not None:
+            return self.validation_fraction
+        if self.validation_paths:
+            return 0.0
+        return default
+
     @property
     def has_documents(self) -> bool:
         """Whether the source holds text; one of existing token ids does not."""
         return SOURCE_KINDS[self.kind].has_documents
 
 
+class ValidationIds(Section):
+    ids: tuple[Annotated[str, BeforeValidator(_digits_of)], ...] = ()
+    """Ids: what documents have in their meta as `id`, `url` or `*_id`."""
+    file: Location | None = None
+    """File of ids, one a line."""
+
+    @model_validator(mode="after")
+    def _has_ids(self) -> Self:
+        if not self.ids and self.file is None:
+            raise PydanticCustomError("ids", "needs `ids: [...]` or `file: PATH`; or leave it out")
+        return self
+
+
 class Prepare(Section):
+    fields_left_out_unused = ("validation",)
+
     validation_fraction: float = Field(default=0.005, ge=0, lt=0.5)
     """Fraction of the documents held out for validation, chosen by hash."""
+    validation: ValidationIds | None = None
+    """Documents that are held out because they are listed, besides `validation_fraction`, in all
+    sources. A text that is held out in one source is held out in every other."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
     """Maximum fraction of a source's rows that may be rejected; above it the stage fails."""
     on_broken_file: Literal["stop", "keep-readable-rows"] = "stop"

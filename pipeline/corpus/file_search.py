@@ -7,7 +7,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.corpus import layouts
@@ -53,6 +53,8 @@ class SourceFiles:
     """Entries of searched folders that are not taken."""
     held_out: list[Path]
     """Files among `files`, from folders or globs, whose names mark a held-out split."""
+    validation_files: list[InputFile] = field(default_factory=list[InputFile])
+    """Files that are held out as a whole, sorted by name."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class _Named:
 
 
 def search_files(
-    source: str,
+    setting: str,
     suffixes: Sequence[str],
     paths: Sequence[Path],
     own: Sequence[Path] = (),
@@ -91,22 +93,22 @@ def search_files(
             named, others = _expand(entry, suffixes, own)
         except OSError as error:
             problems.append(
-                f"sources.{source}.paths: {error.filename} cannot be read: {error.strerror}. "
+                f"sources.{setting}: {error.filename} cannot be read: {error.strerror}. "
                 "Correct its permissions."
             )
             continue
         if not named:
-            problems.append(f"sources.{source}.paths: {_why_nothing(entry, suffixes, others)}")
+            problems.append(f"sources.{setting}: {_why_nothing(entry, suffixes, others)}")
         for file in sorted(named, key=lambda file: file.name):
             files.setdefault(os.path.realpath(file.path), file)
         left_out |= {other.path: other for other in others}
 
     # Refuse what would be read twice, or holds no documents.
     expanded = list(files.values())
-    problems += _same_names(source, expanded)
-    problems += _same_content(source, expanded)
+    problems += _same_names(setting, expanded)
+    problems += _same_content(setting, expanded)
     searched = [(file.path, file.below) for file in expanded if file.below is not None]
-    problems += layouts.side_folder_problems(source, searched)
+    problems += layouts.side_folder_problems(setting, searched)
     if problems:
         raise DataError("\n".join(problems))
 
@@ -114,7 +116,7 @@ def search_files(
     held_out: list[Path] = []
     if names_splits:
         held_out = layouts.held_out_files(searched)
-    return SourceFiles(_read_status(source, expanded), list(left_out.values()), held_out)
+    return SourceFiles(_read_status(setting, expanded), list(left_out.values()), held_out)
 
 
 def has_files(path: Path, suffixes: Sequence[str], own: Sequence[Path]) -> bool:
@@ -176,7 +178,7 @@ def _why_nothing(entry: Path, suffixes: Sequence[str], left_out: Sequence[Entry]
     return f"{entry} {reason}. Correct the path in the run file, or put the text there."
 
 
-def _same_names(source: str, files: Iterable[_Named]) -> list[str]:
+def _same_names(setting: str, files: Iterable[_Named]) -> list[str]:
     """Return the problem of the first two files with the same name, if there are any.
 
     Only the first pair is named: there may be as many pairs as files.
@@ -191,13 +193,13 @@ def _same_names(source: str, files: Iterable[_Named]) -> list[str]:
         return []
     name, before, path = clashes[0]
     return [
-        f"sources.{source}.paths: {before} and {path} would both be named {name}"
+        f"sources.{setting}: {before} and {path} would both be named {name}"
         f"{_more_pairs(len(clashes))}, but documents are told apart by this name. Make them two "
         f"sources, or name their common parent folder {os.path.commonpath([before, path])}."
     ]
 
 
-def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
+def _same_content(setting: str, files: Iterable[_Named]) -> list[str]:
     """Return the problem of the first text that lies there plain and compressed, if there is any.
 
     The same holds for two compressed forms of one text: it would be read twice.
@@ -216,7 +218,7 @@ def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
         return []
     before, path = clashes[0]
     return [
-        f"sources.{source}.paths: {before} and {path} lie beside each other"
+        f"sources.{setting}: {before} and {path} lie beside each other"
         f"{_more_pairs(len(clashes))}, so one text would be read twice, in two forms. Remove or "
         "move one of them, rename it if it holds another text, or let a glob match one form only."
     ]
@@ -228,7 +230,7 @@ def _more_pairs(pairs: int) -> str:
     return f" ({pairs - 1} more such pairs)"
 
 
-def _read_status(source: str, files: Sequence[_Named]) -> list[InputFile]:
+def _read_status(setting: str, files: Sequence[_Named]) -> list[InputFile]:
     """Return the files with their sizes and modification times, sorted by name.
 
     Raises DataError naming each path that cannot be read or is not a regular file.
@@ -250,5 +252,5 @@ def _read_status(source: str, files: Sequence[_Named]) -> list[InputFile]:
                 f"{file.path} is {kind_of_file(status.st_mode)}. Write its content into a file."
             )
     if problems:
-        raise DataError("\n".join(f"sources.{source}.paths: {problem}" for problem in problems))
+        raise DataError("\n".join(f"sources.{setting}: {problem}" for problem in problems))
     return regular

@@ -25,7 +25,7 @@ TRAIN = re.compile(r"(^|[-_. ])(train|training)(?=[-_. ]|\d|$)", re.I)
 """Names of training splits. Source: huggingface.co/docs/datasets/repository_structure."""
 
 
-def side_folder_problems(source: str, files: Iterable[tuple[Path, Path]]) -> list[str]:
+def side_folder_problems(setting: str, files: Iterable[tuple[Path, Path]]) -> list[str]:
     """Return a problem for each tree of which a search took files in side folders.
 
     `files`: each path, and the path relative to the folder that was searched. A side folder that
@@ -43,19 +43,19 @@ def side_folder_problems(source: str, files: Iterable[tuple[Path, Path]]) -> lis
                 if is_tree[tree]:
                     side_folders.setdefault(tree, set()).add(part)
     return [
-        _explain_side_folders(source, tree, sorted(parts))
+        _explain_side_folders(setting, tree, sorted(parts))
         for tree, parts in sorted(side_folders.items())
     ]
 
 
-def _explain_side_folders(source: str, tree: Path, parts: Sequence[str]) -> str:
+def _explain_side_folders(setting: str, tree: Path, parts: Sequence[str]) -> str:
     owner = SIDE_FOLDERS[parts[0]]
     names = " and ".join(f"{part}/" for part in parts)
     remedy = "Take its documents/ folder"
     if "RedPajama" in owner:
         remedy += ", with text_field: raw_content"
     return (
-        f"sources.{source}.paths: {tree} has {owner} layout, whose {names} describe documents and "
+        f"sources.{setting}: {tree} has {owner} layout, whose {names} describe documents and "
         f"hold none. {remedy}: {tree / 'documents'}."
     )
 

@@ -6,12 +6,14 @@ and, for kind `local-machine`, `data_dir/raw/local-machine/`.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS
 from pipeline.corpus.file_search import InputFile, SourceFiles
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
+from pipeline.corpus.held_out.register import Register, find_held_out_texts
 from pipeline.corpus.losses import (
     add_up_losses,
     explain_no_document,
@@ -21,7 +23,7 @@ from pipeline.corpus.losses import (
     loss_lines,
 )
 from pipeline.corpus.raw_files import CHANGED
-from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files
+from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files, read_settings
 from pipeline.corpus.row_settings import row_settings
 from pipeline.corpus.search_notes import (
     count_empty_files,
@@ -30,7 +32,7 @@ from pipeline.corpus.search_notes import (
     warn_about_files,
 )
 from pipeline.corpus.source_kind import input_files, source_kind
-from pipeline.corpus.split import empty_split_advice
+from pipeline.corpus.split import SplitSetting, empty_split_advice
 from pipeline.errors import DataError, TasksFailed
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
@@ -58,8 +60,9 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     # Find all files first: a missing path is reported before hours of reading.
     files = _find_all_files(config)
     warn_about_files(files)
+    held_out = find_held_out_texts(config, files)
     tasks: dict[str, list[Task]] = {
-        name: list(_tasks_of_source(config, name, files[name].files)) for name in config.sources
+        name: list(_tasks_of_source(config, name, files[name], held_out)) for name in config.sources
     }
 
     # Read the files, as many tasks at a time as there are workers.
@@ -80,7 +83,7 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     for name, tasks_of_source in tasks.items():
         sources[name] = {
             **_add_up([results[task.name] for task in tasks_of_source]),
-            "input_files": len(files[name].files),
+            "input_files": len(files[name].files) + len(files[name].validation_files),
             "empty_files": count_empty_files(files[name]),
             "left_out": count_left_out(left_out[name]),
         }
@@ -131,32 +134,35 @@ def _find_all_files(config: RunConfig) -> dict[str, SourceFiles]:
     return files
 
 
-def _tasks_of_source(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Task]:
+def _tasks_of_source(
+    config: RunConfig, name: str, files: SourceFiles, held_out: Register | None
+) -> Iterator[Task]:
     """Yield one task for each group of neighbouring files."""
-    # These settings decide what a task writes, so they enter its fingerprint.
-    source = config.sources[name]
-    chosen = config.prepare
-    settings = ReadSettings(
-        source=name,
-        kind=source_kind(source).row_kind or source.kind,
-        rows=row_settings(source),
-        split_by=source.split_by,
-        validation_fraction=chosen.validation_fraction,
-        on_broken_file=chosen.on_broken_file,
-        shard_text_bytes=chosen.shard_text_bytes,
-        line_ends=source.line_ends or "lf",
-    )
+    # Files that are held out as a whole depend on no other source.
+    yield from _tasks(config, files.validation_files, read_settings(config, name, True), None)
+    settings = read_settings(config, name, is_validation=False)
+    if held_out is not None:
+        settings = replace(settings, held_out=held_out.digest)
+    yield from _tasks(config, files.files, settings, held_out)
 
+
+def _tasks(
+    config: RunConfig,
+    files: Sequence[InputFile],
+    settings: ReadSettings,
+    held_out: Register | None,
+) -> Iterator[Task]:
     # A task is done again when a file of its group or one of the settings changes.
     for group in group_files(files):
         yield Task(
-            name=f"{name}~{group.key}",
+            name=f"{settings.source}~{group.key}",
             function=read_files,
             arguments={
                 "documents_dir": data_folder(config).documents,
                 "key": group.key,
                 "files": group.files,
                 "settings": settings,
+                "held_out": None if held_out is None else held_out.path,
             },
             fingerprint=fingerprint(
                 [versions.PREPARE, settings.inputs, [file.identity for file in group.files]]
@@ -174,7 +180,7 @@ def _add_up(results: list[ReadResult]) -> DocumentCounts:
         documents.update(result["documents"])
         text_bytes.update(result["text_bytes"])
         broken_files |= result["broken_files"]
-    return {
+    counts: DocumentCounts = {
         "documents": dict(documents),
         "text_bytes": dict(text_bytes),
         **add_up_losses(results),
@@ -183,6 +189,10 @@ def _add_up(results: list[ReadResult]) -> DocumentCounts:
         "largest_hash": max((result["largest_hash"] for result in results), default=0.0),
         "broken_files": broken_files,
     }
+    held_out_elsewhere = sum(result.get("held_out_elsewhere", 0) for result in results)
+    if held_out_elsewhere:
+        counts["held_out_elsewhere"] = held_out_elsewhere
+    return counts
 
 
 def _refuse_bad_sources(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
@@ -211,12 +221,26 @@ def _refuse_bad_sources(config: RunConfig, sources: dict[str, PreparedSource]) -
 
 def _warn_about_splits(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
     """Warn about each source that has nothing to train on, or nothing held out."""
-    fraction = config.prepare.validation_fraction
     for name, counts in sources.items():
-        if not config.sources[name].has_documents:
+        source = config.sources[name]
+        if not source.has_documents:
+            continue
+        fraction = source.held_out_fraction(config.prepare.validation_fraction)
+        setting = "prepare.validation_fraction"
+        if source.validation_fraction is not None:
+            setting = f"sources.{name}.validation_fraction"
+        if counts["documents"]["train"] == 0 and fraction == 0:
+            warn(
+                f"source {name}: all of its {counts['documents']['validation']:,} documents are "
+                "held out by name, here or in another source (validation_paths, "
+                "prepare.validation), so there is nothing to train on. Name fewer."
+            )
             continue
         advice = empty_split_advice(
-            counts["documents"], counts["smallest_hash"], counts["largest_hash"], fraction
+            counts["documents"],
+            counts["smallest_hash"],
+            counts["largest_hash"],
+            SplitSetting(setting, fraction),
         )
         if advice:
             warn(f"source {name}: {advice}")
@@ -257,6 +281,12 @@ def _closing_lines(config: RunConfig, sources: dict[str, PreparedSource]) -> lis
             lines.append(
                 f"source {name}: {counts['crlf_line_ends']:,} CRLF line ends became LF "
                 f"(sources.{name}.line_ends)"
+            )
+        elsewhere = counts.get("held_out_elsewhere", 0)
+        if elsewhere:
+            lines.append(
+                f"source {name}: {elsewhere:,} documents of its training files are held out because "
+                "the same text is: listed, in validation_paths or in another source"
             )
         for file, why in counts["broken_files"].items():
             lines.append(

@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import xxhash
+
 from pipeline.config.kinds import SOURCE_KINDS
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.file_search import InputFile
+from pipeline.corpus.held_out.held_out_texts import HeldOutTexts, read_held_out_texts
 from pipeline.corpus.losses import Losses
 from pipeline.corpus.raw_files import FileBroken, check_unchanged, held_unchanged
-from pipeline.corpus.row_settings import RowSettings
+from pipeline.corpus.row_settings import RowSettings, row_settings
 from pipeline.corpus.rows import Reject, Row
-from pipeline.corpus.source_kind import SourceKind
+from pipeline.corpus.source_kind import SourceKind, source_kind
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.store.counts import DocumentCounts
@@ -42,13 +46,44 @@ class ReadSettings:
     on_broken_file: Literal["stop", "keep-readable-rows"]
     shard_text_bytes: int
     line_ends: Literal["lf", "as-they-are"]
+    held_out: str | None = None
+    """Digest of the texts that are held out whatever their hash; None where there are none."""
+
+    @property
+    def makes_lf(self) -> bool:
+        """Whether CRLF in a text becomes LF."""
+        return SOURCE_KINDS[self.kind].takes_line_ends and self.line_ends == "lf"
 
     @property
     def inputs(self) -> dict[str, Json]:
         """What enters the fingerprint of a task."""
         values: dict[str, Json] = asdict(self)
         del values["rows"]
+        if self.held_out is None:
+            del values["held_out"]
         return values | self.rows.inputs
+
+
+def read_settings(config: RunConfig, name: str, is_validation: bool) -> ReadSettings:
+    """Return the settings of the tasks that read the training or the validation files of a source."""
+    source = config.sources[name]
+    chosen = config.prepare
+    fraction = source.held_out_fraction(chosen.validation_fraction)
+    split_by = source.split_by
+    if is_validation:
+        # Every position is below 1.
+        fraction = 1.0
+        split_by = "text"
+    return ReadSettings(
+        source=name,
+        kind=source_kind(source).row_kind or source.kind,
+        rows=row_settings(source),
+        split_by=split_by,
+        validation_fraction=fraction,
+        on_broken_file=chosen.on_broken_file,
+        shard_text_bytes=chosen.shard_text_bytes,
+        line_ends=source.line_ends or "lf",
+    )
 
 
 @dataclass
@@ -59,6 +94,8 @@ class _Task:
     writers: dict[str, ShardWriter]
     total_bytes: int
     """Raw bytes of all its files."""
+    held_out: HeldOutTexts | None = None
+    """Texts that are held out whatever their hash."""
     read_bytes: int = 0
     """Raw bytes read so far."""
     reported_bytes: int = 0
@@ -70,6 +107,8 @@ class _Task:
     """Smallest and largest position of a document in the split: see `split.hash_position`."""
     crlf_line_ends: int = 0
     """CRLF line ends that became LF."""
+    held_out_elsewhere: int = 0
+    """Documents that are held out only because their text is held out by name or in another source."""
 
     def advance(self, count: int) -> None:
         self.read_bytes += count
@@ -91,9 +130,15 @@ class ReadResult(DocumentCounts):
 
 
 def read_files(
-    documents_dir: Path, key: str, files: Sequence[InputFile], settings: ReadSettings
+    documents_dir: Path,
+    key: str,
+    files: Sequence[InputFile],
+    settings: ReadSettings,
+    held_out: Path | None = None,
 ) -> ReadResult:
     """Write the documents of `files`; `key` is part of the names of the shards.
+
+    `held_out`: the file of texts with the digest in the settings.
 
     After any error no output is left. Raises DataError after reading every file if a file is broken
     and `on_broken_file` is `stop`; FileChanged at once if a file is not as `files` describes it
@@ -111,6 +156,8 @@ def read_files(
         split: ShardWriter(folder, split, key, settings.shard_text_bytes) for split in SPLITS
     }
     task = _Task(settings, writers, total_bytes=sum(file.size for file in files))
+    if held_out is not None:
+        task.held_out = read_held_out_texts(held_out)
     problems = []
     try:
         # Read every file even if one is broken, so that one message names all broken files.
@@ -145,7 +192,7 @@ def read_files(
         raise
 
     task.report()
-    return {
+    result: ReadResult = {
         "files": {f"{settings.source}/{name}": record for name, record in shards.items()},
         "documents": {split: writers[split].documents for split in SPLITS},
         "text_bytes": {split: writers[split].text_bytes for split in SPLITS},
@@ -155,21 +202,23 @@ def read_files(
         "largest_hash": task.largest_hash,
         "crlf_line_ends": task.crlf_line_ends,
     }
+    if task.held_out_elsewhere:
+        result["held_out_elsewhere"] = task.held_out_elsewhere
+    return result
 
 
 def _read_file(file: InputFile, task: _Task) -> None:
     """Give each document of a file to the writer of its split; count rejects and losses."""
     settings = task.settings
     kind: SourceKind = SOURCE_KINDS[settings.kind]
-    makes_lf = kind.takes_line_ends and settings.line_ends == "lf"
     with contextlib.closing(kind.read_rows(file.path, settings.rows, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
                 task.losses.count_reject(row, file.name)
             else:
                 task.losses.count_incomplete(row)
-                if makes_lf:
-                    row = _with_lf(row, task)
+                row, line_ends = with_lf(row, settings)
+                task.crlf_line_ends += line_ends
                 _add_document(row, file, task)
             # Otherwise this row would stay in memory while the next one is parsed.
             del row
@@ -180,23 +229,32 @@ def _read_file(file: InputFile, task: _Task) -> None:
 def _add_document(row: Row, file: InputFile, task: _Task) -> None:
     """Choose the split of a document, and give the document to the writer of that split."""
     settings = task.settings
-    position = hash_position(_split_key(row, file.path, settings))
+    position = hash_position(split_key(row, file.path, settings))
     task.smallest_hash = min(task.smallest_hash, position)
     task.largest_hash = max(task.largest_hash, position)
     split = choose_split(position, settings.validation_fraction)
+    if split == "train" and _is_held_out_elsewhere(row, task):
+        split = "validation"
+        task.held_out_elsewhere += 1
     task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
 
 
-def _with_lf(row: Row, task: _Task) -> Row:
-    """Return a row with each CRLF replaced by LF, and count them."""
-    line_ends = row.text.count(b"\r\n")
-    task.crlf_line_ends += line_ends
-    if line_ends == 0:
-        return row
-    return row._replace(text=row.text.replace(b"\r\n", b"\n"))
+def _is_held_out_elsewhere(row: Row, task: _Task) -> bool:
+    """Return whether the text of a row is held out by name, or in another source."""
+    return task.held_out is not None and xxhash.xxh3_64_intdigest(row.text) in task.held_out
 
 
-def _split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
+def with_lf(row: Row, settings: ReadSettings) -> tuple[Row, int]:
+    """Return a row with each CRLF replaced by LF if the settings say so, and their number."""
+    line_ends = 0
+    if settings.makes_lf:
+        line_ends = row.text.count(b"\r\n")
+    if line_ends:
+        row = row._replace(text=row.text.replace(b"\r\n", b"\n"))
+    return row, line_ends
+
+
+def split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
     """Return the bytes whose hash decides the split: the text, or a value of meta.
 
     Raises DataError where meta lacks the key of `split_by`.

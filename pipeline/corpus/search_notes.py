@@ -46,7 +46,11 @@ def warn_about_files(files: Mapping[str, SourceFiles]) -> None:
 
 def left_out_by_source(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
     """Return the entries that the search of each source left out and that no other source takes."""
-    taken = {file.path for source_files in files.values() for file in source_files.files}
+    taken = {
+        file.path
+        for source_files in files.values()
+        for file in [*source_files.files, *source_files.validation_files]
+    }
     return {
         name: [entry for entry in source_files.left_out if entry.path not in taken]
         for name, source_files in files.items()
@@ -55,7 +59,7 @@ def left_out_by_source(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry
 
 def count_empty_files(files: SourceFiles) -> int:
     """Count the files of a source that have no bytes at all."""
-    return sum(file.size == 0 for file in files.files)
+    return sum(file.size == 0 for file in [*files.files, *files.validation_files])
 
 
 def summarise_left_out(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:

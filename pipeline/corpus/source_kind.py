@@ -12,6 +12,8 @@ from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.source_section import Source
 from pipeline.corpus.file_search import SourceFiles, has_files, search_files
+from pipeline.corpus.held_out.listed_ids import describe_ids
+from pipeline.corpus.held_out.validation_files import join_validation_files
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.recognised import why_not_fetched
 from pipeline.corpus.row_settings import UTF_8, RowSettings, row_settings
@@ -58,8 +60,13 @@ class SourceKind(ABC):
         problems += self._unusable_settings(name, source)
         if source.validation_paths and not self.takes_validation_paths:
             problems.append(
-                f"sources.{name}.validation_paths: only kind megatron has this setting; for kind "
-                f"{source.kind}, prepare.validation_fraction decides what is held out"
+                f"sources.{name}.validation_paths: kind {source.kind} has no such setting; "
+                "prepare.validation_fraction decides what is held out; leave it out"
+            )
+        if source.validation_fraction is not None and not self.has_documents:
+            problems.append(
+                f"sources.{name}.validation_fraction = {source.validation_fraction}: kind "
+                f"{source.kind} holds out its validation_paths; leave it out"
             )
         return problems
 
@@ -144,6 +151,7 @@ class RawFiles(SourceKind):
     suffixes: Sequence[str]
     """Suffixes of file names, in lower case, that a search of a folder takes. A file that `paths`
     names, or that a glob matches, is taken whatever its suffix."""
+    takes_validation_paths = True
     names_splits = True
     """Whether the name of a file may mark it as a held-out split (`test`, `validation`, ...)."""
 
@@ -156,11 +164,20 @@ class RawFiles(SourceKind):
 
     def search(self, name: str, paths: Sequence[Path], own: Sequence[Path] = ()) -> SourceFiles:
         """Return the files that `paths` give to source `name`, none from below the folders `own`."""
-        return search_files(name, self.suffixes, paths, own, self.names_splits)
+        return search_files(f"{name}.paths", self.suffixes, paths, own, self.names_splits)
+
+    def _search_validation(self, config: RunConfig, name: str) -> SourceFiles:
+        paths = config.sources[name].validation_paths
+        own = own_folders(config)
+        return search_files(f"{name}.validation_paths", self.suffixes, paths, own, False)
 
     def find_files(self, config: RunConfig, name: str) -> SourceFiles:
-        """Return the files that the source's `paths` give."""
-        return self.search(name, config.sources[name].paths, own_folders(config))
+        """Return the files that the source's `paths` and `validation_paths` give."""
+        source = config.sources[name]
+        training = self.search(name, source.paths, own_folders(config))
+        if not source.validation_paths:
+            return training
+        return join_validation_files(name, training, self._search_validation(config, name))
 
     def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
         """Return a hash of the files' names, sizes and modification times.
@@ -169,16 +186,23 @@ class RawFiles(SourceKind):
         clash, the text of the error: so a mistyped path beside a good one makes the stage stale,
         and running the stage reports the error.
         """
-        subject = f"files of {name}"
+        source = config.sources[name]
+        subjects = [f"files of {name}"]
+        if source.validation_paths:
+            subjects.append(f"validation files of {name}")
         try:
-            files = self.find_files(config, name).files
+            files = self.find_files(config, name)
         except DataError as error:
             own = own_folders(config)
-            paths = config.sources[name].paths
+            paths = [*source.paths, *source.validation_paths]
             if any(has_files(path, self.suffixes, own) for path in paths):
-                return {subject: str(error)}
-            return {subject: None}
-        return {subject: fingerprint([file.identity for file in files])}
+                return dict.fromkeys(subjects, str(error))
+            return dict.fromkeys(subjects)
+        lists = [files.files, files.validation_files]
+        return {
+            subject: fingerprint([file.identity for file in listed])
+            for subject, listed in zip(subjects, lists, strict=False)
+        }
 
 
 def _kinds_with(attribute: str) -> str:
@@ -215,7 +239,7 @@ def input_files(config: RunConfig) -> dict[str, SourceFiles]:
 
 def describe_sources(config: RunConfig) -> dict[str, str | None]:
     """Return what identifies the raw files of all sources, for the fingerprint of `prepare`."""
-    described: dict[str, str | None] = {}
+    described = describe_ids(config)
     for name, source in config.sources.items():
         described |= source_kind(source).identify(config, name)
     return described

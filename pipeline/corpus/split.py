@@ -5,6 +5,7 @@ A document is held out if its hash, as a number in [0, 1), is below `prepare.val
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import xxhash
 
@@ -24,8 +25,16 @@ def choose_split(position: float, validation_fraction: float) -> str:
     return "train"
 
 
+@dataclass(frozen=True)
+class SplitSetting:
+    """The setting that decides how much of a source is held out by hash."""
+
+    name: str
+    fraction: float
+
+
 def empty_split_advice(
-    documents: Mapping[str, int], smallest: float, largest: float, fraction: float
+    documents: Mapping[str, int], smallest: float, largest: float, setting: SplitSetting
 ) -> str | None:
     """Return the setting that would fill an empty split, or that there is none.
 
@@ -34,12 +43,13 @@ def empty_split_advice(
     """
     # Nothing to train on.
     total = sum(documents.values())
+    fraction = setting.fraction
     now = f"(now {fraction})"
     if documents["train"] == 0:
         highest = _rounded_down(largest)
         return (
             f"all of its {total:,} documents are held out, so there is nothing to train on. Set "
-            f"prepare.validation_fraction to {highest} or less {now}; 0 holds nothing out."
+            f"{setting.name} to {highest} or less {now}; 0 holds nothing out."
         )
     if documents["validation"] > 0 or fraction == 0:
         return None
@@ -48,17 +58,17 @@ def empty_split_advice(
     finding = f"none of its {total:,} documents is held out, so it will have no validation loss. "
     if smallest == largest:
         return (
-            f"{finding}No prepare.validation_fraction holds out a part of it: all its documents "
+            f"{finding}No {setting.name} holds out a part of it: all its documents "
             "have one hash. Add documents."
         )
     largest_allowed = math.nextafter(MOST_FRACTION, 0)
     if smallest >= largest_allowed:
         return (
-            f"{finding}No prepare.validation_fraction below {MOST_FRACTION} can hold out one of "
+            f"{finding}No {setting.name} below {MOST_FRACTION} can hold out one of "
             f"them: their smallest hash is {smallest:.3g}. Add documents."
         )
     lowest = _shortest_between(smallest, min(largest, largest_allowed))
-    return f"{finding}Set prepare.validation_fraction to {lowest} or more {now}."
+    return f"{finding}Set {setting.name} to {lowest} or more {now}."
 
 
 def _shortest_between(above: float, most: float) -> float:

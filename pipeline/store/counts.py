@@ -55,6 +55,9 @@ class DocumentCounts(LossCounts):
     """Largest hash of a document, 0 to 1."""
     crlf_line_ends: int
     """Line ends CRLF that became LF."""
+    held_out_elsewhere: NotRequired[int]
+    """Documents of training files that are held out only because their text is, by name or in another
+    source."""
 
 
 class PreparedSource(DocumentCounts):

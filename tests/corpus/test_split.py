@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from pipeline.corpus.split import choose_split, empty_split_advice, hash_position
+from pipeline.corpus.split import SplitSetting, choose_split, empty_split_advice, hash_position
+
+SETTING = "prepare.validation_fraction"
 
 
 def test_a_fraction_of_all_keys_is_held_out() -> None:
@@ -31,7 +33,9 @@ def test_a_fraction_of_all_keys_is_held_out() -> None:
 def test_the_number_that_would_do_holds_out_one_and_leaves_one(
     smallest: float, largest: float, number: float
 ) -> None:
-    advice = empty_split_advice({"train": 2, "validation": 0}, smallest, largest, 0.001)
+    advice = empty_split_advice(
+        {"train": 2, "validation": 0}, smallest, largest, SplitSetting(SETTING, 0.001)
+    )
     assert advice is not None
     (told,) = re.findall(r"validation_fraction to (\S+) or more", advice)
     assert float(told) == number
@@ -44,7 +48,9 @@ def test_the_number_that_would_do_holds_out_one_and_leaves_one(
     ("smallest", "largest"), [(0.3, 0.3), (0.5, 0.9), (0.497, 0.4971), (0.4999999, 0.9)]
 )
 def test_where_no_number_would_do_none_is_told(smallest: float, largest: float) -> None:
-    advice = empty_split_advice({"train": 2, "validation": 0}, smallest, largest, 0.001)
+    advice = empty_split_advice(
+        {"train": 2, "validation": 0}, smallest, largest, SplitSetting(SETTING, 0.001)
+    )
     assert advice is not None
     told = re.findall(r"validation_fraction to (\S+) or more", advice)
     assert all(smallest < float(number) <= largest and float(number) < 0.5 for number in told)
@@ -52,11 +58,19 @@ def test_where_no_number_would_do_none_is_told(smallest: float, largest: float) 
 
 
 def test_a_source_that_is_held_out_whole_is_told_how_to_get_something_to_train_on() -> None:
-    advice = empty_split_advice({"train": 0, "validation": 2}, 0.1, 0.237, 0.3)
+    advice = empty_split_advice(
+        {"train": 0, "validation": 2}, 0.1, 0.237, SplitSetting(SETTING, 0.3)
+    )
     assert advice is not None and "0.23 or less" in advice
     assert choose_split(0.237, 0.23) == "train"
 
 
 def test_nothing_is_said_where_both_splits_have_documents_or_none_is_wanted() -> None:
-    assert empty_split_advice({"train": 1, "validation": 1}, 0.1, 0.9, 0.2) is None
-    assert empty_split_advice({"train": 1, "validation": 0}, 0.1, 0.1, 0) is None
+    assert (
+        empty_split_advice({"train": 1, "validation": 1}, 0.1, 0.9, SplitSetting(SETTING, 0.2))
+        is None
+    )
+    assert (
+        empty_split_advice({"train": 1, "validation": 0}, 0.1, 0.1, SplitSetting(SETTING, 0))
+        is None
+    )

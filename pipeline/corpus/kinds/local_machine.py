@@ -52,6 +52,7 @@ class LocalMachine(JsonLines):
 
     has_text_field = False
     takes_encoding = False
+    takes_validation_paths = False
     makes_its_files = True
     row_kind = "jsonl"
 

@@ -90,8 +90,12 @@ def unlike_trainings(runs: Sequence[StudyRun]) -> list[str]:
 def _held_out_problems(runs: Sequence[StudyRun]) -> list[str]:
     """Return a problem where runs hold no text out: their validation loss would not exist."""
     config = runs[0].config
-    are_given = any(source.kind == "megatron" for source in config.sources.values())
-    if are_given or config.prepare.validation_fraction:
+    fraction = config.prepare.validation_fraction
+    are_given = config.prepare.validation is not None or any(
+        source.kind == "megatron" or source.validation_paths or source.held_out_fraction(fraction)
+        for source in config.sources.values()
+    )
+    if are_given:
         return []
     return [
         "prepare.validation_fraction = 0: nothing is held out, so that no run has a validation loss; "
