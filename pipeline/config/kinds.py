@@ -97,6 +97,7 @@ SOURCE_KINDS = KindTable(
         "parquet": "pipeline.corpus.kinds.parquet_files:ParquetFiles",
         "csv": "pipeline.corpus.kinds.separated_values:SeparatedValues",
         "text": "pipeline.corpus.kinds.text_files:TextFiles",
+        "warc": "pipeline.corpus.kinds.web_archives:WebArchives",
         "local-machine": "pipeline.corpus.kinds.local_machine:LocalMachine",
         "megatron": "pipeline.tokens.existing_pairs:ExistingPairs",
     }

@@ -30,8 +30,8 @@ class Source(Section):
     )
 
     kind: Annotated[str, KindName(SOURCE_KINDS)]
-    """`jsonl`, `csv` and `text` (each also .gz, .zst, .xz, .bz2), `parquet`, or `local-machine` (text that
-    comes with this Python).
+    """`jsonl`, `csv`, `text` and `warc` (web pages; needs the extra `web`), each also .gz, .zst, .xz, .bz2;
+    `parquet`; `local-machine` (text that comes with this Python).
 
     `megatron`: existing token ids in pairs of `.bin` and `.idx` files, made with the tokenizer in
     `tokenizer.path`."""

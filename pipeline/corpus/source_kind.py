@@ -6,6 +6,7 @@ Each kind is one class in a file of its own, listed in `pipeline.config.kinds`. 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.config.kinds import SOURCE_KINDS
@@ -45,6 +46,10 @@ class SourceKind(ABC):
     makes_its_files = False
     """Whether `find_files` writes the files first, which takes minutes. Then only the stage calls
     it, after the files of the other kinds were found."""
+    packages: tuple[str, ...] = ()
+    """Packages that reading a file imports and that come with `extra` only."""
+    extra = ""
+    """Name of the optional dependencies that bring the packages."""
     row_kind: str | None = None
     """Name of the kind that reads the rows of the files; None where this kind reads them itself."""
 
@@ -101,6 +106,16 @@ class SourceKind(ABC):
         if source.slice is None and source.paths:
             return []
         return [f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice"]
+
+    def missing_packages(self, name: str) -> list[str]:
+        """Return the problem of a source whose kind needs packages that are not installed."""
+        missing = [package for package in self.packages if find_spec(package) is None]
+        if not missing:
+            return []
+        return [
+            f"sources.{name}: its kind needs {' and '.join(missing)}, which are not installed; "
+            f"`pip install -c constraints.txt -e '.[{self.extra}]'`, or remove the source"
+        ]
 
     @abstractmethod
     def find_files(self, config: RunConfig, name: str) -> SourceFiles:
@@ -228,6 +243,7 @@ def input_files(config: RunConfig) -> dict[str, SourceFiles]:
         kind = source_kind(source)
         if kind.makes_its_files:
             continue
+        problems += kind.missing_packages(name)
         try:
             files[name] = kind.find_files(config, name)
         except DataError as error:
