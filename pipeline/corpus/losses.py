@@ -5,6 +5,7 @@ Tasks count them, the stage reports them in words. Reads and writes no file.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -12,6 +13,7 @@ import orjson
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import first_of
 from pipeline.store.counts import LossCounts, PreparedSource, RejectedInFiles
+from pipeline.store.records import Json
 
 SAMPLES_PER_REASON = 20
 """Maximum number of rejected rows that a task keeps as samples for each reason; all are counted."""
@@ -23,6 +25,16 @@ SHOWN_KEYS = 10
 """Maximum number of keys that a message lists."""
 OTHERS = "(others)"
 """Name under which keys beyond `NAMED_KEYS` are counted."""
+
+
+@dataclass(frozen=True)
+class UsableSettings:
+    """The settings of a source that a remedy may name."""
+
+    text_field: str
+    """Its value in words."""
+    has_text_field: bool
+    takes_encoding: bool
 
 
 class Losses:
@@ -47,7 +59,14 @@ class Losses:
         samples = self._samples.setdefault(row.reason, {})
         if sum(map(len, samples.values())) >= SAMPLES_PER_REASON and not _make_room(samples, file):
             return
-        sample = {"file": file, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
+        sample: dict[str, Json] = {
+            "file": file,
+            "row": row.origin_row,
+            "reason": row.reason,
+            "excerpt": row.excerpt,
+        }
+        if row.byte is not None:
+            sample["byte"] = row.byte
         samples.setdefault(file, []).append(orjson.dumps(sample))
 
     def count_incomplete(self, row: Row) -> None:
@@ -191,14 +210,13 @@ def explain_too_many_rejects(
     counts: PreparedSource,
     most: float,
     samples: Path,
-    has_text_field: bool,
-    text_field: str,
+    settings: UsableSettings,
 ) -> str:
     """Return the message for a source of whose rows more than the fraction `most` are rejected."""
     rejected = sum(counts["rejected"].values())
     documents = sum(counts["documents"].values())
     rows = rejected + documents
-    remedies = _remedies(source, counts, has_text_field, text_field)
+    remedies = _remedies(source, counts, settings)
     if documents:
         remedies.append("raise prepare.max_bad_rows")
     return (
@@ -209,31 +227,34 @@ def explain_too_many_rejects(
 
 
 def explain_no_document(
-    source: str, counts: PreparedSource, samples: Path, has_text_field: bool, text_field: str
+    source: str, counts: PreparedSource, samples: Path, settings: UsableSettings
 ) -> str:
     """Return the message for a source without documents whose rejects `max_bad_rows` allows."""
     lines = [f"source {source}: its {counts['input_files']:,} input files hold no document."]
     if counts["rejected"]:
-        remedies = "; or ".join(_remedies(source, counts, has_text_field, text_field))
+        remedies = "; or ".join(_remedies(source, counts, settings))
         lines.append(f"Rows rejected: {_reasons(counts)}. Samples: {samples}. {remedies}.")
     lines += [f"{file} {why}." for file, why in list(counts["broken_files"].items())[:NAMED_FILES]]
     lines.append(f"Correct sources.{source}.paths or remove the source.")
     return " ".join(lines)
 
 
-def _remedies(
-    source: str, counts: PreparedSource, has_text_field: bool, text_field: str
-) -> list[str]:
+def _remedies(source: str, counts: PreparedSource, settings: UsableSettings) -> list[str]:
     """Return the remedies that may turn the rejected rows of a source into documents."""
     remedies = []
     if counts["keys_without_text"]:
         remedies.append(
-            f"Rows without {text_field} have the keys {_keys(counts['keys_without_text'])}: set "
+            f"Rows without {settings.text_field} have the keys {_keys(counts['keys_without_text'])}: set "
             f"sources.{source}.text_field to the one that holds the text"
         )
-    elif has_text_field and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
+    elif settings.has_text_field and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
         remedies.append(
-            f"Set sources.{source}.text_field, now {text_field}, if the text has another name"
+            f"Set sources.{source}.text_field, now {settings.text_field}, if the text has another name"
+        )
+    if settings.takes_encoding and "invalid-utf8" in counts["rejected"]:
+        remedies.append(
+            f"If the files are in another encoding, set sources.{source}.encoding (each sample names "
+            "the first byte of its row that is not UTF-8)"
         )
     if remedies:
         remedies.append("correct the files")

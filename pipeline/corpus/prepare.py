@@ -15,6 +15,7 @@ from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.held_out.register import Register, find_held_out_texts
 from pipeline.corpus.losses import (
+    UsableSettings,
     add_up_losses,
     explain_no_document,
     explain_too_many_rejects,
@@ -205,15 +206,15 @@ def _refuse_bad_sources(config: RunConfig, sources: dict[str, PreparedSource]) -
         rows = documents + rejected
         samples = rejected_rows(folder / name)
         source = config.sources[name]
-        has_text_field = source_kind(source).has_text_field
-        text_field = row_settings(source).text_field_in_words
+        kind = source_kind(source)
+        settings = UsableSettings(
+            row_settings(source).text_field_in_words, kind.has_text_field, kind.takes_encoding
+        )
         if rejected > config.prepare.max_bad_rows * rows:
             most = config.prepare.max_bad_rows
-            problems.append(
-                explain_too_many_rejects(name, counts, most, samples, has_text_field, text_field)
-            )
+            problems.append(explain_too_many_rejects(name, counts, most, samples, settings))
         elif documents == 0 and source.has_documents:
-            problems.append(explain_no_document(name, counts, samples, has_text_field, text_field))
+            problems.append(explain_no_document(name, counts, samples, settings))
         problems += explain_unused_fields(name, counts)
     if problems:
         raise DataError("\n".join(problems))

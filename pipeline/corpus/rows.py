@@ -63,6 +63,8 @@ class Reject(NamedTuple):
     """Beginning of the row, at most `EXCERPT_CHARACTERS`."""
     keys: tuple[str, ...] = ()
     """Keys of an object without text, at most `MOST_KEYS`."""
+    byte: int | None = None
+    """First byte of the row that is not UTF-8, from 0, where that is the reason."""
 
 
 def split_at(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes | bytearray]:
@@ -122,6 +124,23 @@ def why_not_document(content: bytes) -> Reason | None:
         return "invalid-utf8"
     if blank:
         return "empty-text"
+    return None
+
+
+def reject_content(reason: Reason, number: int, content: bytes | bytearray) -> Reject:
+    """Return the reject of a row that is no document. `content`: the text, or the row itself."""
+    byte = None
+    if reason == "invalid-utf8":
+        byte = _first_odd_byte(content)
+    return Reject(reason, number, excerpt_of(content), byte=byte)
+
+
+def _first_odd_byte(content: bytes | bytearray) -> int | None:
+    """Return the place of the first byte that is not UTF-8."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.start
     return None
 
 

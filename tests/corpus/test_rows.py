@@ -184,7 +184,9 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
         Row("ä\nb\n".encode(), b"{}", 0)
     ]
     assert rows_of(tmp_path / "a.txt.gz", gzip.compress(b"a"), "text") == [Row(b"a", b"{}", 0)]
-    assert rows_of(tmp_path / "b.txt", b"\xff", "text") == [Reject("invalid-utf8", 0, "\ufffd")]
+    assert rows_of(tmp_path / "b.txt", b"\xff", "text") == [
+        Reject("invalid-utf8", 0, "\ufffd", byte=0)
+    ]
     assert rows_of(tmp_path / "c.txt", b" \n", "text") == [Reject("empty-text", 0, " \n")]
 
 
@@ -208,10 +210,10 @@ def test_parquet_text_is_checked_whatever_the_columns_type(tmp_path: Path) -> No
         Reject("text-not-a-string", 0, "5")
     ]
     binary = parquet(tmp_path / "b.parquet", {"text": pa.array([b"a", b"\xff"])})
-    assert binary == [Row(b"a", b"{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
+    assert binary == [Row(b"a", b"{}", 0), Reject("invalid-utf8", 1, "\ufffd", byte=0)]
     unchecked = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"]).buffers())
     strings = parquet(tmp_path / "s.parquet", {"text": unchecked})
-    assert strings == [Row(b"a", b"{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
+    assert strings == [Row(b"a", b"{}", 0), Reject("invalid-utf8", 1, "\ufffd", byte=0)]
     repeated = pa.array(["a", "a"]).dictionary_encode()
     assert parquet(tmp_path / "d.parquet", {"text": repeated}) == [
         Row(b"a", b"{}", 0),

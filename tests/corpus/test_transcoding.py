@@ -146,3 +146,18 @@ def test_an_encoding_that_python_does_not_know_is_refused(run_file: Path, name: 
 def test_kinds_that_are_no_text_refuse_an_encoding(run_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"encoding = cp1252: kind parquet has no such setting"):
         load(run_file, ["sources.web.kind=parquet", "sources.web.encoding=cp1252"])
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl", "csv"])
+def test_bytes_that_are_not_utf8_are_told_with_file_byte_and_setting(
+    run_file: Path, kind: str
+) -> None:
+    contents = {"text": "abcdé", "jsonl": '{"text": "abcdé"}', "csv": "text\nabcdé\n"}
+    path = run_file.parent / "old.file"
+    path.write_bytes(contents[kind].encode("latin-1"))
+    with pytest.raises(DataError, match=r"1 invalid-utf8 in old\.file.*set sources\.old\.encoding"):
+        prepare_here(run_file, f"sources.old={{kind: {kind}, paths: ['{path}']}}")
+    (rejected,) = (run_file.parent / "data/documents/old/rejected").glob("*.jsonl")
+    sample = json.loads(rejected.read_text())
+    byte = {"text": 4, "jsonl": 14, "csv": 4}[kind]
+    assert (sample["file"], sample["row"], sample["byte"]) == ("old.file", 0, byte)

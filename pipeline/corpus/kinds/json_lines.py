@@ -18,6 +18,7 @@ from pipeline.corpus.rows import (
     excerpt_of,
     first_keys,
     is_too_long,
+    reject_content,
     split_at,
     why_not_text,
 )
@@ -76,13 +77,13 @@ def _odd_json_row(line: bytes | bytearray, number: int, settings: RowSettings) -
         fields, stand_ins = parse_with_stand_ins(bytes(line))
     except orjson.JSONDecodeError:
         if not is_utf8(line):
-            return Reject("invalid-utf8", number, excerpt_of(line))
+            return reject_content("invalid-utf8", number, line)
         return Reject("broken-json", number, excerpt_of(line))
     if type(fields) is not dict:
         return Reject("not-an-object", number, excerpt_of(line))
     text, blank_fields = take_text(fields, settings, lambda value: value not in stand_ins)
     if type(text) is str and text in stand_ins:
-        return Reject(stand_ins[text].problem, number, excerpt_of(line))
+        return reject_content(stand_ins[text].problem, number, line)
     if type(text) is str and text and not text.isspace():
         meta, nulls = exact_meta(fields, stand_ins)
         return Row(text.encode(), meta, number, nulls, blank_fields)

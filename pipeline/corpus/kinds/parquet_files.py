@@ -24,8 +24,8 @@ from pipeline.corpus.rows import (
     EXCERPT_CHARACTERS,
     Reject,
     Row,
-    excerpt_of,
     first_keys,
+    reject_content,
     why_not_document,
     why_not_text,
 )
@@ -86,7 +86,7 @@ def parquet_row(row: ParquetRow, number: int, settings: RowSettings) -> Row | Re
         return Reject(why_not_text(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
     reason = why_not_document(text)
     if reason is not None:
-        return Reject(reason, number, excerpt_of(text))
+        return reject_content(reason, number, text)
     meta = plain_meta(row.fields)
     if meta is not None:
         return Row(text, meta, number, row.nulls, taken.blank_fields)

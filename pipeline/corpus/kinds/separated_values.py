@@ -20,7 +20,7 @@ from pipeline.corpus.rows import (
     LONGEST_BYTES,
     Reject,
     Row,
-    excerpt_of,
+    reject_content,
     split_at,
     why_not_document,
 )
@@ -166,7 +166,7 @@ def _row(
     text = taken.value.encode(errors="surrogateescape")
     reason = why_not_document(text)
     if reason is not None:
-        return Reject(reason, number, excerpt_of(text))
+        return reject_content(reason, number, text)
 
     # All other fields are the meta, as strings.
     meta: dict[str, Any] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.corpus.kinds.paragraphs import cut_at_blank_lines
 from pipeline.corpus.raw_files import content_blocks
 from pipeline.corpus.row_settings import RowSettings
-from pipeline.corpus.rows import Reject, Row, excerpt_of, split_at, why_not_document
+from pipeline.corpus.rows import Reject, Row, reject_content, split_at, why_not_document
 from pipeline.corpus.source_kind import RawFiles
 
 
@@ -36,5 +36,5 @@ class TextFiles(RawFiles):
 def _text_row(content: bytes, number: int) -> Row | Reject:
     reason = why_not_document(content)
     if reason is not None:
-        return Reject(reason, number, excerpt_of(content))
+        return reject_content(reason, number, content)
     return Row(content, b"{}", number)

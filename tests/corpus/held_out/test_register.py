@@ -1,7 +1,6 @@
 """What is held out by name: files, listed ids; the same text is on one side in every source."""
 
 import json
-import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpus.test_prepare import contents, records, survives
+from corpus.test_prepare import records
 from helpers import prepare_here
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,49 +209,6 @@ def test_a_corpus_that_moved_away_whole_is_no_reason_to_read_again(corpus: Path)
     shutil.rmtree(corpus.parent / "books")
     described = describe_sources(load(corpus, settings))
     assert described["files of books"] is None and described["validation files of books"] is None
-
-
-@pytest.mark.ranks
-def test_killed_anywhere_held_out_files_tables_and_novels_give_the_same_bytes(
-    corpus: Path,
-) -> None:
-    """In a process of its own, which runs no other Python thread: it forks."""
-    forking = multiprocessing.get_context("spawn").Process(
-        target=kill_at_every_step, args=(corpus,), daemon=True
-    )
-    forking.start()
-    forking.join(600)
-    assert forking.exitcode == 0
-
-
-def kill_at_every_step(corpus: Path) -> None:
-    folder = corpus.parent
-    (folder / "table.csv").write_text('id,text\n1,"of a\ntable"\n2,held 1\n')
-    (folder / "novel.txt").write_text("one\n\ntwo\n\nshared 2")
-    settings = sources(
-        corpus,
-        f"sources.table={{kind: csv, paths: ['{folder}/table.csv']}}",
-        f"sources.novel={{kind: text, paths: ['{folder}/novel.txt'], document_bytes: 4}}",
-        "prepare.validation={ids: [web-3]}",
-        "prepare.validation_fraction=0",
-    )
-    whole = prepare_here(corpus, *settings, f"paths.data_dir={folder}/whole")
-    documents = folder / "data" / "documents"
-    kills = 0
-    while not survives(lambda: prepare_here(corpus, *settings), kills):
-        kills += 2
-        if kills % 4:
-            # Every other time what was done is done again.
-            shutil.rmtree(documents / ".tasks", ignore_errors=True)
-            shutil.rmtree(documents / ".held-out" / ".tasks", ignore_errors=True)
-    assert kills > 60, kills
-    assert prepare_here(corpus, *settings) == whole
-    assert contents(documents) == contents(folder / "whole" / "documents")
-    assert texts_of(corpus, "novel") == {
-        "train": ["one\n\n", "two\n\n"],
-        "validation": ["shared 2"],
-    }
-    assert texts_of(corpus, "table") == {"train": ["of a\ntable"], "validation": ["held 1"]}
 
 
 @given(st.lists(st.integers(0, 2**64 - 1)), st.integers(0, 2**64 - 1))
