@@ -70,12 +70,15 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
-            try:
-                text = line.decode()
-            except UnicodeDecodeError:
-                text = line.decode(errors="surrogateescape")
-                self._has_odd_bytes = True
-            yield f"{text}\n"
+            # No name is kept of the text: a long line of it may take four bytes a character.
+            yield self._decoded(line + b"\n")
+
+    def _decoded(self, line: bytes | bytearray) -> str:
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            self._has_odd_bytes = True
+            return line.decode(errors="surrogateescape")
 
     def take_odd_bytes(self) -> bool:
         """Return whether a line since the last call is not UTF-8; its bytes are escaped."""
