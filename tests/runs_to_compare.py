@@ -92,6 +92,7 @@ def run_by_hand(config: RunConfig, name: str, **changes: object) -> ComparedRun:
         tokens_per_second=10.0,
         account=None,
         branches_off=False,
+        are_data_as_read=True,
     )
     return replace(run, **changes)  # pyright: ignore[reportArgumentType]
 

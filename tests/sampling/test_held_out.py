@@ -9,8 +9,8 @@ from training_data import RUN_FILE, TEMPLATES
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.sampling.held_out import held_out_text, held_out_tokens
-from pipeline.store.layout import data_folder
+from pipeline.sampling.held_out import TOKENS_RECORD, held_out_text, held_out_tokens
+from pipeline.store.layout import data_folder, run_folder
 
 TRAIN = {"prose/train_0.bin": "a", "sums/train_0.bin": "b"}
 HELD_OUT = {"prose/validation_0.bin": "c", "sums/validation_0.bin": "d"}
@@ -35,8 +35,17 @@ def config_of(
     ):
         manifest.parent.mkdir(parents=True)
         records = {name: {"bytes": 1, "checksum": checksum} for name, checksum in files.items()}
-        manifest.write_text(json.dumps({"files": records}))
+        output = "".join(files.values())
+        manifest.write_text(json.dumps({"output": output, "files": records}))
     return config
+
+
+def begin_run(config: RunConfig) -> None:
+    """Record the tokens as a run does when it begins."""
+    tokens: Mapping[str, str] = json.loads(data_folder(config).tokens_manifest.read_text())
+    settings = run_folder(config).settings
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({TOKENS_RECORD: tokens["output"]}))
 
 
 def test_only_the_content_of_held_out_shards_counts(tmp_path: Path) -> None:
@@ -84,3 +93,28 @@ def test_without_held_out_text_there_is_no_fingerprint(tmp_path: Path) -> None:
     assert (held_out_tokens(config), held_out_text(config)) == ("", "")
     data_folder(config).tokens_manifest.unlink()
     assert held_out_tokens(config) == ""
+
+
+def test_a_run_that_has_begun_has_the_tokens_that_it_read(tmp_path: Path) -> None:
+    own = config_of(tmp_path / "own", HELD_OUT)
+    before = (held_out_tokens(own), held_out_text(own))
+    begin_run(own)
+    assert (held_out_tokens(own), held_out_text(own)) == before
+
+
+def test_a_data_folder_that_was_rebuilt_since_tells_nothing_of_what_the_run_read(
+    tmp_path: Path,
+) -> None:
+    """Without the record of the run it would be taken for a run on the new tokens."""
+    old = config_of(tmp_path / "old", HELD_OUT)
+    new = config_of(tmp_path / "new", HELD_OUT | {"sums/validation_0.bin": "D"})
+    begin_run(old)
+    begin_run(new)
+    data_folder(new).tokens_manifest.replace(data_folder(old).tokens_manifest)
+    begun = held_out_tokens(old)
+    assert begun == "cd, 32, 5"
+    assert held_out_text(old) == ""
+
+    # The same holds where the folder is gone.
+    data_folder(old).tokens_manifest.unlink()
+    assert held_out_tokens(old) == begun

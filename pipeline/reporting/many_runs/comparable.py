@@ -124,6 +124,11 @@ def remarks(runs: Sequence[ComparedRun], names: Sequence[str]) -> list[str]:
             sentences.append(
                 f"{name} has recorded no start of its ranks: it is not drawn over time."
             )
+        if not run.are_data_as_read:
+            sentences.append(
+                f"{name}: its data folder is gone or was rebuilt with other content since the run began; "
+                "which text it was validated on is known from its record alone."
+            )
         if run.branches_off:
             sentences.append(
                 f"{name} began from a checkpoint of another run: its time and FLOPs are those of its own "

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.reporting.run_account import RunAccount, account_of_run
-from pipeline.sampling.held_out import held_out_text, held_out_tokens
+from pipeline.sampling.held_out import data_are_as_read, held_out_text, held_out_tokens
 from pipeline.store.events import BRANCH, BranchEvent, StartEvent, read_events
 from pipeline.store.files import read_json
 from pipeline.store.layout import run_folder
@@ -20,8 +20,7 @@ from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.recorded_run import recorded_config
 
 TOKENIZER_RECORD = "output of tokenizer"
-TOKENS_RECORD = "output of tokens"
-"""Keys of the settings that a run records at its start: the content of what it reads."""
+"""Key of the settings that a run records at its start: the content of its tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,8 @@ class ComparedRun:
     account: RunAccount | None
     branches_off: bool
     """Whether it began from another run's checkpoint: its time and FLOPs are its own alone."""
+    are_data_as_read: bool
+    """Whether the data folder still holds what the run has read; else only its record tells that."""
 
     @property
     def last(self) -> StepPoint:
@@ -105,13 +106,14 @@ def read_compared_run(path: Path) -> ComparedRun:
         config=config,
         points=step_points(records, starts, seconds),
         tokenizer=str(recorded.get(TOKENIZER_RECORD, "")),
-        held_out=held_out_tokens(config) or _recorded_tokens(recorded, config),
+        held_out=held_out_tokens(config),
         held_out_text=held_out_text(config),
         steps=records[-1]["step"],
         parameters=details.get("parameters"),
         tokens_per_second=statistics.median(record["tokens_per_second"] for record in records),
         account=account,
         branches_off=bool(branches),
+        are_data_as_read=data_are_as_read(config),
     )
 
 
@@ -155,15 +157,6 @@ def _ranks_at(step: int, starts: Sequence[StartEvent]) -> int:
     if not before:
         return 1
     return before[-1]
-
-
-def _recorded_tokens(recorded: Mapping[str, Any], config: RunConfig) -> str:
-    """Return what identifies the validated tokens where the data folder is gone; empty if unknown."""
-    output = recorded.get(TOKENS_RECORD)
-    if not output:
-        return ""
-    data = config.data
-    return f"{output}, {data.sequence_length}, {data.validation_sequences}"
 
 
 def named_apart(runs: Sequence[ComparedRun], typed: Sequence[str]) -> list[str]:

@@ -83,10 +83,12 @@ def test_the_lowest_end_is_named_with_the_distance_of_the_others(config: RunConf
 
 
 def test_what_keeps_a_run_out_of_a_figure_is_said(config: RunConfig) -> None:
-    run = run_by_hand(config, "a", branches_off=True)
+    run = run_by_hand(config, "a", branches_off=True, are_data_as_read=False)
     timeless = replace(run, points=[replace(point, seconds=None) for point in run.points])
     assert remarks([timeless], ["a"]) == [
         "a has recorded no start of its ranks: it is not drawn over time.",
+        "a: its data folder is gone or was rebuilt with other content since the run began; which text it "
+        "was validated on is known from its record alone.",
         "a began from a checkpoint of another run: its time and FLOPs are those of its own steps, "
         "its tokens count the others too.",
     ]
