@@ -93,6 +93,7 @@ def run_by_hand(config: RunConfig, name: str, **changes: object) -> ComparedRun:
         account=None,
         branches_off=False,
         are_data_as_read=True,
+        facts={},
     )
     return replace(run, **changes)  # pyright: ignore[reportArgumentType]
 

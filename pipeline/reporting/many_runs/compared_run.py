@@ -11,8 +11,10 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.reporting.many_runs.recorded_facts import recorded_facts
 from pipeline.reporting.run_account import RunAccount, account_of_run
 from pipeline.sampling.held_out import data_are_as_read, held_out_text, held_out_tokens
+from pipeline.store.artifacts import SettingValue
 from pipeline.store.events import BRANCH, BranchEvent, StartEvent, read_events
 from pipeline.store.files import read_json
 from pipeline.store.layout import run_folder
@@ -64,6 +66,8 @@ class ComparedRun:
     """Whether it began from another run's checkpoint: its time and FLOPs are its own alone."""
     are_data_as_read: bool
     """Whether the data folder still holds what the run has read; else only its record tells that."""
+    facts: Mapping[str, SettingValue]
+    """What it recorded of what it read and ran with, beside its settings."""
 
     @property
     def last(self) -> StepPoint:
@@ -114,6 +118,7 @@ def read_compared_run(path: Path) -> ComparedRun:
         account=account,
         branches_off=bool(branches),
         are_data_as_read=data_are_as_read(config),
+        facts=recorded_facts(folder, recorded, starts),
     )
 
 

@@ -32,6 +32,14 @@ TIME_NOTE = (
     "steps and restarts are in it; earlier stages, time in a queue and time between jobs are not."
 )
 FLOPS_NOTE = "FLOPs are those of the model, 6 N + 6 L d T a token, without recomputation."
+FACTS_NOTE = (
+    "Beside the settings stand the content of tokens and tokenizer, the DeepSpeed config, ranks, device, "
+    "commit and libraries, where a run has recorded them."
+)
+NO_DIFFERENCE = (
+    f"None that the runs have recorded. {FACTS_NOTE} Uncommitted changes of the code, other machines of one "
+    "device, and chance are not seen here."
+)
 STYLE_OF_DIFFERENCES = (
     "<style>.differs { padding-left: .4rem; "
     "background: color-mix(in srgb, #d9762b 24%, transparent); }</style>"
@@ -130,10 +138,10 @@ def _took(run: ComparedRun, name: str) -> list[Cell]:
 
 def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
     """Return the table of the settings that are not the same in all runs."""
-    differing = differing_settings([run.config for run in runs])
+    differing = differing_settings(runs)
     title = "Settings that differ"
     if not differing:
-        return section(title, "<p>None: the runs differ in the machine, or in chance, alone.</p>")
+        return section(title, f"<p>{escape(NO_DIFFERENCE)}</p>")
     head = "".join(f'<th class="text">{escape(name)}</th>' for name in ["setting", *names])
     body = "".join(_setting_row(setting) for setting in differing)
     return section(
@@ -141,7 +149,8 @@ def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
         STYLE_OF_DIFFERENCES,
         f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
         note_below(
-            "Coloured: not as in the first run. Settings of evaluation, trackers and workers are left out."
+            "Coloured: not as in the first run. Settings of evaluation, trackers and workers are left out. "
+            f"{FACTS_NOTE}"
         ),
     )
 

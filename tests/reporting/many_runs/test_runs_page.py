@@ -46,7 +46,7 @@ def test_without_any_time_there_is_no_figure_over_time(runs: list[ComparedRun]) 
 def test_differing_settings_are_marked_where_they_are_not_the_first_runs(
     runs: list[ComparedRun],
 ) -> None:
-    found = differing_settings([run.config for run in runs])
+    found = differing_settings(runs)
     assert [(setting.name, list(setting.values)) for setting in found] == [
         ("batch.micro_batch_sequences", ["2", "1"]),
         ("train.seed", ["1", "7"]),
@@ -54,7 +54,14 @@ def test_differing_settings_are_marked_where_they_are_not_the_first_runs(
     page = runs_page(runs, ["a", "b"])
     row = '<td class="text">train.seed</td><td class="text">1</td><td class="text differs">7</td>'
     assert row in page
-    assert "None: the runs differ in the machine" in runs_page([runs[0]] * 2, ["a", "b"])
+    assert "None that the runs have recorded." in runs_page([runs[0]] * 2, ["a", "b"])
+
+
+def test_what_is_no_setting_stands_below_them(runs: list[ComparedRun]) -> None:
+    """A run that has not recorded a fact is not taken for the same."""
+    other = replace(runs[0], facts={"commit": "abc"})
+    (difference,) = differing_settings([runs[0], other])
+    assert (difference.name, list(difference.values)) == ("commit", ["not recorded", "abc"])
 
 
 def test_training_losses_are_means_of_equal_parts() -> None:
