@@ -92,30 +92,6 @@ def _is_one(values: Sequence[str]) -> bool:
     return len(set(values)) == 1 and bool(values[0])
 
 
-def verdict_sentences(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) -> list[str]:
-    """Return which run ends lowest, by how much, and after how many tokens."""
-    ends: list[tuple[float, str, int]] = []
-    for run, name in zip(runs, names, strict=True):
-        losses = [(basis.loss(point), point.tokens) for point in run.points]
-        known = [(loss, tokens) for loss, tokens in losses if loss is not None]
-        if known:
-            loss, tokens = known[-1]
-            ends.append((loss, name, tokens))
-    if not ends:
-        return []
-    lowest, *others = sorted(ends)
-    which = "validation loss" if basis.is_held_out else "training loss"
-    if basis.unit == "bits per byte":
-        which = "bits per byte of held-out text"
-    beside = "; ".join(f"{name} {loss - lowest[0]:+.4f}" for loss, name, _ in others)
-    sentence = f"Lowest {which} at the end: {lowest[1]}, {lowest[0]:.4f} ({beside})."
-    if len({tokens for _, _, tokens in ends}) > 1:
-        sentence += (
-            " The runs end after different numbers of tokens; the curves show the way there."
-        )
-    return [sentence]
-
-
 def remarks(runs: Sequence[ComparedRun], names: Sequence[str]) -> list[str]:
     """Return what keeps a run out of a figure, or makes it another thing than the others."""
     sentences: list[str] = []

@@ -7,7 +7,6 @@ from pipeline.reporting.many_runs.comparable import (
     Basis,
     basis_of,
     remarks,
-    verdict_sentences,
 )
 from pipeline.reporting.many_runs.compared_run import ComparedRun
 from pipeline.reporting.many_runs.curve_figures import (
@@ -17,6 +16,7 @@ from pipeline.reporting.many_runs.curve_figures import (
     time_of_runs,
 )
 from pipeline.reporting.many_runs.setting_differences import DifferingSetting, differing_settings
+from pipeline.reporting.many_runs.verdict import last_training_loss, verdict_sentences
 from pipeline.reporting.page import (
     Cell,
     escape,
@@ -101,7 +101,7 @@ def _final_figures(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
         html_table(reached, [_reached(run, name) for run, name in named]),
         note_below(
             "Losses in nats per token. The validation loss and the bits per byte are the last ones "
-            "measured; the training loss is that of the last step."
+            "measured; the training loss is the mean of the last tenth of the steps, of at most 50."
         ),
         html_table(took, [_took(run, name) for run, name in named]),
         note_below(
@@ -122,7 +122,7 @@ def _reached(run: ComparedRun, name: str) -> list[Cell]:
         f"{run.steps:,}",
         "" if validated is None else number_or_blank(validated.validation_loss, ".4f"),
         number_or_blank(bits[-1] if bits else None, ".4f"),
-        number_or_blank(run.last.loss, ".4f"),
+        number_or_blank(last_training_loss(run), ".4f"),
     ]
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs_to_compare import run_by_hand, with_end
+from runs_to_compare import run_by_hand
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.reporting.many_runs.comparable import basis_of, remarks, verdict_sentences
+from pipeline.reporting.many_runs.comparable import basis_of, remarks
 from pipeline.reporting.many_runs.compared_run import ComparedRun
 
 
@@ -70,16 +70,6 @@ def test_runs_with_nothing_in_common_are_refused(config: RunConfig) -> None:
     points = [replace(point, bits_per_byte=None) for point in other.points]
     with pytest.raises(DataError, match="b: has no bits per byte, as its tokens do not stand"):
         basis_of([run_by_hand(config, "a"), replace(other, points=points)])
-
-
-def test_the_lowest_end_is_named_with_the_distance_of_the_others(config: RunConfig) -> None:
-    runs = [run_by_hand(config, "a"), with_end(run_by_hand(config, "b"), 3.35)]
-    assert verdict_sentences(runs, ["a", "b"], basis_of(runs)) == [
-        "Lowest validation loss at the end: b, 3.3500 (a +0.2500)."
-    ]
-    longer = replace(runs[0], points=[*runs[0].points, replace(runs[0].last, tokens=300)])
-    sentence = verdict_sentences([longer, runs[1]], ["a", "b"], basis_of(runs))[0]
-    assert sentence.endswith("different numbers of tokens; the curves show the way there.")
 
 
 def test_what_keeps_a_run_out_of_a_figure_is_said(config: RunConfig) -> None:
