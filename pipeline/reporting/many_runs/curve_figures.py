@@ -12,8 +12,11 @@ from pipeline.logs import scientific, short
 from pipeline.reporting.figures import COLOURS, STYLE, canvas, svg_of
 from pipeline.reporting.many_runs.comparable import Basis
 from pipeline.reporting.many_runs.compared_run import ComparedRun, StepPoint
+from pipeline.reporting.many_runs.verdict import end_losses
+from pipeline.reporting.tick_labels import thin_x_labels
 
-DASHES = ("-", "--", ":")
+MOST_DRAWN = len(COLOURS)
+"""Runs that are drawn, each in a colour of its own."""
 MOST_TRAINING_POINTS = 60
 """Means of the training loss that are drawn of each run: a step alone is too noisy."""
 BEGINNING = 0.02
@@ -62,7 +65,7 @@ def losses_over(
     *,
     is_wide: bool,
 ) -> str:
-    """Draw the losses of all runs over an amount, each run in its colour.
+    """Draw the losses of runs over an amount, each run in its colour: at most MOST_DRAWN runs.
 
     Held-out losses have markers. Training losses are thin lines beside them, where a loss a token can
     be compared.
@@ -72,31 +75,42 @@ def losses_over(
         figure, axes = canvas(3.9, 9.6 if is_wide else 4.7)
         for number, (run, name) in enumerate(zip(runs, names, strict=True)):
             _draw_run(axes, run, name, basis, amount, number)
-        _scale(axes, runs, basis, amount)
+        scale_axes(axes, runs, basis, amount)
 
-        # Their names.
+        # Their names, and the labels that have room beside them.
         if is_wide:
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, fontsize=9)
         else:
             columns = max(1, LETTERS_OF_A_ROW // (max(map(len, names)) + LETTERS_OF_A_MARK))
             figure.legend(loc="outside lower left", fontsize=9, ncols=columns)
+        thin_x_labels(figure, axes)
         return svg_of(figure)
+
+
+def drawn_runs(
+    runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis
+) -> list[tuple[ComparedRun, str]]:
+    """Return the runs that are drawn with their names: of many, those that end lowest."""
+    pairs = list(zip(runs, names, strict=True))
+    if len(pairs) <= MOST_DRAWN:
+        return pairs
+    lowest = {end.name for end in end_losses(runs, names, basis)[:MOST_DRAWN]}
+    return [(run, name) for run, name in pairs if name in lowest]
 
 
 def _draw_run(
     axes: Axes, run: ComparedRun, name: str, basis: Basis, amount: Amount, number: int
 ) -> None:
     """Draw the held-out losses of a run, and its training losses where they can be compared."""
-    colour = COLOURS[number % len(COLOURS)]
+    colour = COLOURS[number]
     if basis.unit == "nats a token":
         faint = 0.35 if basis.is_held_out else 1.0
         label = None if basis.is_held_out else name
         points = training_means(run.points, amount)
         axes.plot(*_columns(points), color=colour, alpha=faint, linewidth=1, label=label)
     if basis.is_held_out:
-        dashes = DASHES[number // len(COLOURS) % len(DASHES)]
         points = _held_out(run.points, basis, amount)
-        axes.plot(*_columns(points), dashes, marker="o", markersize=3.5, color=colour, label=name)
+        axes.plot(*_columns(points), "-", marker="o", markersize=3.5, color=colour, label=name)
 
 
 def training_means(points: Sequence[StepPoint], amount: Amount) -> list[tuple[float, float]]:
@@ -131,7 +145,7 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _scale(axes: Axes, runs: Sequence[ComparedRun], basis: Basis, amount: Amount) -> None:
+def scale_axes(axes: Axes, runs: Sequence[ComparedRun], basis: Basis, amount: Amount) -> None:
     """Set names, scales, ranges and ticks of both axes."""
     # The loss falls with the logarithm of what was spent.
     axes.set_xscale("log")
@@ -148,20 +162,18 @@ def _scale(axes: Axes, runs: Sequence[ComparedRun], basis: Basis, amount: Amount
     axes.set_ylabel(label)
     axes.yaxis.set_major_locator(MaxNLocator(7))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-    heights: list[float] = []
-    starts: list[float] = []
+    points: list[tuple[float, float]] = []
     for run in runs:
         later = [point for point in run.points if point.tokens >= BEGINNING * run.last.tokens]
-        heights += [loss for _, loss in _held_out(later, basis, amount)]
+        points += _held_out(later, basis, amount)
         if basis.unit == "nats a token":
-            heights += [loss for _, loss in training_means(later, amount)]
-        starts += [x for x in map(amount.of, later) if x]
-    if not heights:
+            points += training_means(later, amount)
+    if not points:
         return
+    places, heights = _columns(points)
     margin = MARGIN * (max(heights) - min(heights)) or 0.5
     axes.set_ylim(min(heights) - margin, max(heights) + margin)
-    ends = [x for x in (amount.of(run.last) for run in runs) if x]
-    axes.set_xlim(min(starts) * 0.9, max(ends) * 1.1)
+    axes.set_xlim(min(places) * 0.9, max(places) * 1.1)
 
 
 class _Ticks(LogFormatter):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipeline.errors import first_of
 from pipeline.logs import human_seconds, number_or_blank, scientific, short
 from pipeline.reporting.many_runs.comparable import (
     Basis,
@@ -12,10 +13,12 @@ from pipeline.reporting.many_runs.compared_run import ComparedRun
 from pipeline.reporting.many_runs.curve_figures import (
     FLOPS,
     TOKENS,
+    drawn_runs,
     losses_over,
     time_of_runs,
 )
-from pipeline.reporting.many_runs.setting_differences import DifferingSetting, differing_settings
+from pipeline.reporting.many_runs.run_names import legend_labels, shown_names
+from pipeline.reporting.many_runs.setting_differences import differing_settings
 from pipeline.reporting.many_runs.verdict import last_training_loss, verdict_sentences
 from pipeline.reporting.page import (
     Cell,
@@ -32,6 +35,10 @@ TIME_NOTE = (
     "steps and restarts are in it; earlier stages, time in a queue and time between jobs are not."
 )
 FLOPS_NOTE = "FLOPs are those of the model, 6 N + 6 L d T a token, without recomputation."
+MOST_NAMED = 4
+"""Maximum number of runs whose names stand below the title."""
+MOST_COLUMNS_OF_RUNS = 5
+"""With more runs than that, each is a row of the table of settings, and not a column."""
 FACTS_NOTE = (
     "Beside the settings stand the content of tokens and tokenizer, the DeepSpeed config, ranks, device, "
     "commit and libraries, where a run has recorded them."
@@ -46,20 +53,27 @@ STYLE_OF_DIFFERENCES = (
 )
 
 
-def sentences_of(runs: Sequence[ComparedRun], names: Sequence[str]) -> list[str]:
+def sentences_of(runs: Sequence[ComparedRun], whole_names: Sequence[str]) -> list[str]:
     """Return what can be said about the runs. Raises DataError where nothing can be compared."""
     basis = basis_of(runs)
-    return [*basis.reasons, *verdict_sentences(runs, names, basis), *remarks(runs, names)]
+    shown = shown_names(whole_names)
+    sentences = [*basis.reasons, *verdict_sentences(runs, shown.names, basis)]
+    sentences += remarks(runs, shown.names)
+    if shown.remark:
+        sentences.append(shown.remark)
+    return sentences
 
 
-def runs_page(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
+def runs_page(runs: Sequence[ComparedRun], whole_names: Sequence[str]) -> str:
     """Return the page as HTML. Raises DataError where nothing can be compared."""
     basis = basis_of(runs)
-    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences_of(runs, names))
+    names = shown_names(whole_names).names
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences_of(runs, whole_names))
     title = f"{len(runs)} runs compared"
+    listed = first_of(whole_names, MOST_NAMED)
     body = "\n".join(
         [
-            f"<header><h1>{escape(title)}</h1><p>{escape(', '.join(names))}</p></header>",
+            f"<header><h1>{escape(title)}</h1><p>{escape(listed)}</p></header>",
             section("What can be said", f"<ul>{said}</ul>"),
             section("Losses", *_figures(runs, names, basis)),
             _final_figures(runs, names),
@@ -78,6 +92,13 @@ def _figures(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) ->
         if basis.unit == "nats a token":
             lines += " Thin: training loss, means of neighbouring steps."
     frame = "The axis begins where the steep fall of the first steps is over."
+    drawn = drawn_runs(runs, names, basis)
+    if len(drawn) < len(runs):
+        frame += (
+            f" Drawn are the {len(drawn)} of {len(runs)} runs that end lowest; the table has all."
+        )
+    runs = [run for run, _ in drawn]
+    names = legend_labels([name for _, name in drawn])
     tokens = losses_over(runs, names, basis, TOKENS, is_wide=True)
     flops = losses_over(runs, names, basis, FLOPS, is_wide=False)
     pair = [figure_with_caption(flops, f"The same over compute. {FLOPS_NOTE}")]
@@ -142,12 +163,20 @@ def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
     title = "Settings that differ"
     if not differing:
         return section(title, f"<p>{escape(NO_DIFFERENCE)}</p>")
-    head = "".join(f'<th class="text">{escape(name)}</th>' for name in ["setting", *names])
-    body = "".join(_setting_row(setting) for setting in differing)
+    # One column a run, or one row a run where they are many.
+    firsts = [setting.values[0] for setting in differing]
+    columns = list(zip(*[setting.values for setting in differing], strict=True))
+    head = ["run", *(setting.name for setting in differing)]
+    rows = [_row(name, values, firsts) for name, values in zip(names, columns, strict=True)]
+    if len(runs) <= MOST_COLUMNS_OF_RUNS:
+        head = ["setting", *names]
+        rows = [_row(each.name, each.values, [each.values[0]] * len(runs)) for each in differing]
+    cells = "".join(f'<th class="text">{escape(name)}</th>' for name in head)
     return section(
         title,
         STYLE_OF_DIFFERENCES,
-        f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
+        f"<div class=scroll><table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        "</div>",
         note_below(
             "Coloured: not as in the first run. Settings of evaluation, trackers and workers are left out. "
             f"{FACTS_NOTE}"
@@ -155,10 +184,10 @@ def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> str:
     )
 
 
-def _setting_row(setting: DifferingSetting) -> str:
-    first = setting.values[0]
+def _row(name: str, values: Sequence[str], firsts: Sequence[str]) -> str:
+    """Return a row of the table; `firsts`: the values of the first run, in the same order."""
     cells = "".join(
         f'<td class="text{"" if value == first else " differs"}">{escape(value)}</td>'
-        for value in setting.values
+        for value, first in zip(values, firsts, strict=True)
     )
-    return f'<tr><td class="text">{escape(setting.name)}</td>{cells}</tr>'
+    return f'<tr><td class="text">{escape(name)}</td>{cells}</tr>'

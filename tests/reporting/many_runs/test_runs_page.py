@@ -1,15 +1,24 @@
 """The page of several runs: figures, tables, and the settings that differ."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from html_outline import Outline
-from runs_to_compare import run_by_hand
+from runs_to_compare import run_by_hand, with_end
 
 from pipeline.config.run_file import load
+from pipeline.reporting.figures import STYLE, canvas
+from pipeline.reporting.many_runs.comparable import basis_of
 from pipeline.reporting.many_runs.compared_run import ComparedRun, StepPoint
-from pipeline.reporting.many_runs.curve_figures import TOKENS, time_of_runs, training_means
+from pipeline.reporting.many_runs.curve_figures import (
+    TOKENS,
+    scale_axes,
+    time_of_runs,
+    training_means,
+)
 from pipeline.reporting.many_runs.runs_page import runs_page
 from pipeline.reporting.many_runs.setting_differences import differing_settings
 
@@ -62,6 +71,44 @@ def test_what_is_no_setting_stands_below_them(runs: list[ComparedRun]) -> None:
     other = replace(runs[0], facts={"commit": "abc"})
     (difference,) = differing_settings([runs[0], other])
     assert (difference.name, list(difference.values)) == ("commit", ["not recorded", "abc"])
+
+
+def test_of_many_runs_with_long_names_the_lowest_are_drawn(
+    runs: list[ComparedRun], recwarn: pytest.WarningsRecorder
+) -> None:
+    """Run 0 ends highest of 12, and its name stands in no legend; nothing warns."""
+    many = [with_end(runs[0], 5 - number / 8) for number in range(12)]
+    names = [f"a-rather-long-name-of-a-run-of-many/r{number:02d}/run" for number in range(12)]
+    page = runs_page(many, names)
+    labels = re.findall(r"<text[^>]*>(r\d\d)</text>", page)
+    assert labels == [f"r{number:02d}" for number in range(2, 12)] * 3
+    assert "Drawn are the 10 of 12 runs that end lowest; the table has all." in page
+    assert f"{names[3]} and 8 more" in page
+    assert names[4] not in page
+    assert "Names are shown without the beginning a-rather-long-name-of-a-run-of-many/ " in page
+    assert not list(recwarn)
+
+
+def test_many_runs_are_rows_of_the_settings(runs: list[ComparedRun]) -> None:
+    page = runs_page([*runs, *runs, *runs], [*"abcdef"])
+    assert '<th class="text">run</th><th class="text">batch.micro_batch_sequences</th>' in page
+    row = '<td class="text">b</td><td class="text differs">1</td><td class="text differs">7</td>'
+    assert row in page
+
+
+def test_bits_per_byte_leave_no_half_of_the_axis_empty(runs: list[ComparedRun]) -> None:
+    """Steps without a validation, of which nothing is drawn, do not widen the axis."""
+    early = StepPoint(4, 1e7, 0.1, 4.5, None, None)
+    other = [
+        replace(run, tokenizer=name, points=[early, *run.points])
+        for run, name in zip(runs, "tu", strict=True)
+    ]
+    basis = basis_of(other)
+    assert basis.unit == "bits per byte"
+    with mpl.rc_context(STYLE):
+        _, axes = canvas(3.9)
+        scale_axes(axes, other, basis, TOKENS)
+    assert axes.get_xlim() == (200 * 0.9, 200 * 1.1)
 
 
 def test_training_losses_are_means_of_equal_parts() -> None:
