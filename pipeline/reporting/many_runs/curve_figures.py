@@ -1,6 +1,7 @@
 """Figures of several runs: losses over tokens, over time and over FLOPs, as SVG."""
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ MARGIN = 0.06
 LETTERS_OF_A_ROW = 60
 """Letters that a row of the legend has room for."""
 LETTERS_OF_A_MARK = 8
+HEIGHT_OF_AXES = 3.3
+"""Inches of a narrow figure without its legend."""
+HEIGHT_OF_A_ROW = 0.19
+"""Inches of a row of a legend."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +77,31 @@ def losses_over(
     """
     with mpl.rc_context(STYLE):
         # The runs.
-        figure, axes = canvas(3.9, 9.6 if is_wide else 4.7)
+        if is_wide:
+            figure, axes = canvas(3.9)
+        else:
+            figure, axes = canvas(HEIGHT_OF_AXES + HEIGHT_OF_A_ROW * _rows(names), 4.7)
         for number, (run, name) in enumerate(zip(runs, names, strict=True)):
             _draw_run(axes, run, name, basis, amount, number)
         scale_axes(axes, runs, basis, amount)
+        _draw_off_scale(axes, runs, basis, amount)
 
         # Their names, and the labels that have room beside them.
         if is_wide:
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, fontsize=9)
         else:
-            columns = max(1, LETTERS_OF_A_ROW // (max(map(len, names)) + LETTERS_OF_A_MARK))
-            figure.legend(loc="outside lower left", fontsize=9, ncols=columns)
+            figure.legend(loc="outside lower left", fontsize=9, ncols=_columns_that_fit(names))
         thin_x_labels(figure, axes)
         return svg_of(figure)
+
+
+def _columns_that_fit(names: Sequence[str]) -> int:
+    """Return how many columns a legend below narrow axes has room for."""
+    return max(1, LETTERS_OF_A_ROW // (max(map(len, names)) + LETTERS_OF_A_MARK))
+
+
+def _rows(names: Sequence[str]) -> int:
+    return math.ceil(len(names) / _columns_that_fit(names))
 
 
 def drawn_runs(
@@ -154,7 +171,7 @@ def scale_axes(axes: Axes, runs: Sequence[ComparedRun], basis: Basis, amount: Am
     axes.xaxis.set_major_formatter(_Ticks(amount.tick))
     axes.xaxis.set_minor_formatter(_Ticks(amount.tick))
 
-    # The frame holds all but the first steps.
+    # The frame holds all but the first steps, and what has diverged.
     which = "validation loss" if basis.is_held_out else "training loss"
     label = f"{which}, nats per token"
     if basis.unit == "bits per byte":
@@ -162,18 +179,78 @@ def scale_axes(axes: Axes, runs: Sequence[ComparedRun], basis: Basis, amount: Am
     axes.set_ylabel(label)
     axes.yaxis.set_major_locator(MaxNLocator(7))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-    points: list[tuple[float, float]] = []
-    for run in runs:
-        later = [point for point in run.points if point.tokens >= BEGINNING * run.last.tokens]
-        points += _held_out(later, basis, amount)
-        if basis.unit == "nats a token":
-            points += training_means(later, amount)
+    points = [point for run in runs for point in _framed(run, basis, amount)]
     if not points:
         return
     places, heights = _columns(points)
-    margin = MARGIN * (max(heights) - min(heights)) or 0.5
-    axes.set_ylim(min(heights) - margin, max(heights) + margin)
+    low = min(heights)
+    high = min(max(heights), highest_in_frame(runs, basis))
+    margin = MARGIN * (high - low) or 0.5
+    axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(min(places) * 0.9, max(places) * 1.1)
+
+
+def _framed(run: ComparedRun, basis: Basis, amount: Amount) -> list[tuple[float, float]]:
+    """Return the points of a run, held-out and training, that decide the frame: not its first steps."""
+    later = [point for point in run.points if point.tokens >= BEGINNING * run.last.tokens]
+    points = _held_out(later, basis, amount)
+    if basis.unit == "nats a token":
+        points += training_means(later, amount)
+    return points
+
+
+def highest_in_frame(runs: Sequence[ComparedRun], basis: Basis) -> float:
+    """Return the loss with which the trainings began, about that of guessing; infinity if unknown.
+
+    Above it a run has diverged, and would flatten the curves of the others.
+    """
+    begun: list[float] = []
+    for run in runs:
+        loss = run.points[0].loss
+        rates = [_rate(point, basis) for point in run.points]
+        known = [rate for rate in rates if rate is not None]
+        if not run.branches_off and loss is not None and known:
+            begun.append(loss * known[0])
+    if not begun:
+        return math.inf
+    highest = statistics.median_low(begun)
+    # All runs may be above it, as after a bad start.
+    lowest = min(
+        (loss for run in runs for _, loss in _framed(run, basis, TOKENS)), default=math.inf
+    )
+    return highest if lowest < highest else math.inf
+
+
+def _rate(point: StepPoint, basis: Basis) -> float | None:
+    """Return how many units of the basis a nat a token is, by one validation; None without it."""
+    if basis.unit == "nats a token":
+        return 1.0
+    if point.bits_per_byte is None or not point.validation_loss:
+        return None
+    return point.bits_per_byte / point.validation_loss
+
+
+def names_off_scale(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) -> list[str]:
+    """Return the runs that have losses above the frame after their first steps."""
+    highest = highest_in_frame(runs, basis)
+    return [
+        name
+        for run, name in zip(runs, names, strict=True)
+        if any(loss > highest for _, loss in _framed(run, basis, TOKENS))
+    ]
+
+
+def _draw_off_scale(axes: Axes, runs: Sequence[ComparedRun], basis: Basis, amount: Amount) -> None:
+    """Mark held-out losses above the frame by triangles at its upper edge."""
+    _, top = axes.get_ylim()
+    highest = highest_in_frame(runs, basis)
+    for number, run in enumerate(runs):
+        above = [x for x, loss in _held_out(run.points, basis, amount) if loss > highest]
+        heights = [top] * len(above)
+        for line in axes.plot(above, heights, "^", color=COLOURS[number], markersize=6):
+            # Triangles stand on the edge, and the layout does not make room for them.
+            line.set_clip_on(False)
+            line.set_in_layout(False)
 
 
 class _Ticks(LogFormatter):

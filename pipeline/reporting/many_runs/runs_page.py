@@ -14,7 +14,9 @@ from pipeline.reporting.many_runs.curve_figures import (
     FLOPS,
     TOKENS,
     drawn_runs,
+    highest_in_frame,
     losses_over,
+    names_off_scale,
     time_of_runs,
 )
 from pipeline.reporting.many_runs.run_names import legend_labels, shown_names
@@ -85,20 +87,19 @@ def runs_page(runs: Sequence[ComparedRun], whole_names: Sequence[str]) -> str:
 
 def _figures(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) -> list[str]:
     """Return the losses over tokens, and side by side those over time and FLOPs."""
-    unit = "in nats per token" if basis.unit == "nats a token" else "in bits per byte"
-    lines = f"Training loss {unit}, means of neighbouring steps."
-    if basis.is_held_out:
-        lines = f"Held-out loss {unit}, each validation a point."
-        if basis.unit == "nats a token":
-            lines += " Thin: training loss, means of neighbouring steps."
-    frame = "The axis begins where the steep fall of the first steps is over."
+    # Which runs are drawn, under which names.
     drawn = drawn_runs(runs, names, basis)
+    frame = ["The axis begins where the steep fall of the first steps is over."]
     if len(drawn) < len(runs):
-        frame += (
-            f" Drawn are the {len(drawn)} of {len(runs)} runs that end lowest; the table has all."
+        frame.append(
+            f"Drawn are the {len(drawn)} of {len(runs)} runs that end lowest; the table has all."
         )
     runs = [run for run, _ in drawn]
     names = legend_labels([name for _, name in drawn])
+    frame += _beyond_the_frame(runs, names, basis)
+
+    # The figures.
+    caption = f"{_lines_in_words(basis)} Over the tokens trained on. {' '.join(frame)}"
     tokens = losses_over(runs, names, basis, TOKENS, is_wide=True)
     flops = losses_over(runs, names, basis, FLOPS, is_wide=False)
     pair = [figure_with_caption(flops, f"The same over compute. {FLOPS_NOTE}")]
@@ -106,8 +107,31 @@ def _figures(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) ->
         time = losses_over(runs, names, basis, time_of_runs(runs), is_wide=False)
         pair.insert(0, figure_with_caption(time, f"The same over time. {TIME_NOTE}"))
     return [
-        figure_with_caption(tokens, f"{lines} Over the tokens trained on. {frame}"),
+        figure_with_caption(tokens, caption),
         f"<div class=pair>{''.join(pair)}</div>",
+    ]
+
+
+def _lines_in_words(basis: Basis) -> str:
+    """Return what the lines and points of a figure are."""
+    unit = "in nats per token" if basis.unit == "nats a token" else "in bits per byte"
+    if not basis.is_held_out:
+        return f"Training loss {unit}, means of neighbouring steps."
+    lines = f"Held-out loss {unit}, each validation a point."
+    if basis.unit == "nats a token":
+        lines += " Thin: training loss, means of neighbouring steps."
+    return lines
+
+
+def _beyond_the_frame(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) -> list[str]:
+    """Return a sentence on the runs that have losses above the frame; none without any."""
+    beyond = names_off_scale(runs, names, basis)
+    if not beyond:
+        return []
+    marks = " (a held-out loss is a triangle at the upper edge)" if basis.is_held_out else ""
+    return [
+        f"The frame ends at {highest_in_frame(runs, basis):.3g}, about the loss of guessing, with which the "
+        f"training began. Above it{marks}: {first_of(beyond, MOST_NAMED)}."
     ]
 
 
