@@ -6,7 +6,9 @@ The page has one column, and is light or dark as the reader's screen is.
 import html
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import TypeAlias
+from urllib.parse import quote
 
 from pipeline.logs import harmless
 
@@ -46,6 +48,7 @@ th:last-child, td:last-child { padding-right: 0; }
   .wide { overflow-x: auto; }
   .wide svg { width: 40rem; }
 }
+a { color: inherit; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1rem; overflow-x: auto;
   white-space: pre-wrap; overflow-wrap: anywhere;
   font: .85rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
@@ -78,14 +81,21 @@ def section(title: str, *parts: str) -> str:
     return f"<section><h2>{escape(title)}</h2>\n{body}</section>"
 
 
-def figure_with_caption(svg: str, caption: str) -> str:
-    """Return a figure; `caption` is text. On a phone a wide figure is scrolled, not made small."""
+def figure_with_caption(svg: str, caption: str, link: str = "") -> str:
+    """Return a figure; `caption` is text, `link` HTML after it.
+
+    On a phone a wide figure is scrolled, not made small.
+    """
     kind = "small"
     if svg_width(svg) > WIDEST_ON_PHONES:
         kind = "wide"
-    return (
-        f"<figure><div class={kind}>{svg}</div><figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    words = f"{escape(caption)} {link}".rstrip()
+    return f"<figure><div class={kind}>{svg}</div><figcaption>{words}</figcaption></figure>"
+
+
+def link_to_file(path: PurePath, text: str) -> str:
+    """Return a link to a file, by its path from the page's folder."""
+    return f'<a href="{html.escape(quote(path.as_posix()))}">{escape(text)}</a>'
 
 
 def svg_width(svg: str) -> float:

@@ -13,6 +13,7 @@ from pipeline.reporting.page import (
     escape,
     figure_with_caption,
     html_table,
+    link_to_file,
     note_below,
     section,
     whole_html,
@@ -91,22 +92,26 @@ def write_study_report(folder: StudyFolder, report: StudyReport) -> list[Path]:
     for path in folder.figures.iterdir():
         if path not in written:
             path.unlink()
-    write_atomic(folder.page, study_html(report, [svg for _, svg in drawn]))
+    write_atomic(folder.page, study_html(report, [svg for _, svg in drawn], folder))
     return [*written, folder.page]
 
 
-def study_html(report: StudyReport, svgs: Sequence[str]) -> str:
-    """Return the page; `svgs`: the figures of the report, drawn."""
+def study_html(report: StudyReport, svgs: Sequence[str], folder: StudyFolder) -> str:
+    """Return the page; `svgs`: the figures of the report, drawn. Links go to files of the folder."""
     parts = [_header(report)]
     if report.refusals:
         lines = "".join(f"<li>{escape(reason)}</li>" for reason in report.refusals)
         parts.append(section("Not possible with these runs", f"<ul>{lines}</ul>"))
     if report.figures:
-        parts.append(section("Figures", *_figures(report.figures, svgs)))
+        parts.append(section("Figures", *_figures(report.figures, svgs, folder)))
     if report.statements:
         lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.statements)
         parts.append(section("What the runs say", f"<ul>{lines}</ul>"))
-    parts += [_table_section(table) for table in [*report.results, report.runs]]
+    parts += [_table_section(table) for table in report.results]
+    if report.numbers:
+        parts.append(section("Further numbers", _further_numbers(report.numbers, folder)))
+    points = _link(folder, folder.points, f"All of it: {folder.points.name}")
+    parts.append(_table_section(report.runs, points))
     return whole_html(report.title, "\n".join(parts))
 
 
@@ -123,12 +128,27 @@ def _header(report: StudyReport) -> str:
     )
 
 
-def _figures(figures: Sequence[StudyFigure], svgs: Sequence[str]) -> list[str]:
+def _link(folder: StudyFolder, path: Path, text: str) -> str:
+    """Return a link from the page to a file of the study's folder."""
+    return link_to_file(path.relative_to(folder.page.parent), text)
+
+
+def _further_numbers(numbers: Mapping[str, str], folder: StudyFolder) -> str:
+    """Return a list of links to the numbers that belong to no single figure."""
+    paths = [folder.figure_numbers(name) for name in numbers]
+    links = "".join(f"<li>{_link(folder, path, path.name)}</li>" for path in paths)
+    return f"<ul>{links}</ul>"
+
+
+def _figures(figures: Sequence[StudyFigure], svgs: Sequence[str], folder: StudyFolder) -> list[str]:
     """Return wide figures each alone, and the narrow ones between them side by side."""
     parts: list[str] = []
     narrow: list[str] = []
     for figure, svg in zip(figures, svgs, strict=True):
-        html = figure_with_caption(svg, figure.caption)
+        numbers = folder.figure_numbers(figure.table.name)
+        html = figure_with_caption(
+            svg, figure.caption, _link(folder, numbers, f"Numbers: {numbers.name}")
+        )
         if not figure.look.is_wide:
             narrow.append(html)
             continue
@@ -145,6 +165,8 @@ def _pairs(figures: Sequence[str]) -> list[str]:
     return [f"<div class=pair>{''.join(figures)}</div>"]
 
 
-def _table_section(titled: TitledTable) -> str:
+def _table_section(titled: TitledTable, link: str = "") -> str:
+    """Return a table with its note; `link`: HTML after the note."""
     table = html_table(*titled.table, text_columns=titled.text_columns)
-    return section(titled.title, table, note_below(escape(titled.note)))
+    note = f"{escape(titled.note)} {link}".rstrip()
+    return section(titled.title, table, note_below(note))

@@ -1,7 +1,10 @@
 """The page of a study: its files, its parts, and text that is escaped."""
 
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from html_outline import Outline
@@ -69,6 +72,7 @@ def test_the_page_is_whole_and_escapes_all_text(folder: StudyFolder) -> None:
         "Figures",
         "What the runs say",
         "Law",
+        "Further numbers",
         "Runs",
     ]
     assert outline.pictures == 3
@@ -76,6 +80,19 @@ def test_the_page_is_whole_and_escapes_all_text(folder: StudyFolder) -> None:
     assert "<b>study" not in page
     for text in ("3 sizes &lt;i&gt;are left", "rolled &lt;i&gt;back", "Caption of &lt;i&gt;one."):
         assert text in page
+
+
+def test_the_page_links_to_all_numbers(folder: StudyFolder) -> None:
+    """The links are relative: they hold wherever the study's folder is moved."""
+    folder.points.write_text("")
+    odd = {'scores of <a> & "b"?': "name,score\n"}
+    written = write_study_report(folder, replace(REPORT, numbers={**REPORT.numbers, **odd}))
+    links = re.findall(r'<a href="([^"]*)">', folder.page.read_text())
+    linked = [folder.page.parent / unquote(unescape(link)) for link in links]
+    numbers = {path for path in written if path.suffix == ".csv"}
+    assert {*linked} == {*numbers, folder.points}
+    assert all(path.is_file() for path in linked)
+    assert links[0] == "figures/one.csv"
 
 
 def test_the_page_asks_no_network_and_runs_no_script(folder: StudyFolder) -> None:
