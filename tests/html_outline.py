@@ -6,7 +6,7 @@ VOID = {"meta", "br", "link", "img"}
 
 
 class Outline(HTMLParser):
-    """Collects headings and checks that every element is closed."""
+    """Collects headings, counts figures, and checks that every element is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in VOID:
             self.open.append(tag)
-        self.pictures += tag == "svg"
+        self.pictures += tag == "figure"
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

@@ -43,10 +43,12 @@ th:last-child, td:last-child { padding-right: 0; }
 .figure { text-align: right; white-space: nowrap; }
 .narrow { max-width: 44rem; }
 .column { max-width: 30rem; }
+@media (min-width: 40.01rem) { .on-phones { display: none; } }
 @media (max-width: 40rem) {
   body { padding: 1.5rem 1rem 3rem; }
   .wide { overflow-x: auto; }
   .wide svg { width: 40rem; }
+  .on-screens { display: none; }
 }
 a { color: inherit; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1rem; overflow-x: auto;
@@ -91,6 +93,15 @@ def figure_with_caption(svg: str, caption: str, link: str = "") -> str:
         kind = "wide"
     words = f"{escape(caption)} {link}".rstrip()
     return f"<figure><div class={kind}>{svg}</div><figcaption>{words}</figcaption></figure>"
+
+
+def figure_in_two_layouts(svg: str, narrow_svg: str, caption: str, link: str = "") -> str:
+    """Return a wide figure that on a phone is another drawing: narrow, with the legend below."""
+    words = f"{escape(caption)} {link}".rstrip()
+    return (
+        f"<figure><div class=on-screens>{svg}</div><div class=on-phones>{narrow_svg}</div>"
+        f"<figcaption>{words}</figcaption></figure>"
+    )
 
 
 def link_to_file(path: PurePath, text: str) -> str:

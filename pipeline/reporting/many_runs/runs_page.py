@@ -25,6 +25,7 @@ from pipeline.reporting.many_runs.verdict import last_training_loss, verdict_sen
 from pipeline.reporting.page import (
     Cell,
     escape,
+    figure_in_two_layouts,
     figure_with_caption,
     html_table,
     note_below,
@@ -101,13 +102,14 @@ def _figures(runs: Sequence[ComparedRun], names: Sequence[str], basis: Basis) ->
     # The figures.
     caption = f"{_lines_in_words(basis)} Over the tokens trained on. {' '.join(frame)}"
     tokens = losses_over(runs, names, basis, TOKENS, is_wide=True)
+    on_phones = losses_over(runs, names, basis, TOKENS, is_wide=False)
     flops = losses_over(runs, names, basis, FLOPS, is_wide=False)
     pair = [figure_with_caption(flops, f"The same over compute. {FLOPS_NOTE}")]
     if any(run.last.seconds is not None for run in runs):
         time = losses_over(runs, names, basis, time_of_runs(runs), is_wide=False)
         pair.insert(0, figure_with_caption(time, f"The same over time. {TIME_NOTE}"))
     return [
-        figure_with_caption(tokens, caption),
+        figure_in_two_layouts(tokens, on_phones, caption),
         f"<div class=pair>{''.join(pair)}</div>",
     ]
 

@@ -1,5 +1,6 @@
 """The legend of a study's figure: an entry for each curve of runs, then for each kind of mark."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,10 @@ LETTERS_OF_A_ROW = 56
 LETTERS_OF_A_MARK = 7
 """Room that the mark of an entry and the gap after it take, in letters."""
 MOST_COLUMNS = 4
+ROWS_OF_A_NARROW_FIGURE = 4
+"""Rows of a legend below narrow axes that a figure has room for."""
+HEIGHT_OF_A_ROW = 0.18
+"""Inches of a further row."""
 MOST_ROWS = 18
 """Rows of a legend on the right."""
 
@@ -63,7 +68,7 @@ def draw_legend(
     *,
     is_beside: bool,
 ) -> None:
-    """Draw the legend on the right of the axes, or below them.
+    """Draw the legend on the right of the axes, or below them, where the figure grows with it.
 
     `colours`: curve of runs -> colour.
     """
@@ -82,12 +87,12 @@ def draw_legend(
             ncols=-(-len(handles) // MOST_ROWS),
         )
         return
-    figure.legend(
-        handles=handles,
-        loc="outside lower left",
-        fontsize=FONT_POINTS,
-        ncols=_columns_that_fit(handles),
-    )
+    columns = _columns_that_fit(handles)
+    figure.legend(handles=handles, loc="outside lower left", fontsize=FONT_POINTS, ncols=columns)
+    # A long legend makes the figure higher, and not its axes lower.
+    more_rows = math.ceil(len(handles) / columns) - ROWS_OF_A_NARROW_FIGURE
+    height = figure.get_figheight()
+    figure.set_figheight(height + max(0, more_rows) * HEIGHT_OF_A_ROW)
 
 
 def _runs(table: FigureTable, colours: Mapping[str, str], are_runs_joined: bool) -> list[Line2D]:

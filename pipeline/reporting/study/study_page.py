@@ -5,12 +5,13 @@ gives the same bytes. All text that comes from data is escaped.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.reporting.milestones_page import PageTable
 from pipeline.reporting.page import (
     escape,
+    figure_in_two_layouts,
     figure_with_caption,
     html_table,
     link_to_file,
@@ -78,12 +79,12 @@ def write_study_report(folder: StudyFolder, report: StudyReport) -> list[Path]:
 
     Figures that an earlier report wrote and this one has not are deleted.
     """
-    drawn = [(figure, draw_table(figure.table, figure.look)) for figure in report.figures]
+    drawn = [(figure, _layouts(figure)) for figure in report.figures]
     folder.figures.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for figure, svg in drawn:
+    for figure, layouts in drawn:
         name = figure.table.name
-        write_atomic(folder.figure(name), standalone_svg(svg))
+        write_atomic(folder.figure(name), standalone_svg(layouts[0]))
         write_atomic(folder.figure_numbers(name), figure.table.csv_text())
         written += [folder.figure(name), folder.figure_numbers(name)]
     for name, text in report.numbers.items():
@@ -92,18 +93,26 @@ def write_study_report(folder: StudyFolder, report: StudyReport) -> list[Path]:
     for path in folder.figures.iterdir():
         if path not in written:
             path.unlink()
-    write_atomic(folder.page, study_html(report, [svg for _, svg in drawn], folder))
+    write_atomic(folder.page, study_html(report, [layouts for _, layouts in drawn], folder))
     return [*written, folder.page]
 
 
-def study_html(report: StudyReport, svgs: Sequence[str], folder: StudyFolder) -> str:
-    """Return the page; `svgs`: the figures of the report, drawn. Links go to files of the folder."""
+def _layouts(figure: StudyFigure) -> list[str]:
+    """Return a figure as SVG: a wide one also in a narrow layout, for phones."""
+    drawn = [draw_table(figure.table, figure.look)]
+    if figure.look.is_wide:
+        drawn.append(draw_table(figure.table, replace(figure.look, is_wide=False)))
+    return drawn
+
+
+def study_html(report: StudyReport, drawn: Sequence[Sequence[str]], folder: StudyFolder) -> str:
+    """Return the page; `drawn`: the layouts of each figure. Links go to files of the folder."""
     parts = [_header(report)]
     if report.refusals:
         lines = "".join(f"<li>{escape(reason)}</li>" for reason in report.refusals)
         parts.append(section("Not possible with these runs", f"<ul>{lines}</ul>"))
     if report.figures:
-        parts.append(section("Figures", *_figures(report.figures, svgs, folder)))
+        parts.append(section("Figures", *_figures(report.figures, drawn, folder)))
     if report.statements:
         lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.statements)
         parts.append(section("What the runs say", f"<ul>{lines}</ul>"))
@@ -140,20 +149,21 @@ def _further_numbers(numbers: Mapping[str, str], folder: StudyFolder) -> str:
     return f"<ul>{links}</ul>"
 
 
-def _figures(figures: Sequence[StudyFigure], svgs: Sequence[str], folder: StudyFolder) -> list[str]:
+def _figures(
+    figures: Sequence[StudyFigure], drawn: Sequence[Sequence[str]], folder: StudyFolder
+) -> list[str]:
     """Return wide figures each alone, and the narrow ones between them side by side."""
     parts: list[str] = []
     narrow: list[str] = []
-    for figure, svg in zip(figures, svgs, strict=True):
+    for figure, layouts in zip(figures, drawn, strict=True):
         numbers = folder.figure_numbers(figure.table.name)
-        html = figure_with_caption(
-            svg, figure.caption, _link(folder, numbers, f"Numbers: {numbers.name}")
-        )
+        link = _link(folder, numbers, f"Numbers: {numbers.name}")
         if not figure.look.is_wide:
-            narrow.append(html)
+            narrow.append(figure_with_caption(layouts[0], figure.caption, link))
             continue
         parts += _pairs(narrow)
-        parts.append(html)
+        on_screens, on_phones = layouts
+        parts.append(figure_in_two_layouts(on_screens, on_phones, figure.caption, link))
         narrow = []
     return [*parts, *_pairs(narrow)]
 

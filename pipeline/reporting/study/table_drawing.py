@@ -47,8 +47,8 @@ class FigureLook:
     are_runs_joined: bool = True
     """Whether a line joins the runs of a curve."""
     is_wide: bool = False
-    """Whether the figure takes the page's width, its legend on the right; on a phone it is scrolled.
-    Others are narrow enough for one, with the legend below."""
+    """Whether the figure takes the page's width, its legend on the right. Others are narrow enough for a
+    phone, with the legend below."""
 
 
 def draw_table(table: FigureTable, look: FigureLook) -> str:

@@ -227,7 +227,7 @@ def test_label_noises_are_curves_of_their_own(tmp_path: Path) -> None:
     assert report.statements[1].startswith("Held-out loss with clean: ")
     folder = StudyFolder(tmp_path)
     write_study_report(folder, report)
-    assert folder.page.read_text().count("<svg") == 10
+    assert folder.page.read_text().count("<figure>") == 10
 
 
 def test_a_study_without_a_finished_run() -> None:

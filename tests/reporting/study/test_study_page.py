@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 from html_outline import Outline
 
+from pipeline.reporting.page import WIDEST_ON_PHONES, svg_width
 from pipeline.reporting.study.study_page import (
     StudyFigure,
     StudyReport,
@@ -104,12 +105,16 @@ def test_the_page_asks_no_network_and_runs_no_script(folder: StudyFolder) -> Non
     assert "url(" not in page.replace("url(#", "")
 
 
-def test_wide_figures_scroll_on_a_phone_and_narrow_ones_stand_in_pairs(
+def test_wide_figures_are_narrow_on_a_phone_and_narrow_ones_stand_in_pairs(
     folder: StudyFolder,
 ) -> None:
+    """On a phone nothing is scrolled: the legend of a wide figure would be out of sight."""
     write_study_report(folder, REPORT)
     page = folder.page.read_text()
-    assert page.count("<div class=wide>") == 1
+    assert "<div class=wide>" not in page
+    wide = page[page.index("<div class=on-screens>") + 22 :]
+    narrow = page[page.index("<div class=on-phones>") + 21 :]
+    assert svg_width(wide) > WIDEST_ON_PHONES >= svg_width(narrow)
     assert page.count("<div class=small>") == 2
     assert page.count("<div class=pair>") == 1
 

@@ -76,3 +76,17 @@ def test_differences_that_are_nothing_are_not_blown_up(least: float, expected: s
     table = FigureTable("residuals", "loss", "percent", points)
     look = FigureLook("loss", "%", x_scale="linear", least_y_range=least)
     assert expected in labels_of(draw_table(table, look))
+
+
+def test_a_long_legend_below_makes_the_figure_higher_and_not_its_axes_lower() -> None:
+    look = FigureLook("K", "loss")
+    heights: list[float] = []
+    for curves in (2, 14):
+        points = [
+            FigurePoint("run", f"a curve with a long name, {n}", x, 1 + n)
+            for n in range(curves)
+            for x in (1, 2)
+        ]
+        svg = draw_table(FigureTable("loss", "k", "nats", points), look)
+        heights.append(float(re.findall(r'height="([\d.]+)pt"', svg)[0]))
+    assert heights[1] - heights[0] == pytest.approx(10 * 0.18 * 72, abs=1)
