@@ -22,6 +22,7 @@ from pipeline.planning.batch_size.batch_results import (
     schedule_words,
     variant_words,
 )
+from pipeline.planning.batch_size.guessing import with_guessing
 from pipeline.planning.study.points import StudyPoint
 from pipeline.reporting.page import Cell
 from pipeline.reporting.study.batch_looks import batch_caption, batch_look
@@ -40,17 +41,30 @@ def report_batch_study(
     """Return the report of a batch study, whatever part of it is done."""
     reference = opened.study.rules.reference_batch_tokens
     return batch_report(
-        opened.file.stem, points, reference or opened.base.batch.global_batch_tokens, totals
+        opened.file.stem,
+        points,
+        reference or opened.base.batch.global_batch_tokens,
+        totals,
+        opened.runs[0].facts.shape.vocabulary,
     )
 
 
 def batch_report(
-    title: str, points: Sequence[StudyPoint], reference: int, totals: StudyTotals
+    title: str,
+    points: Sequence[StudyPoint],
+    reference: int,
+    totals: StudyTotals,
+    vocabulary: int | None = None,
 ) -> StudyReport:
-    """Return the report; `reference`: tokens of the batch for which the rate was tuned."""
+    """Return the report.
+
+    `reference`: tokens of the batch for which the rate was tuned. `vocabulary`: ids of the model, which
+    tell the loss of guessing; None if unknown.
+    """
     results = batch_results(points, reference)
     best = best_of_batches(results)
     used = f"{sum(not point.left_out for point in points)} of them count"
+    figures = with_guessing(batch_figures(results, reference), results, reference, vocabulary)
     return StudyReport(
         title=title,
         line=(
@@ -60,10 +74,7 @@ def batch_report(
         tiles=[*total_tiles(totals, used), *_harmless_tiles(results, reference)],
         refusals=_refusals(results, reference),
         statements=[*_statements(results, reference), *diverged_sentences(points)],
-        figures=[
-            StudyFigure(table, batch_look(table), batch_caption(table))
-            for table in batch_figures(results, reference)
-        ],
+        figures=[StudyFigure(table, batch_look(table), batch_caption(table)) for table in figures],
         numbers={},
         results=[
             _results_table("Best of each batch", best, best, reference),

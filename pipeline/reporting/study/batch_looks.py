@@ -6,6 +6,10 @@ from pipeline.store.studies.figure_table import FigureTable
 BATCH = "tokens of a batch, |B| = K |B_ref|"
 LOSS = "validation loss, nats a token"
 BARS = "Points are means over the seeds, bars their lowest and highest loss."
+ABOVE_GUESSING = (
+    "What lies above the loss of guessing, dashed, has diverged: it is a triangle at the upper edge, and the "
+    "numbers tell how far it is."
+)
 LEAST_RANGE = 2.0
 """Percent that the axis of differences spans at least."""
 
@@ -19,8 +23,9 @@ def batch_look(table: FigureTable) -> FigureLook:
             least_y_range=LEAST_RANGE,
             has_zero_line=True,
             is_wide=True,
+            is_cut_at_chance=True,
         )
-    return FigureLook(BATCH, LOSS, is_wide=True)
+    return FigureLook(BATCH, LOSS, is_wide=True, is_cut_at_chance=True)
 
 
 def batch_caption(table: FigureTable) -> str:
@@ -40,8 +45,11 @@ def batch_caption(table: FigureTable) -> str:
     }
     variant = table.name.removeprefix("loss_over_batch").replace("_", " ").strip()
     which = f"{variant}: held-out" if variant else "Held-out"
-    return captions.get(
+    caption = captions.get(
         table.name,
         f"{which} loss after the same tokens over the batch |B| = K |B_ref|: a batch K times as large "
         f"takes K times fewer steps. One curve for each rule of the learning rate and warm-up. {BARS}",
     )
+    if table.points_of("chance"):
+        return f"{caption} {ABOVE_GUESSING}"
+    return caption

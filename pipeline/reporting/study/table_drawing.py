@@ -46,6 +46,8 @@ class FigureLook:
     has_zero_line: bool = False
     are_runs_joined: bool = True
     """Whether a line joins the runs of a curve."""
+    is_cut_at_chance: bool = False
+    """Whether runs above what guessing gives are outside the frame, and marked at its upper edge."""
     is_wide: bool = False
     """Whether the figure takes the page's width, its legend on the right. Others are narrow enough for a
     phone, with the legend below."""
@@ -65,6 +67,7 @@ def draw_table(table: FigureTable, look: FigureLook) -> str:
         _draw_published(axes, table)
         _draw_laws(axes, table, colours)
         _draw_runs(axes, table, colours, look)
+        _draw_above_the_frame(axes, table, colours, look)
 
         if look.has_zero_line:
             axes.axhline(0, color=INK, linewidth=1.0)
@@ -152,6 +155,28 @@ def _draw_runs(axes: Axes, table: FigureTable, colours: dict[str, str], look: Fi
     axes.plot(x, [point.y for point in left_out], "x", color=GREY, markersize=6)
 
 
+def _draw_above_the_frame(
+    axes: Axes, table: FigureTable, colours: dict[str, str], look: FigureLook
+) -> None:
+    """Mark runs above the frame by triangles at its upper edge."""
+    ceiling = _ceiling(table, look)
+    _, top = axes.get_ylim()
+    for point in table.points_of("run"):
+        if point.y > ceiling:
+            for line in axes.plot(point.x, top, "^", color=colours[point.series], markersize=7):
+                # The layout makes no room for what stands on the edge.
+                line.set_clip_on(False)
+                line.set_in_layout(False)
+
+
+def _ceiling(table: FigureTable, look: FigureLook) -> float:
+    """Return the y above which runs are outside the frame; infinity where all are inside."""
+    lines = [point.y for point in table.points_of("chance")]
+    if not look.is_cut_at_chance or not lines:
+        return math.inf
+    return max(lines)
+
+
 def _of_series(table: FigureTable, series: str, role: Role) -> list[FigurePoint]:
     return [point for point in table.points_of(role) if point.series == series]
 
@@ -203,10 +228,11 @@ def _scale_axes(axes: Axes, table: FigureTable, look: FigureLook) -> None:
         axes.minorticks_off()
 
     # The y axis.
-    heights = [point.y for point in framed]
+    ceiling = _ceiling(table, look)
+    heights = [point.y for point in framed if point.role != "run"]
     # The error bars of runs are whole; the band of a law may be wider than anything else.
     for point in table.points_of("run"):
-        heights += [_low(point), _high(point)]
+        heights += [min(height, ceiling) for height in (_low(point), point.y, _high(point))]
     low, high = _range(heights, look.is_y_logarithmic)
     widening = max(0.0, look.least_y_range - (high - low)) / 2
     if look.is_y_logarithmic:

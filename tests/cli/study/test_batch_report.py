@@ -116,3 +116,12 @@ def test_points_that_do_not_count_are_listed_only() -> None:
     report = batch_report("made up", points, 256, TOTALS)
     assert report.figures == []
     assert report.runs.table[1][0][1] == "at step 1 of 2"
+
+
+def test_what_diverged_is_said_to_lie_above_the_frame() -> None:
+    """ln 2 is below all losses of the made-up study."""
+    report = batch_report("made up", goyal_points(), 256, TOTALS, 2)
+    assert all(
+        "has diverged: it is a triangle at the upper" in each.caption for each in report.figures
+    )
+    assert all(each.look.is_cut_at_chance for each in report.figures)

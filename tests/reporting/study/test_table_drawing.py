@@ -90,3 +90,19 @@ def test_a_long_legend_below_makes_the_figure_higher_and_not_its_axes_lower() ->
         svg = draw_table(FigureTable("loss", "k", "nats", points), look)
         heights.append(float(re.findall(r'height="([\d.]+)pt"', svg)[0]))
     assert heights[1] - heights[0] == pytest.approx(10 * 0.18 * 72, abs=1)
+
+
+def test_what_is_above_guessing_flattens_no_curve() -> None:
+    """A loss of 19 beside 4 to 5; the frame ends at 6, the loss of guessing."""
+    points = [
+        FigurePoint("run", "a", 1, 4.0),
+        FigurePoint("run", "a", 2, 5.0),
+        FigurePoint("run", "a", 4, 19.0),
+    ]
+    guessing = FigurePoint("chance", "guessing", 1, 6.0)
+    table = FigureTable("loss", "k", "nats", [*points, guessing])
+    ticks = labels_of(draw_table(table, FigureLook("K", "loss", is_cut_at_chance=True)))
+    heights = [float(tick) for tick in ticks if tick[0] in "123456789"]
+    assert max(heights) == 6
+    whole = labels_of(draw_table(table, FigureLook("K", "loss")))
+    assert max(float(tick) for tick in whole if tick[0] in "123456789") > 15
