@@ -21,6 +21,7 @@ from pipeline.reporting.study.figure_legend import (
     THRESHOLD_DASHES,
     draw_legend,
 )
+from pipeline.reporting.tick_labels import thin_x_labels
 from pipeline.store.studies.figure_table import FigurePoint, FigureTable, Role
 
 SVG_NAME_SPACE = "http://www.w3.org/2000/svg"
@@ -72,6 +73,7 @@ def draw_table(table: FigureTable, look: FigureLook) -> str:
         if look.has_zero_line:
             axes.axhline(0, color=INK, linewidth=1.0)
         draw_legend(figure, axes, table, colours, look.are_runs_joined, is_beside=look.is_wide)
+        thin_x_labels(figure, axes)
         return svg_of(figure)
 
 
