@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from pipeline.errors import first_of
 from pipeline.logs import counted_noun, number_or_blank, scientific, short
+from pipeline.planning.model_cost import FLOPS_FORMULA
 from pipeline.planning.study.points import StudyPoint
 from pipeline.reporting.study.study_page import Tile, TitledTable
 
 RUNS_NOTE = (
-    "N: parameters that multiply. D and C count the whole training, with the part that a branch took "
-    "over from its trunk. Left out: why no fit uses the run."
+    f"N: parameters that multiply. D and C, in FLOPs of {FLOPS_FORMULA} a token, count the whole training, "
+    "with the part that a branch took over from its trunk. `pipeline report` and its --compare count causal "
+    "attention alone, 6 N + 6 L d T. Left out: why no fit uses the run."
 )
 
 
@@ -38,7 +40,7 @@ def total_tiles(totals: StudyTotals, used: str) -> list[Tile]:
     """Return runs, FLOPs and hours as tiles; `used`: how many runs count, in words."""
     tiles = [
         Tile(f"{totals.done} of {totals.planned}", "runs done", used),
-        Tile(scientific(totals.flops), "FLOPs", "runs done, trunks once"),
+        Tile(scientific(totals.flops), "FLOPs", f"{FLOPS_FORMULA} a token; runs done, trunks once"),
     ]
     if totals.device_hours is not None:
         tiles.append(

@@ -37,7 +37,10 @@ TIME_NOTE = (
     "Time is counted from the first launch of the ranks of each job: start-up, validation, saves, lost "
     "steps and restarts are in it; earlier stages, time in a queue and time between jobs are not."
 )
-FLOPS_NOTE = "FLOPs are those of the model, 6 N + 6 L d T a token, without recomputation."
+FLOPS_NOTE = (
+    "FLOPs are those of the model with causal attention, 6 N + 6 L d T a token, without recomputation. Plans "
+    "and studies count the masked half of attention, too, 6 N + 12 L d T, as published figures do."
+)
 MOST_NAMED = 4
 """Maximum number of runs whose names stand below the title."""
 MOST_COLUMNS_OF_RUNS = 5

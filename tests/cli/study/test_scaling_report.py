@@ -85,7 +85,7 @@ def test_all_runs_are_listed_with_the_reason_why_fits_leave_them_out(
     assert rows[-1][:2] == ["w64", "not begun"]
     assert [(tile.value, tile.detail) for tile in report.tiles] == [
         ("20 of 21", "18 used by fits"),
-        ("2.2e13", "runs done, trunks once"),
+        ("2.2e13", "6 N + 12 L d T a token; runs done, trunks once"),
         ("1.5", "all runs, begun ones too"),
         ("1.500", "[1.5, 1.5]"),
         ("0.429", "[0.4286, 0.4286]"),

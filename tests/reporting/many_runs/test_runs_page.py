@@ -9,7 +9,9 @@ import pytest
 from html_outline import Outline
 from runs_to_compare import run_by_hand, with_end
 
+from pipeline.cli.study.study_totals import RUNS_NOTE
 from pipeline.config.run_file import load
+from pipeline.planning.model_cost import FLOPS_FORMULA
 from pipeline.reporting.figures import STYLE, canvas
 from pipeline.reporting.many_runs.comparable import basis_of
 from pipeline.reporting.many_runs.compared_run import ComparedRun, StepPoint
@@ -43,6 +45,14 @@ def test_the_page_is_whole_and_asks_no_network(runs: list[ComparedRun]) -> None:
     assert "http" not in page and "<script" not in page
     assert "<b>" not in page.replace("<div class=tile><b>", ""), "names are escaped"
     assert page == runs_page(runs, ["a", "<b>"]), "the same bytes"
+
+
+def test_both_ways_of_counting_flops_are_named(runs: list[ComparedRun]) -> None:
+    """A run has two numbers of FLOPs, on this page and on that of a study."""
+    page = runs_page(runs, ["a", "b"])
+    assert "6 N + 6 L d T a token" in page
+    assert "Plans and studies count" in page and FLOPS_FORMULA in page
+    assert FLOPS_FORMULA in RUNS_NOTE and "6 N + 6 L d T" in RUNS_NOTE
 
 
 def test_without_any_time_there_is_no_figure_over_time(runs: list[ComparedRun]) -> None:
