@@ -85,6 +85,7 @@ class ThroughputStudy(StudyKind):
         self, study: StudyFile, runs: Sequence[StudyRun], epochs: Mapping[str, float]
     ) -> list[str]:
         """Return what leaves no curve over ranks: one number of them, several models, few steps."""
+        # One model and budget on several numbers of ranks.
         problems: list[str] = []
         numbers = study.axes.ranks
         if len(numbers) < LEAST_NUMBERS:
@@ -100,6 +101,8 @@ class ThroughputStudy(StudyKind):
                     f"{name}: {', '.join(labels)}; a study of throughput has one, as a curve compares "
                     "the same training on several numbers of ranks; keep one"
                 )
+
+        # Enough steps, measured in all respects.
         needed = WARM_UP_STEPS + LEAST_STEPS
         fewest = min(runs, key=lambda run: run.steps)
         if fewest.steps < needed:
