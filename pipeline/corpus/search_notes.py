@@ -39,8 +39,9 @@ def warn_about_files(files: Mapping[str, SourceFiles]) -> None:
             warn(
                 f"source {name}: {len(held_out):,} of its {len(source_files.files):,} files are "
                 "named as held-out splits, and are trained on like the others: "
-                f"{first_of(held_out, SHOWN_NAMES)}. To leave them out, name only the other files "
-                f"in sources.{name}.paths, as a folder or a glob."
+                f"{first_of(held_out, SHOWN_NAMES)}. To hold them out, name them in "
+                f"sources.{name}.validation_paths; to leave them out, name only the other files in "
+                f"sources.{name}.paths, as a folder or a glob."
             )
 
 
