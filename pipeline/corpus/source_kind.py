@@ -113,7 +113,7 @@ class SourceKind(ABC):
         if not missing:
             return []
         return [
-            f"sources.{name}: its kind needs {' and '.join(missing)}, which are not installed; "
+            f"sources.{name}: its kind needs packages that are not installed: {', '.join(missing)}; "
             f"`pip install -c constraints.txt -e '.[{self.extra}]'`, or remove the source"
         ]
 

@@ -108,6 +108,24 @@ def test_a_page_that_was_sent_compressed_and_in_chunks_is_read(tmp_path: Path) -
     assert row[0] == TEXT.encode() and json.loads(row[1]) == {"url": "https://a.org/"}
 
 
+@pytest.mark.parametrize(
+    ("encoding", "content_type"),
+    [
+        ("cp1251", "text/html; charset=windows-1251"),
+        ("utf-8", "text/html; charset=iso-8859-1"),
+        ("utf-8", "text/html; charset=nonsense"),
+        ("utf-8", "text/html"),
+    ],
+)
+def test_a_page_is_in_the_encoding_that_fits(
+    tmp_path: Path, encoding: str, content_type: str
+) -> None:
+    story = "Весной река поднялась, и никто не переходил её до конца мая. " * 5
+    content = PAGE.replace("Été: ", "").format(story=story).encode(encoding)
+    (row,) = rows_of(tmp_path / "a.warc", archive(("response", "200", content_type, content)))
+    assert story.strip() in row[0].decode()
+
+
 def test_the_order_of_pages_does_not_change_their_texts(tmp_path: Path) -> None:
     pages = [("response", "200", "text/html", page(f"{STORY} {n}. " * 4)) for n in range(4)]
     there = [row[0] for row in rows_of(tmp_path / "a.warc", archive(*pages))]
@@ -188,7 +206,7 @@ def test_missing_packages_are_named_with_the_command_before_anything_is_read(
     (run_file.parent / "a.warc").write_bytes(archive(RECORDS[0]))
     crawl = f"sources.crawl={{kind: warc, paths: ['{run_file.parent}/a.warc']}}"
     message = (
-        r"sources\.crawl: its kind needs warcio, which are not installed; "
+        r"sources\.crawl: its kind needs packages that are not installed: warcio; "
         r"`pip install -c constraints\.txt -e '\.\[web\]'`"
     )
     with pytest.raises(DataError, match=message):

@@ -7,13 +7,14 @@ text that was extracted already (WET) are read by the same kind.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.corpus.meta import plain_meta
 from pipeline.corpus.raw_files import COMPRESSIONS, FileBroken, content_blocks
 from pipeline.corpus.recognised import why_not_lines
-from pipeline.corpus.row_settings import RowSettings
+from pipeline.corpus.row_settings import UTF_8, RowSettings
 from pipeline.corpus.rows import (
     LONGEST_BYTES,
     Reject,
@@ -153,7 +154,7 @@ def _rows_of(record: "ArcWarcRecord", number: int) -> Iterator[Row | Reject]:
         if is_too_long(page):
             yield Reject("too-long", number, excerpt_of(page))
             return
-        text = _main_text(page)
+        text = _main_text(_decoded(page, _charset(record)))
     else:
         return
     reason = why_not_document(text)
@@ -178,7 +179,30 @@ def _is_page(record: "ArcWarcRecord") -> bool:
     return content_type.partition(";")[0].strip().lower() in HTML
 
 
-def _main_text(page: bytes) -> bytes:
+def _charset(record: "ArcWarcRecord") -> str | None:
+    """Return the encoding that the server named, if it did."""
+    assert record.http_headers is not None, "only responses are pages"
+    message = Message()
+    message["Content-Type"] = record.http_headers.get_header("Content-Type") or ""
+    return message.get_content_charset()
+
+
+def _decoded(page: bytes, charset: str | None) -> bytes | str:
+    """Return a page as text where it is not UTF-8 but fits the encoding that the server named.
+
+    Any other page stays bytes, in which trafilatura finds the encoding. Servers name Latin-1 for
+    pages of all encodings, and it fits everything, so UTF-8 comes first.
+    """
+    for encoding in filter(None, (UTF_8, charset)):
+        try:
+            text = page.decode(encoding)
+        except (LookupError, ValueError):
+            continue
+        return page if encoding == UTF_8 else text
+    return page
+
+
+def _main_text(page: bytes | str) -> bytes:
     """Return the main text of an HTML page, without comments; nothing where none is found."""
     from trafilatura import extract
 
