@@ -347,11 +347,9 @@ def test_settings_that_do_not_fit_are_told(pairs_run: Path, run_file: Path) -> N
         ConfigError, match=r"tokenizer\.kind = byte-level-bpe: the ids of sources\.web"
     ):
         load(pairs_run)
-    text = RUN.replace(
-        "kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [x], validation_paths: [y]"
-    )
-    pairs_run.write_text(text)
-    with pytest.raises(ConfigError, match=r"sources\.web\.validation_paths: only kind megatron"):
+    text = RUN.replace("kind: megatron, paths: [pairs/one]", "kind: local-machine, slice: code")
+    pairs_run.write_text(text.replace("slice: code", "slice: code, validation_paths: [y]"))
+    with pytest.raises(ConfigError, match="validation_paths: kind local-machine has no"):
         load(pairs_run)
     pairs_run.write_text(RUN.replace("paths: [pairs/one]", "slice: code"))
     with pytest.raises(ConfigError, match="kind megatron takes `paths"):
