@@ -116,6 +116,18 @@ TOKENIZER_KINDS = KindTable(
 )
 """Kinds of tokenizers (`pipeline/tokens/kinds`)."""
 
+TOKENIZER_FORMS = KindTable(
+    {
+        "folder": "pipeline.tokens.forms.transformers_folder:TransformersFolder",
+        "merges": "pipeline.tokens.forms.merges_files:MergesFiles",
+        "json": "pipeline.tokens.forms.fast_file:FastFile",
+        "tiktoken": "pipeline.tokens.forms.tiktoken_file:TiktokenFile",
+        "sentencepiece": "pipeline.tokens.forms.sentencepiece_model_file:SentencePieceFile",
+    }
+)
+"""Forms of an existing tokenizer (`pipeline/tokens/forms`); the first that recognises
+`tokenizer.path` reads it."""
+
 LAUNCH_KINDS = KindTable(
     {
         "local": "pipeline.cluster.local_launch:LocalLaunch",

@@ -6,7 +6,7 @@ The docstring of a field is what `pipeline config --describe` prints.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipeline.config.kinds import (
     MIXTURE_RULES,
@@ -53,8 +53,21 @@ class TokenizerSection(Section):
     share in `data.mixture`, or without a mixture its share of the text, in documents chosen by
     hash."""
     path: Location | None = None
-    """`pretrained` only: a transformers folder, a `tokenizer.json`, or a SentencePiece BPE
-    `.model`."""
+    """`pretrained` only: a transformers folder, a `tokenizer.json`, a folder with `vocab.json` and
+    `merges.txt`, a tiktoken file (with `pattern`), or a SentencePiece `.model`
+    (`pipeline/tokens/README.md`)."""
+    merges: Location | None = None
+    """`pretrained` only: the `merges.txt` that belongs to the `vocab.json` in `path`, where the two
+    are not in one folder."""
+    pattern: str | None = Field(default=None, min_length=1)
+    """`pretrained` only: what cuts text into words before tokens are merged. `gpt2`, `cl100k_base`,
+    `o200k_base`, `llama3`, or a regular expression. Required with a tiktoken file, which does not
+    hold it; `vocab.json` with `merges.txt` takes `gpt2` by default; no other form takes it."""
+    special_tokens: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict[str, int])
+    """`pretrained` only, for a tiktoken file or `vocab.json` with `merges.txt`: special tokens with
+    their ids, as in `{<|endoftext|>: 100257}`. A tiktoken file holds none. Default: those that were
+    published with the file's `pattern`, if it has as many tokens as the published one; else
+    `end_of_document` with the next id."""
     max_lost_share: float = Field(default=0.01, ge=0, le=1)
     """`pretrained` only: largest fraction of a source that tokenizing may lose. Counted as lost:
     ids that are the unknown token; letters that decoding does not return (differences in case,
@@ -62,6 +75,15 @@ class TokenizerSection(Section):
     compare: tuple[Location, ...] = ()
     """Other tokenizers that the report measures on the same text: folders with a `tokenizer.json`,
     or paths of such files."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused_forms(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what few forms take where it is not set: the fingerprint stays the same."""
+        values: dict[str, Any] = dump(self)
+        for name in ("merges", "pattern", "special_tokens"):
+            if not values[name]:
+                del values[name]
+        return values
 
 
 class Tokens(Section):

@@ -3,7 +3,7 @@
 from pipeline.config.run_config import RunConfig
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.layout import data_folder
-from pipeline.tokens import pretrained
+from pipeline.tokens.forms.tokenizer_form import form_of
 
 
 def finished_vocabulary(config: RunConfig) -> tuple[int, int]:
@@ -23,4 +23,4 @@ def expected_vocabulary(config: RunConfig) -> tuple[int, int]:
     """
     if config.tokenizer.vocab_size is not None:
         return config.tokenizer.vocab_size, 0
-    return pretrained.expected_ids(config), 0
+    return form_of(config.tokenizer).expected_ids(config.tokenizer), 0

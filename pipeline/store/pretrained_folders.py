@@ -26,6 +26,10 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 """File of a tokenizer's class and special tokens, beside its vocabulary."""
 SENTENCEPIECE_MODEL = "tokenizer.model"
 """File of a SentencePiece model, beside the fast tokenizer that was made from it."""
+VOCAB_JSON = "vocab.json"
+"""File of a byte-level vocabulary in GPT-2's form, piece -> id; its merges are in MERGES_TXT."""
+MERGES_TXT = "merges.txt"
+"""File of the merges of VOCAB_JSON, a pair of pieces a line, the first merge first."""
 VOCABULARY_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken")
 """Patterns of the files in which transformers' tokenizers keep their vocabulary."""
 TOKENIZER_FILES = (

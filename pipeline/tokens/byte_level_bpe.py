@@ -5,10 +5,11 @@ Source: Radford et al. 2019.
 
 from collections.abc import Iterator
 
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
 from pipeline.config.sections import TokenizerSection
+from pipeline.tokens.split_patterns import NAMED_PATTERNS, byte_level_cutter
 
 PATTERNS = {
     # Source: the split pattern of Qwen2's tokenizer.json.
@@ -16,17 +17,10 @@ PATTERNS = {
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     ),
-    # Source: cl100k_base in tiktoken's openai_public.py, in the spelling of Llama 3's
-    # tokenizer.json.
-    "cl100k": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
+    "cl100k": NAMED_PATTERNS["cl100k_base"].expression,
+    "gpt2": NAMED_PATTERNS["gpt2"].expression,
 }
-"""Setting -> regular expression of a word; no token reaches across the end of one.
-
-GPT-2's pattern is part of the library.
-"""
+"""Setting -> regular expression of a word; no token reaches across the end of one."""
 
 
 def train(texts: Iterator[str], config: TokenizerSection) -> Tokenizer:
@@ -35,15 +29,7 @@ def train(texts: Iterator[str], config: TokenizerSection) -> Tokenizer:
 
     # Cut the text into words, and words into bytes.
     tokenizer = Tokenizer(BPE())
-    if config.split_pattern == "gpt2":
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(PATTERNS[config.split_pattern]), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+    tokenizer.pre_tokenizer = byte_level_cutter(PATTERNS[config.split_pattern])
     tokenizer.decoder = decoders.ByteLevel()
 
     # Learn merges until there are enough ids.

@@ -52,8 +52,8 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         (
             "tokenizer.kind=pretrained",
-            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no "
-            "vocab_size",
+            "tokenizer: kind pretrained takes `path` (an existing tokenizer: `pipeline config "
+            "--describe tokenizer.path`) and no vocab_size",
         ),
         (
             "tokenizer.vocab_size=null",

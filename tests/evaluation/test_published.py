@@ -11,6 +11,7 @@ from helpers import write_byte_level_tokenizer
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from transformers import CONFIG_MAPPING, GPT2Config, PreTrainedTokenizerFast
 
+from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
 from pipeline.evaluation.published import (
     READ_OTHERWISE,
@@ -24,7 +25,7 @@ from pipeline.store.files import read_json
 from pipeline.store.pretrained_folders import open_config, open_tokenizer
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_encoder
-from pipeline.tokens.pretrained import _take_folder
+from pipeline.tokens.forms.transformers_folder import TransformersFolder
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -73,7 +74,7 @@ def published(
     root = tmp_path_factory.mktemp("published")
     made, exported = root / "tokenizer", root / "step_00000010"
     exported.mkdir()
-    _take_folder(theirs, "<|endoftext|>", made)
+    TransformersFolder().take(TokenizerSection(kind="pretrained", path=theirs), made)
     GPT2Config(vocab_size=261, bos_token_id=0, eos_token_id=0).save_pretrained(exported)
     publish_tokenizer(made, exported, request.param)
     return made, exported, request.param

@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 from pipeline.model.architecture import model_config
 from pipeline.store.pretrained_folders import open_tokenizer, opening_options
 from pipeline.tokens.agreement import folder_ids
-from pipeline.tokens.pretrained import check_pretrained, take
+from pipeline.tokens.kinds.tokenizer_kind import check_tokenizer_files, tokenizer_kind
 
 MARK = "code_has_run"
 
@@ -100,7 +100,10 @@ def test_a_tokenizer_with_code_is_refused_by_name(
     file = add(folder)
     config = load(run_file, [f"tokenizer={{kind: pretrained, path: {folder}}}"])
     target = config.paths.data_dir / "tokenizer"
-    for refusing in (check_pretrained, lambda config: take(config, target)):
+    for refusing in (
+        check_tokenizer_files,
+        lambda config: tokenizer_kind(config).make(config, target),
+    ):
         with pytest.raises(DataError) as refused:
             refusing(config)
         assert refused.value.exit_code == 2
@@ -143,7 +146,7 @@ def test_a_pipe_in_the_folder_is_named_and_not_waited_for(run_file: Path, folder
     with pytest.raises(
         DataError, match=r"theirs: chat_template\.jinja is neither a file nor a folder"
     ):
-        check_pretrained(load(run_file, [f"tokenizer={{kind: pretrained, path: {folder}}}"]))
+        check_tokenizer_files(load(run_file, [f"tokenizer={{kind: pretrained, path: {folder}}}"]))
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "\udcff"])

@@ -52,6 +52,11 @@ class LearnedTokenizer(TokenizerKind):
         problems: list[str] = []
         if settings.path is not None or settings.vocab_size is None:
             problems.append(f"tokenizer: kind {settings.kind} takes `vocab_size` and no path")
+        problems += [
+            f"tokenizer.{name}: is used with kind pretrained only; remove it"
+            for name in ("merges", "pattern", "special_tokens")
+            if getattr(settings, name)
+        ]
         if settings.split_pattern not in self.split_patterns:
             problems.append(
                 f"tokenizer.split_pattern = {settings.split_pattern}: kind {settings.kind} takes "
