@@ -99,7 +99,7 @@ def inspect(
 
     question = Question(source, document, split, id, samples, seed, characters)
     show_inspection(
-        load(run_file, overrides or []),
+        load(run_file, overrides or [], needs=()),
         question,
         tokenizer=tokenizer,
         verify=verify,

@@ -21,6 +21,8 @@ from pipeline.cli.start_checks import (
     refuse_mistakes,
     refuse_srun_step,
     refuse_unwritable,
+    stages_described,
+    undescribed_line,
 )
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
@@ -36,28 +38,39 @@ from pipeline.work.stage_clock import StageClock
 
 
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
-    """Run every stage that is not done, print the summary, check the required results."""
-    config = load(run_file, overrides)
+    """Run every stage that is not done, print the summary, check the required results.
+
+    A run file without the sections of later stages ends with the stages that it describes. Raises
+    ConfigError where it has some of the sections that a stage reads, but not all.
+    """
+    config = load(run_file, overrides, needs=())
     refuse_srun_step(stages, "run")
     refuse_impossible_folders(config)
+    described = stages_described(stages, config)
 
     # Find all mistakes before the first stage starts.
     table = {stage.name: stage for stage in stages}
     states = artifacts.stage_states(table, config, look_at=table)
-    waiting = [table[name] for name, state in states.items() if state.kind != "done"]
+    waiting = [stage for stage in described if states[stage.name].kind != "done"]
     refuse_unwritable(config, waiting)
     refuse_mistakes((check for stage in waiting for check in stage.checks), config)
 
-    for stage in stages:
+    for stage in described:
         run_stage(stage, config, table, rebuild_inputs=True)
+    line = undescribed_line(stages, config)
+    if line is not None:
+        note(f"run: {line}")
+        return
     artifacts.import_function("pipeline.reporting.summary:print_summary")(config)
 
 
 def run_one(
     stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]
 ) -> None:
-    """Run one stage; its inputs must be done."""
-    config = load(run_file, overrides)
+    """Run one stage; its inputs must be done, and the run file has to have the sections it reads."""
+    table = {each.name: each for each in stages}
+    needs = stage.sections_read(table)
+    config = load(run_file, overrides, needs=needs, reader=f"`{stage.command}`")
     if not (stage.on_workers and config.executor.uses_slurm):
         refuse_srun_step(stages, stage.name)
     refuse_impossible_folders(config)
@@ -65,7 +78,6 @@ def run_one(
         if is_first_task():
             note_not_asked(stage)
         return
-    table = {each.name: each for each in stages}
     with srun_step_roles(config.executor, stage.folder(config)):
         run_stage(stage, config, table, rebuild_inputs=False)
 

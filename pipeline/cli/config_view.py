@@ -44,7 +44,7 @@ def print_settings(
 
 def show_config(run_file: Path, overrides: Sequence[str]) -> None:
     """Print the resolved settings as YAML."""
-    console.print(dump(load(run_file, overrides)), end="")
+    console.print(dump(load(run_file, overrides, needs=())), end="")
 
 
 def show_descriptions(names: Sequence[str]) -> None:

@@ -9,9 +9,15 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.cli.published_view import show_published
-from pipeline.cli.start_checks import refuse_mistakes
+from pipeline.cli.start_checks import (
+    refuse_mistakes,
+    stages_described,
+    undescribed_line,
+    undescribed_stages,
+)
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.corpus.source_kind import input_files
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import (
     binary_bytes,
@@ -85,6 +91,11 @@ def show_plan(
         raise UserError(
             "name a run file, as in `pipeline plan run.yaml`; `pipeline plan --published` needs none"
         )
+    corpus = load(question.run_file, question.overrides, needs=())
+    undescribed = undescribed_line(stages, corpus)
+    if undescribed is not None:
+        _show_corpus(stages, corpus, undescribed, as_json)
+        return
     plan, config = _checked_plan(stages, question, question.run_file)
     if as_json:
         print_json(plan_as_json(plan))
@@ -144,6 +155,29 @@ def _checked_plan(
     asked = [stage for stage in stages if stage.is_asked(config)]
     refuse_mistakes((check for stage in asked for check in stage.checks if check.is_ahead), config)
     return plan_run(config, allocation, question.runs, law), config
+
+
+def _show_corpus(
+    stages: Sequence[Stage], config: RunConfig, undescribed: str, as_json: bool
+) -> None:
+    """Check a run file that describes no training, and print the raw files that it reads.
+
+    Raises ConfigError where it describes a stage in part, and DataError for files that are missing.
+    """
+    described = stages_described(stages, config)
+    refuse_mistakes(
+        (check for stage in described for check in stage.checks if check.is_ahead), config
+    )
+    files = {name: found.files for name, found in input_files(config).items()}
+    sizes = {name: sum(file.size for file in found) for name, found in files.items()}
+    if as_json:
+        counts = {name: {"files": len(files[name]), "bytes": sizes[name]} for name in files}
+        print_json({"raw_files": counts, "not_described": undescribed_stages(stages, config)})
+        return
+    _heading("raw files")
+    for name, size in sizes.items():
+        _line(name, f"{counted_noun(len(files[name]), 'file')}, {human_bytes(size)}")
+    console.print(f"\n{undescribed}")
 
 
 def _print_plan(plan: Plan, config: RunConfig) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import RunConfig, section_problems
 from pipeline.errors import ConfigError, UserError
 from pipeline.store.artifacts import Check, Stage, StageState, import_function
 from pipeline.work.dask_workers import in_srun_step
@@ -51,10 +51,49 @@ def checks_ahead(
     return [
         check
         for name in later
-        if states[name].kind != "done"
+        if states[name].kind != "done" and not states[name].absent_sections
         for check in table[name].checks
         if check.is_ahead
     ]
+
+
+def stages_described(stages: Sequence[Stage], config: RunConfig) -> list[Stage]:
+    """Return the stages whose sections are all in the run file.
+
+    Raises ConfigError where the run file has some of the sections with which a stage begins to be
+    described, and lacks others that the stage reads: it was meant to run.
+    """
+    table = {stage.name: stage for stage in stages}
+    described: list[Stage] = []
+    read_before: set[str] = set()
+    for stage in stages:
+        absent = stage.absent_sections(config, table)
+        own = [name for name in stage.sections if name not in read_before]
+        read_before.update(stage.sections)
+        if not absent:
+            described.append(stage)
+        elif any(config.has(name) for name in own) and stage.is_asked(config):
+            raise ConfigError(section_problems(absent, f"`{stage.command}`"))
+    return described
+
+
+def undescribed_stages(stages: Sequence[Stage], config: RunConfig) -> dict[str, list[str]]:
+    """Return the stages that the run file does not describe, each with the sections it lacks."""
+    table = {stage.name: stage for stage in stages}
+    absent = {stage.name: stage.absent_sections(config, table) for stage in stages}
+    return {name: sections for name, sections in absent.items() if sections}
+
+
+def undescribed_line(stages: Sequence[Stage], config: RunConfig) -> str | None:
+    """Return a line about the stages that the run file does not describe; None without any."""
+    undescribed = undescribed_stages(stages, config)
+    if not undescribed:
+        return None
+    sections = dict.fromkeys(name for absent in undescribed.values() for name in absent)
+    return (
+        f"not described by this run file: {', '.join(undescribed)}. They read the sections "
+        f"{', '.join(sections)} (`pipeline config --example`)"
+    )
 
 
 def _raise_together(errors: Sequence[UserError]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.cli.account_lines import print_account
 from pipeline.cli.job_table import print_jobs
 from pipeline.cli.stage_notes import changed_input_lines, missing_file_lines
-from pipeline.cli.start_checks import refuse_impossible_folders
+from pipeline.cli.start_checks import refuse_impossible_folders, undescribed_line
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
@@ -23,7 +23,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     """Print the stages, the submitted jobs, what is wrong with each stage, where time went."""
     from rich.table import Table
 
-    config = load(run_file, overrides)
+    config = load(run_file, overrides, needs=())
     refuse_impossible_folders(config)
     stage_of = {stage.name: stage for stage in stages}
     states = stage_states(stage_of, config, look_at=stage_of)
@@ -35,7 +35,9 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     table = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)
     for stage in stages:
         state = states[stage.name]
-        if not stage.is_asked(config):
+        if state.absent_sections:
+            word = "not described"
+        elif not stage.is_asked(config):
             word = "not asked for"
         elif refusals[stage.name]:
             word = "refused"
@@ -48,6 +50,9 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     print_jobs(config.paths.run_dir)
 
     # What the table has no room for.
+    line = undescribed_line(stages, config)
+    if line is not None:
+        console.print(line)
     for stage in stages:
         state = states[stage.name]
         for problem in refusals[stage.name]:
@@ -85,7 +90,7 @@ def _output_columns(manifest: AnyManifest | None) -> tuple[str, str, str]:
 
 def _refusals(stage: Stage, state: StageState, config: RunConfig) -> list[str]:
     """Return the reasons why an unfinished stage could not resume; empty if it could, or is done."""
-    if stage.resume_check is None or state.kind == "done":
+    if stage.resume_check is None or state.kind == "done" or state.absent_sections:
         return []
     try:
         import_function(stage.resume_check)(config)

@@ -209,6 +209,8 @@ def _bound_in_words(bound: Rule, is_bytes: bool) -> str:
 def _default_in_words(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.validate_default is False:
+        return "required by the stages that read it"
     default = field.get_default(call_default_factory=True)
     if isinstance(default, Section):
         return "optional"

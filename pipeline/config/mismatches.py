@@ -4,7 +4,7 @@ Each problem is one line: setting = value: rule; remedy. Pure functions of the c
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.config.kinds import MIXTURE_RULES, SOURCE_KINDS, TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
@@ -24,17 +24,22 @@ def settings_that_do_not_fit(config: RunConfig) -> list[str]:
     problems: list[str] = []
     for name, source in config.sources.items():
         problems += SOURCE_KINDS[source.kind].wrong_settings(config, name)
-    problems += TOKENIZER_KINDS[config.tokenizer.kind].wrong_settings(config.tokenizer)
-    problems += _batch_problems(config)
-    problems += _length_ramp_problems(config)
-    problems += _small_sample_problems(config)
-    problems += _order_problems(config)
-    problems += _model_source_problems(config)
-    problems += schedule_problems(config.schedule, config.train.train_tokens)
-    problems += _proportion_problems(config)
-    problems += _mup_problems(config)
-    problems += _requirement_problems(config)
+    # A rule about a section that the run file does not have cannot be broken.
+    for sections, problems_of in RULES:
+        if config.has(*sections):
+            problems += problems_of(config)
     return problems
+
+
+def _tokenizer_problems(config: RunConfig) -> list[str]:
+    """Check that the section fits its kind of tokenizer."""
+    kind = TOKENIZER_KINDS[config.tokenizer.kind]
+    return kind.wrong_settings(config.tokenizer)
+
+
+def _schedule_problems(config: RunConfig) -> list[str]:
+    """Check that the schedule fits the length of the run."""
+    return schedule_problems(config.schedule, config.train.train_tokens)
 
 
 def _batch_problems(config: RunConfig) -> list[str]:
@@ -205,3 +210,18 @@ def _weights_problems(config: RunConfig, setting: str, proportions: Proportions)
         if sum(weights.values()) <= 0:
             problems.append(f"{setting}.{field}: at least one weight must be above 0")
     return problems
+
+
+RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], list[str]]], ...] = (
+    (("tokenizer",), _tokenizer_problems),
+    (("batch", "data"), _batch_problems),
+    (("data",), _length_ramp_problems),
+    (("data",), _small_sample_problems),
+    (("batch", "data"), _order_problems),
+    (("model",), _model_source_problems),
+    (("schedule", "train"), _schedule_problems),
+    (("data",), _proportion_problems),
+    (("model",), _mup_problems),
+    ((), _requirement_problems),
+)
+"""The sections that a rule is about, and the function that reports where it is broken."""

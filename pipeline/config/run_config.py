@@ -1,9 +1,9 @@
 """`RunConfig`: all settings of a run, and the values that follow from them."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.groups import GroupSizes
@@ -26,14 +26,37 @@ from pipeline.config.sections import (
 from pipeline.config.shipped_files import TemplateLocation
 from pipeline.config.source_section import Prepare, Source
 from pipeline.config.step_plan import StepPlan, plan_steps
+from pipeline.errors import ConfigError
 
 VOCAB_MULTIPLE = 128
 """The embedding of a tokenizer is padded to a multiple of this, for faster matrix multiplications
 (Shoeybi et al. 2019, section 5.1)."""
 
 
+RUN_SECTIONS = (
+    "tokenizer",
+    "model",
+    "data",
+    "optimizer",
+    "schedule",
+    "batch",
+    "train",
+    "deepspeed",
+)
+"""Parts of a run file that have no default, and that only some stages read: a corpus needs none."""
+
+
+def _if_set() -> Any:
+    """Return the definition of a field of RUN_SECTIONS: left out, it is no attribute."""
+    return Field(default=None, validate_default=False)
+
+
 class RunConfig(Section):
-    """All settings of a run; the DeepSpeed template decides how ZeRO carries out the training."""
+    """All settings of a run; the DeepSpeed template decides how ZeRO carries out the training.
+
+    The fields in RUN_SECTIONS may be left out. To read one that is not there raises ConfigError;
+    `has` tells.
+    """
 
     preset: str | None = None
     """Name of a file in `pipeline/config/presets`; its settings apply where the run file has none."""
@@ -46,23 +69,23 @@ class RunConfig(Section):
     ids and figures."""
     prepare: Prepare = Prepare()
     """How raw text becomes documents: how much is held out, and what stops the stage."""
-    tokenizer: TokenizerSection
+    tokenizer: TokenizerSection = _if_set()
     """How the vocabulary is learned, or which existing tokenizer is used."""
     tokens: Tokens = Tokens()
     """How documents become token ids."""
-    model: Model
+    model: Model = _if_set()
     """The model: an architecture with its sizes, or pretrained weights."""
-    data: Data
+    data: Data = _if_set()
     """How tokens become training samples: sequence length, mixture of sources, packing, order."""
-    optimizer: Optimizer
+    optimizer: Optimizer = _if_set()
     """The optimizer, its learning rate, weight decay and gradient clipping."""
-    schedule: Schedule
+    schedule: Schedule = _if_set()
     """How the learning rate changes over the run."""
-    batch: Batch
+    batch: Batch = _if_set()
     """Size of an optimizer step, and of one pass of one rank through the model."""
     precision: Precision = Precision()
     """Number format in which the model computes."""
-    train: Train
+    train: Train = _if_set()
     """Length of the run, its seed, what it starts from, and how often it is validated."""
     checkpoint: Checkpoint = Checkpoint()
     """When checkpoints are saved, and which of them are kept."""
@@ -76,9 +99,33 @@ class RunConfig(Section):
     """Where and how the training ranks are started."""
     executor: Executor = Executor()
     """Worker processes of the stages `prepare`, `tokenize` and `pack`."""
-    deepspeed: TemplateLocation
+    deepspeed: TemplateLocation = _if_set()
     """DeepSpeed JSON template, which decides how ZeRO executes the run: name of a shipped template
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""
+
+    @model_validator(mode="after")
+    def _without_absent_sections(self) -> "RunConfig":
+        """Remove the sections that the run file does not have, so that reading one is an error."""
+        for name in RUN_SECTIONS:
+            if vars(self).get(name) is None:
+                vars(self).pop(name, None)
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise ConfigError for a section that the run file does not have."""
+            if name in RUN_SECTIONS:
+                raise ConfigError(section_problems([name]))
+            return super().__getattr__(name)
+
+    def has(self, *sections: str) -> bool:
+        """Tell whether the run file has all of these sections."""
+        return not self.absent(sections)
+
+    def absent(self, sections: Collection[str]) -> list[str]:
+        """Return those of the sections that the run file does not have."""
+        return [name for name in sections if name not in vars(self)]
 
     @property
     def sources_with_text(self) -> list[str]:
@@ -122,8 +169,11 @@ class RunConfig(Section):
     def proportions(self) -> Sequence[tuple[float, str, Proportions]]:
         """Proportions of the sources over the run, each as `(progress, setting, proportions)`.
 
-        They take effect at `progress`, a fraction of the run's samples that rises from 0.
+        They take effect at `progress`, a fraction of the run's samples that rises from 0. Without
+        the section `data` each source counts by its size.
         """
+        if not self.has("data"):
+            return [(0.0, "data", Proportions())]
         stages = [
             (stage.from_progress, f"data.stages.{number}", stage)
             for number, stage in enumerate(self.data.stages)
@@ -174,6 +224,27 @@ class RunConfig(Section):
         """Return the `batch_sizes` that micro-batches on all data ranks do not divide."""
         per_pass = self.tokens_per_pass(sizes)
         return [(setting, tokens) for setting, tokens in self.batch_sizes if tokens % per_pass]
+
+
+def section_problems(names: Sequence[str], reader: str = "") -> list[str]:
+    """Return the message about sections that are not set, as a list; empty without names.
+
+    `reader`: who reads them, where that is known.
+    """
+    if not names:
+        return []
+    verb = "is"
+    them = "it"
+    if len(names) > 1:
+        verb = "are"
+        them = "them"
+    reason = ""
+    if reader:
+        reason = f", and {reader} reads {them}"
+    return [
+        f"{', '.join(names)}: {verb} required and not set{reason}; `pipeline config --example` prints "
+        f"a run file with {them}, `pipeline config --describe {' '.join(names)}` explains {them}"
+    ]
 
 
 def round_up_vocabulary(ids: int) -> int:

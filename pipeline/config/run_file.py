@@ -7,7 +7,7 @@ on the command line at the current folder.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.field_descriptions import section_in
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.mismatches import settings_that_do_not_fit
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import RUN_SECTIONS, RunConfig, section_problems
 from pipeline.config.shipped_files import MIXTURES, PRESETS, resolve_recipe, shipped_file
 from pipeline.config.values import Section
 from pipeline.config.yaml_files import (
@@ -39,11 +39,19 @@ REPLACED = {"evaluation.items": "evaluation.limit"}
 """Setting of an earlier version -> the setting that has taken its place."""
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    needs: Collection[str] = RUN_SECTIONS,
+    reader: str = "",
+) -> RunConfig:
     """Read a run file, apply `section.field=value` overrides and check all settings.
 
-    Raises ConfigError with all problems: unreadable file, unknown keys, wrong values, settings that
-    do not fit together.
+    `needs`: the RUN_SECTIONS that must be there. `reader`: who reads them, for the message.
+
+    Raises ConfigError with all problems: unreadable file, missing sections, unknown keys, wrong
+    values, settings that do not fit together.
     """
     if _is_setting(path):
         raise ConfigError(
@@ -66,8 +74,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     _replace_mixture_names(merged.get("data"))
     _leave_out_cloze(merged)
 
-    # One message reports unknown keys together with settings that do not fit.
-    config, problems = _validated(merged, base, str(path))
+    # A section may be left out, or be null on the command line.
+    absent = [name for name in RUN_SECTIONS if merged.get(name) is None]
+    for name in absent:
+        merged.pop(name, None)
+    missing = section_problems([name for name in absent if name in needs], reader)
+
+    # One message reports missing sections and unknown keys together with settings that do not fit.
+    config, problems = _validated(merged, base, str(path), missing)
     problems += settings_that_do_not_fit(config)
     if problems:
         raise ConfigError(problems, str(path))
@@ -106,16 +120,18 @@ def _recipe_path(recipe: str, base: Path) -> Path:
         raise ConfigError([f"tokenizer.recipe = {recipe!r}: {error}"]) from None
 
 
-def _validated(settings: Document, base: Path, where: str) -> tuple[RunConfig, list[str]]:
-    """Return the config, and a message for each unknown key.
+def _validated(
+    settings: Document, base: Path, where: str, missing: Sequence[str]
+) -> tuple[RunConfig, list[str]]:
+    """Return the config, and `missing` with a message for each unknown key.
 
     Raises ConfigError if a value is wrong, for then there is no config.
     """
     context = {"base": base}
     try:
-        return RunConfig.model_validate(settings, context=context), []
+        return RunConfig.model_validate(settings, context=context), list(missing)
     except ValidationError as error:
-        problems = problems_in(error, RunConfig)
+        problems = [*missing, *problems_in(error, RunConfig)]
     # Without its unknown keys the file may make a config, whose other problems can be found, too.
     try:
         config = RunConfig.model_validate(settings, context=context, extra="ignore")

@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
 from pipeline.errors import DataError
-from pipeline.store.artifacts import missing_files
 from pipeline.store.checksummed_file import ChecksummedFile
-from pipeline.store.files import read_json, temporary_path
+from pipeline.store.files import missing_files, read_json, temporary_path
 from pipeline.store.layout import manifest_path
 from pipeline.store.records import FileRecord, ListedFile
 

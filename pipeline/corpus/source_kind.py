@@ -264,6 +264,8 @@ def describe_sources(config: RunConfig) -> dict[str, str | None]:
 def own_folders(config: RunConfig) -> list[Path]:
     """Return the folders that the pipeline writes, whose files no search may take as raw text."""
     data = data_folder(config)
-    shared = [stage.folder(config) for stage in STAGES if stage.shared]
+    shared = [
+        stage.folder(config) for stage in STAGES if stage.shared and config.has(*stage.sections)
+    ]
     searches = SearchFolder(config.paths.data_dir).path
     return [config.paths.run_dir, *shared, data.packings, data.raw_local_machine, searches]

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
-from pipeline.store.files import changed_files, fingerprint, read_json, write_json
+from pipeline.store.files import (
+    MOST_NAMED,
+    changed_files,
+    fingerprint,
+    missing_files,
+    read_json,
+    write_json,
+)
 from pipeline.store.layout import MANIFEST
 from pipeline.store.records import (
     AnyManifest,
@@ -28,7 +35,6 @@ from pipeline.store.records import (
     ListedFile,
     Manifest,
     ManifestMadeBefore,
-    SizedFile,
     content_of,
 )
 
@@ -39,8 +45,6 @@ SettingValue: TypeAlias = (
     "Mapping[str, SettingValue] | Sequence[SettingValue] | Path | str | int | float | bool | None"
 )
 """The value of a setting or of a section: JSON that may also hold paths."""
-MOST_NAMED = 5
-"""Maximum number of files that a message names as missing or of another size."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Stage:
     """Returns the folder that holds the manifest of the stage."""
     settings: tuple[str, ...]
     """Fields, or whole sections, that change the output."""
+    sections: tuple[str, ...] = ()
+    """The RUN_SECTIONS that the stage reads itself; its inputs may read more."""
     inputs: tuple[str, ...] = ()
     """Names of the stages whose output this stage reads."""
     needs: tuple[str, ...] = ()
@@ -129,6 +135,18 @@ class Stage:
     def manifest_path(self, config: RunConfig) -> Path:
         return self.folder(config) / self.manifest
 
+    def sections_read(self, stages: Mapping[str, Stage]) -> list[str]:
+        """Return the RUN_SECTIONS that decide the output: the stage's own and those of its inputs."""
+        read = dict.fromkeys(self.sections)
+        for name in self.inputs:
+            if name in stages:
+                read |= dict.fromkeys(stages[name].sections_read(stages))
+        return list(read)
+
+    def absent_sections(self, config: RunConfig, stages: Mapping[str, Stage]) -> list[str]:
+        """Return the sections that the stage would read and the run file does not have."""
+        return config.absent(self.sections_read(stages))
+
     def is_left_out(self, config: RunConfig) -> bool:
         """Tell whether the run file does not ask for the stage and nobody reads its manifest."""
         return not self.is_asked(config) and not self.is_made_unasked
@@ -160,6 +178,8 @@ class StageState:
     missing_files: tuple[str, ...] = ()
     """Listed files that are missing, have another size or were found to be damaged. They make a stage
     stale that can make the same files again."""
+    absent_sections: tuple[str, ...] = ()
+    """Sections without which the stage cannot run; it is then `missing`, whatever is on disk."""
 
 
 def import_function(reference: str) -> Callable[..., Any]:
@@ -223,6 +243,12 @@ def stage_states(
     states: dict[str, StageState] = {}
     up_to_date: set[str] = set()
     for stage in stages.values():
+        # What a stage makes is unknown without the sections that it reads.
+        absent = stage.absent_sections(config, stages)
+        if absent:
+            states[stage.name] = StageState("missing", absent_sections=tuple(absent))
+            continue
+
         # A stage that nobody asks for is done.
         if stage.is_left_out(config):
             up_to_date.add(stage.name)
@@ -283,23 +309,6 @@ def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> Manifest
     if stage.made_before is None:
         return None
     return import_function(stage.made_before)(config)
-
-
-def missing_files(folder: Path, files: Mapping[str, SizedFile]) -> list[str]:
-    """Describe listed files that are missing or have another size, the first `MOST_NAMED` by name.
-
-    Reads sizes only.
-    """
-    wrong: list[str] = []
-    for name, record in files.items():
-        try:
-            size = (folder / name).stat().st_size
-        except OSError:
-            wrong.append(f"missing file: {name}")
-            continue
-        if size != record["bytes"]:
-            wrong.append(f"{name} has {size:,} bytes and not {record['bytes']:,}")
-    return first_items(wrong, MOST_NAMED, "files")
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import xxhash
 
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, UserError, first_items
 from pipeline.store.records import FileRecord, Json, ListedFile, SizedFile
 
+MOST_NAMED = 5
+"""Maximum number of files that a message names as missing or of another size."""
 FILE_MODE = 0o666
 """Permissions of a new file before the umask is applied; only the umask restricts them."""
 
@@ -184,6 +186,23 @@ def changed_files(folder: Path, files: Mapping[str, ListedFile | SizedFile]) -> 
         if checksum != record["checksum"]:
             wrong.append(f"{name} has another checksum")
     return wrong
+
+
+def missing_files(folder: Path, files: Mapping[str, SizedFile]) -> list[str]:
+    """Describe listed files that are missing or have another size, the first `MOST_NAMED` by name.
+
+    Reads sizes only.
+    """
+    wrong: list[str] = []
+    for name, record in files.items():
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            wrong.append(f"missing file: {name}")
+            continue
+        if size != record["bytes"]:
+            wrong.append(f"{name} has {size:,} bytes and not {record['bytes']:,}")
+    return first_items(wrong, MOST_NAMED, "files")
 
 
 def fingerprint(value: Any) -> str:

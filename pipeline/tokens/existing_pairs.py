@@ -62,7 +62,7 @@ class ExistingPairs(SourceKind):
         Such a tokenizer cannot have made the ids.
         """
         problems = super().wrong_settings(config, name)
-        if tokenizer_kind(config).is_learned:
+        if config.has("tokenizer") and tokenizer_kind(config).is_learned:
             problems.append(
                 f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind "
                 "megatron) were made by a tokenizer that exists; set tokenizer.kind to pretrained "

@@ -24,6 +24,8 @@ def vocabulary_effect(config: RunConfig) -> VocabularyEffect | None:
     has been trained; None before.
     """
     # Width and vocabulary have to be known.
+    if not config.has("model"):
+        return None
     settings = config.model.config
     width = next((settings[name] for name in WIDTH_SETTINGS if name in settings), None)
     manifest: Manifest[TokenizerCounts] | None = read_manifest(

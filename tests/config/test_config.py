@@ -223,7 +223,10 @@ def test_a_required_field_that_is_missing(run_file: Path) -> None:
     document = yaml.safe_load(run_file.read_text())
     del document["data"]
     run_file.write_text(yaml.safe_dump(document))
-    assert problems(run_file) == ["data: is required and not set"]
+    hint = (
+        "`pipeline config --example` prints a run file with it, `pipeline config --describe data`"
+    )
+    assert problems(run_file) == [f"data: is required and not set; {hint} explains it"]
 
 
 def test_all_problems_come_at_once(run_file: Path) -> None:

@@ -14,7 +14,7 @@ def described(name: str) -> FieldDescription:
 @pytest.mark.parametrize(
     ("name", "type_in_words", "default"),
     [
-        ("optimizer", "section", "required"),
+        ("optimizer", "section", "required by the stages that read it"),
         ("guard", "section", "optional"),
         ("optimizer.peak_learning_rate", "number, above 0", "required"),
         ("optimizer.epsilon", "number, above 0", "default 1e-08"),
@@ -50,7 +50,7 @@ def described(name: str) -> FieldDescription:
         ("evaluation.prompt", "text", 'default "The "'),
         ("train.compile", "true or false", "default false"),
         ("paths.run_dir", "path", "required"),
-        ("deepspeed", "name or path", "required"),
+        ("deepspeed", "name or path", "required by the stages that read it"),
     ],
 )
 def test_a_setting_in_words(name: str, type_in_words: str, default: str) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.config.kinds import STUDY_KINDS
 from pipeline.config.mismatches import settings_that_do_not_fit
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import RUN_SECTIONS, RunConfig, section_problems
 from pipeline.config.run_file import problems_in
 from pipeline.config.study_file import BatchRule, StudyFile
 from pipeline.config.yaml_files import merge
@@ -312,7 +312,8 @@ def _checked(settings: Settings, name: str, folder: Path | None = None) -> RunCo
         config = RunConfig.model_validate(settings, context=context)
     except ValidationError as error:
         raise ConfigError([f"{name}: {each}" for each in problems_in(error, RunConfig)]) from None
-    problems = settings_that_do_not_fit(config)
+    problems = section_problems(config.absent(RUN_SECTIONS), "each run of a study")
+    problems += settings_that_do_not_fit(config)
     if problems:
         raise ConfigError([f"{name}: {problem}" for problem in problems])
     return config

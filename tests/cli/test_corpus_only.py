@@ -1,0 +1,124 @@
+"""Commands on a run file that describes no training, or a part of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import SHORT_PROOF, without_progress
+
+from pipeline.__main__ import STAGES
+from pipeline.cli import commands, plan_view, status_view
+from pipeline.config.run_file import load
+from pipeline.errors import ConfigError
+from pipeline.store.artifacts import stage_states
+from pipeline.tokens import tokenizer_folder
+from pipeline.tokens.tokenizer_report import tokenizer_report
+
+NOT_TRAINED = ["train", "export", "evaluate", "report"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Return a run file of `paths` and `sources` alone."""
+    rows = [json.dumps({"text": f"document {i} says that {i} is a number"}) for i in range(30)]
+    (tmp_path / "web.jsonl").write_text("\n".join(rows))
+    (tmp_path / "corpus.yaml").write_text(
+        "paths: {data_dir: data, run_dir: run}\n"
+        "sources: {web: {kind: jsonl, paths: [web.jsonl]}}\n"
+        "executor: {workers: 1}\n"
+    )
+    return tmp_path / "corpus.yaml"
+
+
+def states(run_file: Path, *overrides: str) -> dict[str, str]:
+    table = {stage.name: stage for stage in STAGES}
+    found = stage_states(table, load(run_file, overrides, needs=()), look_at=table)
+    return {
+        name: "not described" if state.absent_sections else state.kind
+        for name, state in found.items()
+    }
+
+
+def test_each_stage_runs_with_its_own_sections_alone(
+    corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First a corpus, then its tokens, then packed rows; a stage that read more would fail."""
+    for name, value in SHORT_PROOF.items():
+        monkeypatch.setattr(tokenizer_folder, name, value)
+    tokenizer = "tokenizer={kind: byte-level-bpe, vocab_size: 260}"
+    data = "data={sequence_length: 16, packing: best-fit, mixture: {web: 1}}"
+    done: list[str] = []
+    for overrides, more in (
+        ([], ["prepare"]),
+        ([tokenizer], ["train-tokenizer", "tokenize"]),
+        ([tokenizer, data], ["pack"]),
+    ):
+        commands.run_all(STAGES, corpus, overrides)
+        done += more
+        assert [name for name, kind in states(corpus, *overrides).items() if kind == "done"] == done
+        last = without_progress(capsys.readouterr().err).splitlines()[-1]
+        rest = [stage.name for stage in STAGES if stage.name not in done]
+        assert last.startswith(f"run: not described by this run file: {', '.join(rest)}. They read")
+        # Each by itself, and what looks at them.
+        for name in done:
+            stage = next(stage for stage in STAGES if stage.name == name)
+            commands.run_one(STAGES, stage, corpus, overrides)
+    assert tokenizer_report(load(corpus, [tokenizer], needs=()))["model"] is None
+
+
+def test_the_data_do_not_become_stale_when_the_rest_is_added(run_file: Path) -> None:
+    """Nor the other way round: the same settings give the same fingerprint."""
+    prepare = next(stage for stage in STAGES if stage.name == "prepare")
+    left_out = [f"{name}=null" for name in ("model", "train", "tokenizer", "data", "deepspeed")]
+    commands.run_one(STAGES, prepare, run_file, ["executor.workers=1", *left_out])
+    assert states(run_file)["prepare"] == states(run_file, *left_out)["prepare"] == "done"
+
+
+def test_a_stage_without_its_sections_names_them(corpus: Path) -> None:
+    for name, sections in (
+        ("train-tokenizer", "tokenizer: is required"),
+        ("pack", "data, tokenizer: are required"),
+        ("train", "tokenizer, model, data, optimizer, schedule, batch, train, deepspeed: are"),
+    ):
+        stage = next(stage for stage in STAGES if stage.name == name)
+        with pytest.raises(ConfigError) as refused:
+            commands.run_one(STAGES, stage, corpus, [])
+        (problem,) = refused.value.problems
+        assert sorted(problem.partition(":")[0].split(", ")) == sorted(
+            sections.partition(":")[0].split(", ")
+        )
+        assert f"`pipeline {name}` reads" in problem
+        assert "`pipeline config --example`" in problem
+
+
+def test_a_stage_described_in_part_is_refused_before_the_first_stage(corpus: Path) -> None:
+    half = ["tokenizer={kind: byte-level-bpe, vocab_size: 260}", "train={train_tokens: 3000}"]
+    for refusing in (
+        lambda: commands.run_all(STAGES, corpus, half),
+        lambda: plan_view.show_plan(
+            STAGES,
+            plan_view.PlanQuestion(corpus, half, "h100-sxm", None, 24.0, []),
+            as_json=False,
+            page=None,
+        ),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"model, data, optimizer, schedule, batch, deepspeed"
+        ):
+            refusing()
+    assert not (corpus.parent / "data").exists()
+
+
+def test_status_and_plan_tell_what_is_not_described(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status_view.show_status(STAGES, corpus, [])
+    shown = capsys.readouterr().out
+    assert shown.count("not described") == len(STAGES)  # all but one, and the line
+    question = plan_view.PlanQuestion(corpus, [], "h100-sxm", None, 24.0, [])
+    plan_view.show_plan(STAGES, question, as_json=True, page=None)
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["raw_files"]["web"]["files"] == 1
+    assert plan["not_described"]["tokenize"] == ["tokenizer"]
+    plan_view.show_plan(STAGES, question, as_json=False, page=None)
+    assert "1 file, " in capsys.readouterr().out
