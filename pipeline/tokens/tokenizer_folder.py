@@ -21,7 +21,7 @@ from pipeline.store.files import write_json
 from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON, open_tokenizer
 from pipeline.tokens.kinds.tokenizer_kind import Encode, TokenizerKind
-from pipeline.tokens.sentencepiece_file import SPACE
+from pipeline.tokens.sentencepiece_models.sentencepiece_file import SPACE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -204,9 +204,14 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
         start = generator.randrange(max(1, len(text)))
         strings.append(text[start : start + generator.choice((4, 40, 400, 2000))])
     while len(strings) < PROOF_STRINGS:
-        count = generator.randrange(1, 50)
-        strings.append("".join(_random_character(generator) for _ in range(count)))
+        strings.append(random_text(generator))
     return strings
+
+
+def random_text(generator: random.Random) -> str:
+    """Return up to 49 random characters of all planes of Unicode."""
+    count = generator.randrange(1, 50)
+    return "".join(_random_character(generator) for _ in range(count))
 
 
 def _random_character(generator: random.Random) -> str:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from pipeline.config.sections import TokenizerSection
-from pipeline.tokens import byte_level_bpe, sentencepiece_bpe
+from pipeline.tokens import byte_level_bpe
 from pipeline.tokens.encode import (
     SEPARATOR,
     Encoder,
@@ -27,7 +27,8 @@ from pipeline.tokens.encode import (
     why_reference,
 )
 from pipeline.tokens.kinds import sentencepiece_training
-from pipeline.tokens.sentencepiece_file import parse_model
+from pipeline.tokens.sentencepiece_models import sentencepiece_bpe
+from pipeline.tokens.sentencepiece_models.sentencepiece_file import parse_model
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS, write
 
 KINDS = ("byte-level-bpe", "sentencepiece-bpe")

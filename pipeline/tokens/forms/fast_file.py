@@ -12,7 +12,7 @@ from pipeline.tokens.forms.tokenizer_form import (
     path_of,
     require_token,
 )
-from pipeline.tokens.kinds.tokenizer_kind import Encode
+from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,7 +36,7 @@ class FastFile(TokenizerForm):
         """Return the highest id and one."""
         return count_ids(path_of(settings))
 
-    def take(self, settings: TokenizerSection, folder: Path) -> Encode:
+    def take(self, settings: TokenizerSection, folder: Path) -> MadeTokenizer:
         """Write the tokenizer; `tokenizer.end_of_document` ends documents."""
         from pipeline.tokens import tokenizer_folder
         from pipeline.tokens.forms.transformers_folder import unknown_token
@@ -47,7 +47,7 @@ class FastFile(TokenizerForm):
         fast.encode_special_tokens = True
         fast.no_truncation()
         fast.no_padding()
-        return lambda text: fast.encode(text, add_special_tokens=False).ids
+        return MadeTokenizer(lambda text: fast.encode(text, add_special_tokens=False).ids, {})
 
 
 def read_fast(path: Path) -> "Tokenizer":

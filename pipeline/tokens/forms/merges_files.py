@@ -23,7 +23,7 @@ from pipeline.tokens.forms.byte_vocabulary import (
     with_special_tokens,
 )
 from pipeline.tokens.forms.tokenizer_form import TokenizerForm, path_of
-from pipeline.tokens.kinds.tokenizer_kind import Encode
+from pipeline.tokens.kinds.tokenizer_kind import Encode, MadeTokenizer
 
 NAMES = ((VOCAB_JSON, MERGES_TXT), ("encoder.json", "vocab.bpe"))
 """Names of the two files: those of transformers, and those of GPT-2's own release."""
@@ -78,7 +78,7 @@ class MergesFiles(TokenizerForm):
         """Return the highest id and one."""
         return self._read(settings).vocabulary.ids
 
-    def take(self, settings: TokenizerSection, folder: Path) -> Encode:
+    def take(self, settings: TokenizerSection, folder: Path) -> MadeTokenizer:
         """Write the tokenizer.
 
         The reference is transformers' reader of the two files. With a pattern that is not GPT-2's it
@@ -93,7 +93,7 @@ class MergesFiles(TokenizerForm):
         fast = content.vocabulary.fast(content.merges, expression, takes_whole_words=False)
         tokenizer_folder.write(fast, folder, settings.end_of_document, None)
         if expression == NAMED_PATTERNS[DEFAULT_PATTERN].expression:
-            return _transformers_reader(*self.files(settings))
+            return MadeTokenizer(_transformers_reader(*self.files(settings)), {})
 
         # Each piece of text by its bytes; pieces that are text, as special tokens are, never occur.
         spelled = {as_bytes(piece): number for piece, number in content.vocabulary.pieces.items()}
@@ -102,9 +102,10 @@ class MergesFiles(TokenizerForm):
             (as_bytes(left), as_bytes(right)): number
             for number, (left, right) in enumerate(content.merges)
         }
-        return ReferenceEncoder(
+        reference = ReferenceEncoder(
             expression, ids, lambda left, right: order.get((left, right)), takes_whole_words=False
         )
+        return MadeTokenizer(reference, {})
 
     def _read(self, settings: TokenizerSection) -> Merges:
         vocabulary_file, merges_file = self.files(settings)

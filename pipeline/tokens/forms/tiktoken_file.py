@@ -15,7 +15,7 @@ from pipeline.errors import DataError, first_of
 from pipeline.logs import note
 from pipeline.tokens.forms.byte_vocabulary import ByteVocabulary, as_piece, with_special_tokens
 from pipeline.tokens.forms.tokenizer_form import TokenizerForm, path_of
-from pipeline.tokens.kinds.tokenizer_kind import Encode
+from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer
 
 LINE = re.compile(rb"([A-Za-z0-9+/]*={0,2}) (\d{1,9})")
 """A line of the file: the bytes of a token in base64, and its rank."""
@@ -50,7 +50,7 @@ class TiktokenFile(TokenizerForm):
         _expression(settings)
         return _vocabulary(settings).ids
 
-    def take(self, settings: TokenizerSection, folder: Path) -> Encode:
+    def take(self, settings: TokenizerSection, folder: Path) -> MadeTokenizer:
         """Write the tokenizer; the reference is merging by ranks in plain Python."""
         from pipeline.tokens import tokenizer_folder
         from pipeline.tokens.forms.byte_merges import ReferenceEncoder, merges_of_ranks
@@ -66,9 +66,10 @@ class TiktokenFile(TokenizerForm):
         tokenizer_folder.write(fast, folder, settings.end_of_document, None)
         special = [f"{name} {number}" for name, number in vocabulary.special.items()]
         note(f"train-tokenizer: {len(ranks):,} tokens; special: {first_of(special, 8)}")
-        return ReferenceEncoder(
+        reference = ReferenceEncoder(
             expression, ranks, lambda left, right: ranks.get(left + right), takes_whole_words=True
         )
+        return MadeTokenizer(reference, {})
 
 
 def _expression(settings: TokenizerSection) -> str:

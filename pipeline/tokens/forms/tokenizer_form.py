@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.config.kinds import TOKENIZER_FORMS
 from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
-from pipeline.tokens.kinds.tokenizer_kind import Encode
+from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer
 
 FORM_SETTINGS = ("merges", "pattern", "special_tokens")
 """Settings of the section `tokenizer` that some forms take."""
@@ -43,8 +43,8 @@ class TokenizerForm(ABC):
         """Return the number of ids. Raises DataError as `check` does."""
 
     @abstractmethod
-    def take(self, settings: TokenizerSection, folder: Path) -> Encode:
-        """Write the tokenizer to `folder`; return its own encoding, the reference.
+    def take(self, settings: TokenizerSection, folder: Path) -> MadeTokenizer:
+        """Write the tokenizer to `folder`; its own encoding is the reference.
 
         Raises DataError as `check` does, and where there is no end-of-document token.
         """

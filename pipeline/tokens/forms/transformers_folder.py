@@ -23,7 +23,7 @@ from pipeline.tokens.forms.tokenizer_form import (
     path_of,
     require_token,
 )
-from pipeline.tokens.kinds.tokenizer_kind import Encode
+from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer
 from pipeline.tokens.tokenizer_json import unknown_of_model
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class TransformersFolder(TokenizerForm):
             return count_ids(path / TOKENIZER_JSON)
         return max(load_folder(path).get_vocab().values()) + 1
 
-    def take(self, settings: TokenizerSection, folder: Path) -> Encode:
+    def take(self, settings: TokenizerSection, folder: Path) -> MadeTokenizer:
         """Write the folder's tokenizer; its eos token ends documents, if it has one."""
         from pipeline.tokens import tokenizer_folder
 
@@ -96,9 +96,12 @@ class TransformersFolder(TokenizerForm):
         if not unknown or not isinstance(unknown, str):
             unknown = unknown_token(fast)
         tokenizer_folder.write(fast, folder, end, unknown)
-        return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        return MadeTokenizer(
+            lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+                "input_ids"
+            ],
+            {},
+        )
 
 
 def load_folder(path: Path) -> "PreTrainedTokenizerFast":

@@ -34,7 +34,7 @@ class PretrainedTokenizer(TokenizerKind):
         from pipeline.tokens.forms.tokenizer_form import form_of
 
         settings = config.tokenizer
-        return MadeTokenizer(form_of(settings).take(settings, folder), {})
+        return form_of(settings).take(settings, folder)
 
     def check_files(self, config: RunConfig) -> None:
         """Raise DataError if `tokenizer.path` cannot be used.

@@ -15,8 +15,8 @@ class SentencePieceBpe(SentencePieceModelKind):
 
     def convert(self, data: bytes, encode: Encode, folder: Path) -> Learned:
         """Write the model to the folder; its own encoding is the reference of the fast form."""
-        from pipeline.tokens import sentencepiece_bpe
-        from pipeline.tokens.sentencepiece_file import parse_model
+        from pipeline.tokens.sentencepiece_models import sentencepiece_bpe
+        from pipeline.tokens.sentencepiece_models.sentencepiece_file import parse_model
 
         model = parse_model(data)
         (folder / SENTENCEPIECE_MODEL).write_bytes(data)

@@ -46,7 +46,7 @@ class SentencePieceModelKind(LearnedTokenizer):
 
     def decoding_of(self, text: str) -> str:
         """Return the text with each `▁` as a space: SentencePiece writes a space as `▁`."""
-        from pipeline.tokens.sentencepiece_file import SPACE
+        from pipeline.tokens.sentencepiece_models.sentencepiece_file import SPACE
 
         return text.replace(SPACE, " ")
 

@@ -21,8 +21,8 @@ class SentencePieceUnigram(SentencePieceModelKind):
 
     def convert(self, data: bytes, encode: Encode, folder: Path) -> Learned:
         """Make the fast tokenizer its own reference: the sums of SentencePiece are not exact."""
-        from pipeline.tokens import sentencepiece_unigram
-        from pipeline.tokens.sentencepiece_file import parse_model
+        from pipeline.tokens.sentencepiece_models import sentencepiece_unigram
+        from pipeline.tokens.sentencepiece_models.sentencepiece_file import parse_model
 
         model = parse_model(data)
         fast = sentencepiece_unigram.to_fast(model)
@@ -30,6 +30,6 @@ class SentencePieceUnigram(SentencePieceModelKind):
 
     def required_characters(self, settings: TokenizerSection) -> set[str]:
         """Return the characters of special pieces, so that their names can be encoded as text."""
-        from pipeline.tokens.sentencepiece_file import SPACE
+        from pipeline.tokens.sentencepiece_models.sentencepiece_file import SPACE
 
         return set(f"{BYTE_PIECES}<unk>{settings.end_of_document}") - {" ", SPACE}

@@ -5,7 +5,7 @@ this folder with a class, and a line in the table `TOKENIZER_KINDS` in `pipeline
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,9 @@ class MadeTokenizer:
     """Text that the vocabulary was learned from; empty for a pretrained tokenizer."""
     other: Encode | None = None
     """SentencePiece's own encoding where it is not the reference; its differences are counted."""
+    is_rounding: Callable[[Sequence[int], Sequence[int]], bool] | None = None
+    """Tells whether the ids of `reference` and `other` are equally good cuts of a text; where they
+    are not, the tokenizer is refused. None: all differences are counted."""
 
 
 class TokenizerKind(ABC):

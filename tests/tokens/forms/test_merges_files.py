@@ -45,7 +45,7 @@ def taken(section: TokenizerSection, folder: Path) -> tuple[Tokenizer, Encode]:
     """Take a tokenizer; returns what `tokenize` reads, and the reference."""
     form = form_of(section)
     form.check(section)
-    reference = form.take(section, folder)
+    reference = form.take(section, folder).reference
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     fast.encode_special_tokens = True
     assert form.expected_ids(section) == fast.get_vocab_size()

@@ -43,7 +43,7 @@ def settings(path: Path, **more: object) -> TokenizerSection:
 def taken(section: TokenizerSection, folder: Path) -> tuple[Tokenizer, Encode]:
     form = form_of(section)
     form.check(section)
-    reference = form.take(section, folder)
+    reference = form.take(section, folder).reference
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     fast.encode_special_tokens = True
     assert form.expected_ids(section) == fast.get_vocab_size()

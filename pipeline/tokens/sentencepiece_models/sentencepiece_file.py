@@ -39,10 +39,10 @@ class SentencePieceModel:
     """Whether a character without a piece becomes pieces of single bytes."""
     space_as_suffix: bool
     """Whether a space belongs to the word before it."""
-    rewrites: bool
-    """Whether text is rewritten by a table of normalisation rules before it is cut."""
+    rules: bytes
+    """Table of the rules by which text is rewritten before it is cut; empty without rules."""
     normalizer: str
-    """Name of these rules."""
+    """Name of these rules, such as `nmt_nfkc`."""
     dummy_prefix: bool
     """Whether a space is put in front of every text."""
     remove_extra_spaces: bool
@@ -106,7 +106,7 @@ def parse_model(data: bytes) -> SentencePieceModel:
         types=tuple(piece.integers.get(3, NORMAL) for piece in pieces),
         byte_fallback=bool(trainer.integers.get(35, 0)),
         space_as_suffix=bool(trainer.integers.get(24, 0)),
-        rewrites=bool(normalizer.content(2)),
+        rules=normalizer.content(2),
         normalizer=normalizer.content(1).decode(),
         dummy_prefix=bool(normalizer.integers.get(3, 1)),
         remove_extra_spaces=bool(normalizer.integers.get(4, 1)),

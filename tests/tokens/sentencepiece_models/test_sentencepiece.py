@@ -14,9 +14,9 @@ import tokenizers
 
 from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
-from pipeline.tokens import sentencepiece_bpe, sentencepiece_unigram
 from pipeline.tokens.kinds import sentencepiece_training
-from pipeline.tokens.sentencepiece_file import (
+from pipeline.tokens.sentencepiece_models import sentencepiece_bpe, sentencepiece_unigram
+from pipeline.tokens.sentencepiece_models.sentencepiece_file import (
     BYTE,
     CONTROL,
     NORMAL,
@@ -137,11 +137,8 @@ def test_the_file_is_read_as_sentencepiece_reads_it(bpe: Path, unigram: Path) ->
             model.byte_fallback,
             model.dummy_prefix,
             model.remove_extra_spaces,
-            model.rewrites,
-        ) == (
-            True,
-            *[False] * 3,
-        )
+            model.rules,
+        ) == (True, False, False, b"")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"\x0a\x7f"])
@@ -197,14 +194,7 @@ def test_models_trained_elsewhere_give_their_ids(folder: Path, options: dict[str
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"normalization_rule_name": "nmt_nfkc"}, r"it rewrites text \(normaliser nmt_nfkc\)"),
-        ({"model_type": "unigram", "vocab_size": 400}, "it is a unigram model"),
-        (
-            {"model_type": "char", "vocab_size": 300, "hard_vocab_limit": False},
-            "it is a char model",
-        ),
-        ({"treat_whitespace_as_suffix": True}, "space as suffix"),
-        ({"user_defined_symbols": ["<sep>"]}, "user-defined symbols and changes spaces"),
+        ({"user_defined_symbols": ["<sep>"]}, "user-defined symbols and changes the text"),
     ],
 )
 def test_what_has_no_exact_form_is_refused_with_the_reason(
