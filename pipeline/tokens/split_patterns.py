@@ -74,6 +74,10 @@ POSSESSIVE_COUNT = re.compile(r"\{\d*,?\d*\}\+")
 """A possessive repetition such as `{1,3}+`."""
 
 
+PROBE = "".join(map(chr, range(128))) + "\u00e9 \u65e5\u672c\u0301 \U0001f600"
+"""Characters that an expression has to match: those of ASCII, letters, a mark, a symbol."""
+
+
 def pattern_names() -> str:
     """Return the names of the patterns, for messages."""
     return ", ".join(NAMED_PATTERNS)
@@ -83,7 +87,7 @@ def expression_of(pattern: str) -> str:
     """Return the expression that `tokenizer.pattern` names or is.
 
     Raises DataError for an unknown name, and for an expression that does not compile, matches empty
-    text, or that the two engines understand differently.
+    text or not all of a text, or that the two engines understand differently.
     """
     # A name, or what was meant as one.
     if pattern in NAMED_PATTERNS:
@@ -112,6 +116,12 @@ def expression_of(pattern: str) -> str:
             f"{where}: has a possessive repetition ({POSSESSIVE_COUNT.findall(pattern)[0]}), which "
             r"tokenizer.json reads as another one; write (?>X{1,3}) for X{1,3}+, or use the name "
             f"of a pattern: {pattern_names()}"
+        )
+    left = regex.sub(compiled, "", PROBE)
+    if left:
+        raise DataError(
+            f"{where}: matches not all of a text: it leaves {left[:20]!r}, which would be lost; add "
+            r"an alternative for it, such as |[\s\S]"
         )
     return pattern
 

@@ -34,6 +34,7 @@ def test_numbers_and_words_are_cut_as_published() -> None:
         (r"(\p{L}+", r"is not a regular expression \(missing \)"),
         (r"\p{Nothing}+", "is not a regular expression"),
         (r"\p{L}*", "matches empty text"),
+        (r"\p{L}+|\s+", r"matches not all of a text: it leaves '\\x00"),
         (r"\p{N}{1,3}+|\s+", r"has a possessive repetition \(\{1,3\}\+\).*write \(\?>X"),
     ],
 )

@@ -48,17 +48,17 @@ class MergesFiles(TokenizerForm):
     takes = ("merges", "pattern", "special_tokens")
 
     def recognises(self, settings: TokenizerSection) -> bool:
-        """Tell whether merges are named, or a folder holds both files."""
+        """Tell whether merges are named, or the path is a folder with both files or one of them."""
         if settings.merges is not None:
             return True
-        return _in_folder(path_of(settings)) is not None
+        return _both_at(path_of(settings)) is not None
 
     def files(self, settings: TokenizerSection) -> list[Path]:
         """Return the file of the vocabulary and that of the merges."""
         if settings.merges is None:
-            in_folder = _in_folder(path_of(settings))
-            assert in_folder is not None, "the form is recognised by it"
-            return in_folder
+            both = _both_at(path_of(settings))
+            assert both is not None, "the form is recognised by it"
+            return both
         for setting, path in (("path", settings.path), ("merges", settings.merges)):
             if path is None or not path.is_file():
                 raise DataError(
@@ -115,10 +115,13 @@ class MergesFiles(TokenizerForm):
         return Merges(vocabulary, merges)
 
 
-def _in_folder(path: Path) -> list[Path] | None:
-    """Return the two files in a folder; None where one is missing."""
+def _both_at(path: Path) -> list[Path] | None:
+    """Return the two files in a folder, or beside one of them; None where one is missing."""
     for names in NAMES:
-        files = [path / name for name in names]
+        folder = path
+        if path.name in names and path.is_file():
+            folder = path.parent
+        files = [folder / name for name in names]
         if all(file.is_file() for file in files):
             return files
     return None

@@ -10,7 +10,7 @@ from helpers import run_stages
 from public_vocabularies import fuzz_strings, write_merges_files
 from tokenizers import Tokenizer
 
-from pipeline.config.run_file import load
+from pipeline.config.run_file import dump, load
 from pipeline.config.sections import TokenizerSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.forms.merges_files import MergesFiles
@@ -95,6 +95,16 @@ def test_the_two_may_be_named_and_gpt2s_own_names_do(copied: Path, tmp_path: Pat
     (tmp_path / "m.txt").rename(original / "vocab.bpe")
     again, _ = taken(settings(original), tmp_path / "two")
     assert again.to_str() == fast.to_str()
+
+
+def test_one_file_stands_for_both_in_its_folder(copied: Path) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        section = settings(copied / name)
+        assert form_of(section).files(section) == [copied / "vocab.json", copied / "merges.txt"]
+    (copied / "merges.txt").unlink()
+    with pytest.raises(DataError, match=r"vocab\.json is not a tokenizer.*or tokenizer\.merges"):
+        section = settings(copied / "vocab.json")
+        form_of(section).check(section)
 
 
 @pytest.mark.parametrize("pattern", ["cl100k_base", r"\p{L}+|[^\p{L}]"])
@@ -206,6 +216,14 @@ def test_settings_of_one_form_are_refused_with_another(run_file: Path, tmp_path:
         form_of(settings(tmp_path / "x.json", pattern="gpt2"))
     with pytest.raises(ConfigError, match=r"tokenizer\.pattern: is used with kind pretrained only"):
         load(run_file, ["tokenizer.pattern=gpt2"])
+
+
+def test_the_settings_are_printed_and_read_again(run_file: Path, copied: Path) -> None:
+    given = f"path: {copied}/vocab.json, merges: {copied}/merges.txt, pattern: '\\S+|\\s+'"
+    special = 'special_tokens: {"<|im_end|>": 703}'
+    config = load(run_file, [f"tokenizer={{kind: pretrained, {given}, {special}}}"])
+    (run_file.parent / "again.yaml").write_text(dump(config))
+    assert load(run_file.parent / "again.yaml") == config
 
 
 def test_unused_settings_change_no_fingerprint() -> None:
