@@ -733,6 +733,7 @@ PRINTS_TO_ITS_PARENT = (
     "benchmarks/measure_tokenize.py",
     "benchmarks/measure_evaluate.py",
     "benchmarks/measure_loader.py",
+    "benchmarks/measure_executor.py",
     "benchmarks/measure_search.py",
     "benchmarks/measure_train.py",
 )

@@ -254,6 +254,25 @@ def benchmark_evaluate(
     evaluate.benchmark_evaluate(rounds, output)
 
 
+@benchmarks.command("executor")
+def benchmark_executor(
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks in the list.")] = 20_000,
+    workers: Annotated[int, typer.Option(min=2, help="Dask workers on this machine.")] = 2,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder on the disk of the records; default: temporary files.",
+            callback=output_folder,
+        ),
+    ] = None,
+    output: ResultsFile = Path("benchmark-executor.json"),
+) -> None:
+    """Measure what a task costs client and scheduler, in batches and alone; and a restart."""
+    from pipeline.benchmarks import executor
+
+    executor.benchmark_executor(tasks, workers, folder, output)
+
+
 @benchmarks.command("recipe")
 def benchmark_recipe(
     run_file: RunFile,

@@ -41,7 +41,9 @@ from pipeline.store.artifacts import Result
 from pipeline.store.counts import DocumentCounts, PrepareCounts, PreparedSource
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import REJECTED, data_folder, rejected_rows
-from pipeline.work.executor import Task, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task
+from pipeline.work.workers import workers
 
 SHOWN_PROBLEMS = 20
 """Maximum number of broken files that the stage's message lists."""
@@ -69,12 +71,9 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     # Read the files, as many tasks at a time as there are workers.
     remove_unlisted(folder, [], LEFTOVERS)
     try:
-        results: dict[str, ReadResult] = run_tasks(
-            [task for tasks_of_source in tasks.values() for task in tasks_of_source],
-            folder,
-            config.executor,
-            "prepare",
-        )
+        every_task = [task for tasks_of_source in tasks.values() for task in tasks_of_source]
+        with workers(config.executor) as crew:
+            results: dict[str, ReadResult] = run_tasks(every_task, folder, crew, "prepare")
     except TasksFailed as error:
         raise DataError(_explain_broken_files(config, str(error).splitlines())) from None
 

@@ -30,7 +30,7 @@ from pipeline.store.counts import DocumentCounts
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import rejected_rows
 from pipeline.store.records import FileRecord, Json
-from pipeline.work.executor import report_progress
+from pipeline.work.task import report_progress
 
 
 @dataclass(frozen=True)

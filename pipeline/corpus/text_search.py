@@ -38,7 +38,10 @@ from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import DataFolder, manifest_path
 from pipeline.store.lease import Lease, living_holder
 from pipeline.store.records import FileRecord, ListedFile, content_of
-from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task, report_progress
+from pipeline.work.threads import map_ahead
+from pipeline.work.workers import workers
 
 TEXTS = pa.schema([("set", pa.int32()), ("text", pa.large_string())])
 FOUND = pa.schema(
@@ -243,7 +246,8 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
         texts = SearchFolder.texts(unfinished, search.key)
         write_parquet(_table_of_texts(search.sets), texts)
         tasks += _shard_tasks(documents_dir, unfinished, search, texts)
-    run_tasks(tasks, unfinished, executor, "search for the tasks' questions")
+    with workers(executor) as crew:
+        run_tasks(tasks, unfinished, crew, "search for the tasks' questions")
 
     # Few documents hold a text that is searched for, so what was found is small.
     for search in searches:

@@ -20,7 +20,7 @@ from pipeline.store.counts import RowCounts
 from pipeline.store.records import FileRecord
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
-from pipeline.work.executor import report_progress
+from pipeline.work.task import report_progress
 
 GROUP_POSITIONS = 1 << 20
 """Minimum number of positions packed together: some 2 MB of tokens.

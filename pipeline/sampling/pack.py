@@ -23,7 +23,9 @@ from pipeline.store.counts import PackCounts, PaddedRowCounts, RowCounts, Tokeni
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import MANIFEST, data_folder, manifest_path
 from pipeline.store.records import ListedFile, Manifest, ManifestMadeBefore, SizedFile, content_of
-from pipeline.work.executor import Task, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task
+from pipeline.work.workers import workers
 
 
 def rows_path(folder: Path, source: str, shard: str) -> Path:
@@ -65,7 +67,8 @@ def pack(config: RunConfig) -> Result[PackCounts]:
     _require_writable(folder)
     manifest_path(folder).unlink(missing_ok=True)
     # One task a shard; finished shards of an interrupted run are kept.
-    results: dict[str, PackedShard] = run_tasks(tasks, folder, config.executor, "pack")
+    with workers(config.executor) as crew:
+        results: dict[str, PackedShard] = run_tasks(tasks, folder, crew, "pack")
     files = {
         name: record for result in results.values() for name, record in result["files"].items()
     }

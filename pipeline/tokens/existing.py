@@ -21,7 +21,7 @@ from pipeline.store.records import LinkedFileRecord
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.existing_pairs import Pair
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard, sample_checksum
-from pipeline.work.executor import Task, report_progress
+from pipeline.work.task import Task, report_progress
 
 SAMPLED_IDS = 1 << 20
 """Ids of one stretch that is checked."""

@@ -40,7 +40,10 @@ from pipeline.tokens.encode import Encoder, EncoderKind, load_encoder, why_refer
 from pipeline.tokens.existing import LinkedPair
 from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.tokenizer_report import keep_measurements
-from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task, report_progress
+from pipeline.work.threads import map_ahead
+from pipeline.work.workers import workers
 
 COMPARED_BYTES = 2000
 """Bytes of every row group (8 MiB of text) that are compared; the reference takes a millisecond."""
@@ -65,9 +68,10 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     if shards:
         tasks += _shard_tasks(config, shards, learned["output"])
     tasks += existing.pair_tasks(pairs, data.tokens, learned["counts"])
-    results: dict[str, EncodedShard | LinkedPair] = run_tasks(
-        tasks, data.tokens, config.executor, "tokenize"
-    )
+    with workers(config.executor) as crew:
+        results: dict[str, EncodedShard | LinkedPair] = run_tasks(
+            tasks, data.tokens, crew, "tokenize"
+        )
 
     # Some mistakes show only in all results together.
     vocab_size = learned["counts"]["vocab_size"]

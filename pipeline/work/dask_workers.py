@@ -221,6 +221,19 @@ def dask_client(executor: Executor, workers: int, folder: Path) -> Generator["Cl
                 yield client
 
 
+def scale_local_workers(client: "Client", workers: int) -> None:
+    """Start the worker processes on this machine that lack to a number, in the background.
+
+    Also those that Dask has given up because they died while they started.
+    """
+    cast("LocalCluster", client.cluster).scale(workers)
+
+
+def count_workers(client: "Client") -> int:
+    """Return the number of workers that are connected to a client's scheduler."""
+    return len(cast("dict[str, object]", client.scheduler_info()["workers"]))
+
+
 def _local_cluster(workers: int) -> "LocalCluster":
     """Start worker processes on this machine; raise WorkerLost where they do not start.
 

@@ -13,6 +13,7 @@ ADDED_COMMANDS = {
         "families of runs, of which the recorded commit had none",
     ),
     "benchmark search": "measures the search for questions that a run has read",
+    "benchmark executor": "measures what a task costs, which the recorded commit did not",
     "benchmark evaluate": "measures the scorer, which the recorded commit did not have",
     **dict.fromkeys(
         ("tasks", "tasks fetch", "tasks list", "tasks verify"),

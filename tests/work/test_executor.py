@@ -19,7 +19,9 @@ from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError, OutOfSpace, UserError
 from pipeline.store.files import read_json
 from pipeline.store.layout import task_records
-from pipeline.work.executor import Task, report_progress, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task, report_progress
+from pipeline.work.workers import workers
 
 HERE = Executor(workers=1)
 THREADS = Executor(workers="auto")
@@ -29,6 +31,11 @@ EXECUTORS = [
     pytest.param(THREADS, id="threads"),
     pytest.param(TWO, id="processes", marks=pytest.mark.ranks),
 ]
+
+
+def run(tasks: list[Task], folder: Path, executor: Executor, label: str) -> dict[str, Any]:
+    with workers(executor) as crew:
+        return run_tasks(tasks, folder, crew, label)
 
 
 def square(number: int, log: Path) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def executed(log: Path) -> list[int]:
 
 
 def test_results_come_in_the_tasks_order_with_records(tmp_path: Path) -> None:
-    results = run_tasks(tasks(square, tmp_path / "log"), tmp_path, HERE, "square")
+    results = run(tasks(square, tmp_path / "log"), tmp_path, HERE, "square")
     assert results == {f"task_{i}": {"square": i * i} for i in range(4)}
     assert list(results) == [f"task_{i}" for i in range(4)]
     record = read_json(task_records(tmp_path) / "task_3.json")
@@ -78,11 +85,11 @@ def test_results_come_in_the_tasks_order_with_records(tmp_path: Path) -> None:
 
 def test_what_is_done_is_skipped_and_what_changed_is_not(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    run_tasks(tasks(square, log, 3), tmp_path, HERE, "square")
-    again = run_tasks(tasks(square, log, 4), tmp_path, HERE, "square")  # one task more
+    run(tasks(square, log, 3), tmp_path, HERE, "square")
+    again = run(tasks(square, log, 4), tmp_path, HERE, "square")  # one task more
     assert again["task_3"] == {"square": 9}
     assert executed(log) == [0, 1, 2, 3]
-    run_tasks(tasks(square, log, 2, fingerprint="v2"), tmp_path, HERE, "square")
+    run(tasks(square, log, 2, fingerprint="v2"), tmp_path, HERE, "square")
     assert executed(log) == [0, 0, 1, 1, 2, 3]
     left = sorted(path.name for path in task_records(tmp_path).iterdir())
     assert left == [
@@ -95,10 +102,10 @@ def test_a_task_whose_output_went_missing_runs_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
     task = Task("write", write_file, {"folder": tmp_path, "log": log}, "v1")
     for damage in (lambda path: path.unlink(), lambda path: path.write_text("ab")):
-        run_tasks([task], tmp_path, HERE, "write")
+        run([task], tmp_path, HERE, "write")
         damage(tmp_path / "out.txt")
-    run_tasks([task], tmp_path, HERE, "write")
-    run_tasks([task], tmp_path, HERE, "write")
+    run([task], tmp_path, HERE, "write")
+    run([task], tmp_path, HERE, "write")
     assert executed(log) == [1, 1, 1]
 
 
@@ -114,10 +121,10 @@ def test_a_users_mistake_in_one_task_does_not_stop_the_others(
 ) -> None:
     log = tmp_path / "log"
     with pytest.raises(UserError) as error:
-        run_tasks(tasks(refuse_odd, log), tmp_path, executor, "refuse")
+        run(tasks(refuse_odd, log), tmp_path, executor, "refuse")
     assert str(error.value) == "file 1: is odd\nfile 3: is odd"
     assert executed(log) == [0, 1, 2, 3]
-    run_tasks(
+    run(
         [task for task in tasks(refuse_odd, log) if task.name in ("task_0", "task_2")],
         tmp_path,
         HERE,
@@ -129,9 +136,9 @@ def test_a_users_mistake_in_one_task_does_not_stop_the_others(
 def test_it_goes_on_after_a_failure(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(ZeroDivisionError):
-        run_tasks(tasks(fail, log), tmp_path, HERE, "fail")
+        run(tasks(fail, log), tmp_path, HERE, "fail")
     assert executed(log) == [0, 1]
-    results = run_tasks(tasks(square, log), tmp_path, HERE, "square")  # the fault is mended
+    results = run(tasks(square, log), tmp_path, HERE, "square")  # the fault is mended
     assert executed(log) == [0, 1, 1, 2, 3]
     assert results["task_0"] == {"x": -1.0}
 
@@ -139,10 +146,10 @@ def test_it_goes_on_after_a_failure(tmp_path: Path) -> None:
 @pytest.mark.ranks
 def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    results = run_tasks(tasks(die_once, log), tmp_path / "two", TWO, "die")
+    results = run(tasks(die_once, log), tmp_path / "two", TWO, "die")
     assert log.with_suffix(".died").exists()
     assert set(executed(log)) == {0, 1, 2, 3}
-    assert results == run_tasks(
+    assert results == run(
         tasks(die_once, log), tmp_path / "one", HERE, "die"
     )  # the same with one worker
 
@@ -151,7 +158,9 @@ INTERRUPTED = """
 import sys, time
 from pathlib import Path
 from pipeline.config.run_sections import Executor
-from pipeline.work.executor import Task, report_progress, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task, report_progress
+from pipeline.work.workers import workers
 
 def slow(number):
     if number:
@@ -164,7 +173,8 @@ def slow(number):
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     tasks = [Task(f"task_{i}", slow, {"number": i}, "v1", 3 - i) for i in range(3)]
-    run_tasks(tasks, folder, Executor(workers=sys.argv[2]), "slow")
+    with workers(Executor(workers=sys.argv[2])) as crew:
+        run_tasks(tasks, folder, crew, "slow")
 """
 
 
@@ -222,12 +232,12 @@ def test_a_full_disk_stops_the_run_and_marks_nothing_done(
     with pytest.raises(
         OutOfSpace, match=r"big\.bin: cannot be written: No space left on device\. Free some space"
     ):
-        run_tasks(tasks(fill_the_disk, log), tmp_path, executor, "fill")
+        run(tasks(fill_the_disk, log), tmp_path, executor, "fill")
     assert not (task_records(tmp_path) / "task_1.json").exists()
     times = executed(log).count(0)
     is_done = (task_records(tmp_path) / "task_0.json").exists()
     assert is_done or executor is TWO  # whose workers may be killed before they can say so
-    run_tasks(tasks(square, log), tmp_path, HERE, "square")
+    run(tasks(square, log), tmp_path, HERE, "square")
     assert executed(log).count(0) == (1 if is_done else times + 1)
 
 
@@ -248,7 +258,7 @@ def test_progress_inside_tasks_is_added_up_wherever_they_run(
         yield lambda completed, detail: shown.append((completed, detail))
 
     monkeypatch.setattr("pipeline.work.progress_board.progress", collect)
-    run_tasks(tasks(count_to_ten, tmp_path / "log"), tmp_path, executor, "count")
+    run(tasks(count_to_ten, tmp_path / "log"), tmp_path, executor, "count")
     assert shown[0] == (0, "0 of 4 tasks")
     completed, detail = shown[-1]
     assert completed == 4

@@ -30,7 +30,9 @@ from pipeline.store.rank_environment import number_on_node
 from pipeline.store.records import SizedFile
 from pipeline.store.scores_folder import ScoresFolder
 from pipeline.work.dask_workers import in_srun_step, workers_of_step
-from pipeline.work.executor import Task, TaskResult, report_progress, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task, TaskResult, report_progress
+from pipeline.work.workers import workers
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task as HarnessTask
@@ -61,10 +63,10 @@ def scoring_executor(config: RunConfig) -> Executor:
 
     if config.executor.uses_slurm and in_srun_step():
         return config.executor.model_copy(update={"workers": workers_of_step()})
-    workers = config.evaluation.workers
-    if workers == "auto":
-        workers = max(1, torch.cuda.device_count())
-    return Executor(workers=workers)
+    count = config.evaluation.workers
+    if count == "auto":
+        count = max(1, torch.cuda.device_count())
+    return Executor(workers=count)
 
 
 def score_on_workers(
@@ -87,13 +89,13 @@ def score_on_workers(
         return []
     sizes = {cell: _size(cell, tasks[cell.task]) for cell in cells}
     total = sum(sizes[cell] for _, cell in missing)
-    workers = executor.workers
-    assert workers != "auto", "`scoring_executor` has decided"
+    worker_count = executor.workers
+    assert worker_count != "auto", "`scoring_executor` has decided"
     items: list[Task] = []
     for model in models:
         of_model = [cell for owner, cell in missing if owner is model]
         for cell in sorted(of_model, key=lambda cell: -sizes[cell]):
-            parts = ceil(sizes[cell] / total * workers * PARTS_PER_WORKER)
+            parts = ceil(sizes[cell] / total * worker_count * PARTS_PER_WORKER)
             is_whole = tasks[cell.task].OUTPUT_TYPE in ("generate_until", "loglikelihood_rolling")
             if is_whole or settings.scorer == "harness":
                 parts = 1
@@ -116,9 +118,10 @@ def score_on_workers(
                         sizes[cell] / parts,
                     )
                 )
-    run_tasks(
-        items, folder.cells, executor, "evaluate", "questions and examples", largest_first=False
-    )
+    with workers(executor) as crew:
+        run_tasks(
+            items, folder.cells, crew, "evaluate", "questions and examples", largest_first=False
+        )
     # The cells themselves say what is done.
     rmtree(task_records(folder.cells), ignore_errors=True)
     for model, cell in missing:

@@ -1,0 +1,76 @@
+"""Workers that stay from one list of tasks to the next."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import distributed
+import psutil
+import pytest
+
+from pipeline.config.run_sections import Executor
+from pipeline.work.dask_workers import WORKER_SETTINGS
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task
+from pipeline.work.workers import SMALL_WORK_BYTES, Workers, workers
+
+
+def who(number: int) -> dict[str, int | str]:
+    time.sleep(0.1)
+    return {"process": os.getpid(), "thread": threading.current_thread().name, "number": number}
+
+
+def processes(crew: Workers, folder: Path, label: str, count: int, size: float = 1) -> set[int]:
+    tasks = [Task(f"{label}_{i}", who, {"number": i}, label, size) for i in range(count)]
+    results = run_tasks(tasks, folder / label, crew, label)
+    assert [result["number"] for result in results.values()] == list(range(count))
+    return {result["process"] for result in results.values()}
+
+
+def test_one_worker_and_threads_are_this_process(tmp_path: Path) -> None:
+    for setting in (1, "auto"):
+        with workers(Executor(workers=setting)) as crew:
+            for label in ("first", "second"):
+                folder = tmp_path / str(setting)
+                assert processes(crew, folder, label, 3) == {os.getpid()}
+
+
+@pytest.mark.ranks
+def test_processes_are_kept_grow_with_longer_lists_and_end_with_the_context(tmp_path: Path) -> None:
+    with workers(Executor(workers=3)) as crew:
+        # A single task needs no process.
+        assert processes(crew, tmp_path, "alone", 1) == {os.getpid()}
+        two = processes(crew, tmp_path, "two", 2)
+        assert len(two) == 2 and os.getpid() not in two
+        assert processes(crew, tmp_path, "again", 2) <= two
+        three = processes(crew, tmp_path, "three", 60)
+        assert len(three) == 3 and three > two
+        assert processes(crew, tmp_path, "last", 60) == three
+    for process in three:
+        assert not psutil.pid_exists(process)
+
+
+@pytest.mark.ranks
+def test_workers_that_dask_has_given_up_are_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.work.task_batches.LOOK_SECONDS", 0.5)
+    monkeypatch.setitem(WORKER_SETTINGS, "distributed.deploy.lost-worker-timeout", "1s")
+    with workers(Executor(workers=2)) as crew:
+        before = processes(crew, tmp_path, "before", 8)
+        client = distributed.default_client()
+        client.retire_workers(list(client.scheduler_info()["workers"]))
+        after = processes(crew, tmp_path, "after", 8)
+    assert after and not after & before
+
+
+@pytest.mark.ranks
+def test_a_list_too_large_for_threads_starts_processes_after_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.work.workers.core_count", lambda: 2)
+    with workers(Executor(workers="auto")) as crew:
+        assert processes(crew, tmp_path, "small", 4) == {os.getpid()}
+        assert os.getpid() not in processes(crew, tmp_path, "large", 4, SMALL_WORK_BYTES)
+        assert processes(crew, tmp_path, "small-again", 4) == {os.getpid()}
