@@ -1,7 +1,9 @@
 """Text to tokens by workers that Slurm started, in an allocation and as jobs: the same bytes as in
 one process."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pipeline.store.scores_folder import ScoresFolder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ranks]
 
+TWO_LISTS = Path(__file__).with_name("two_lists.py")
 SBATCH = Path(__file__).parents[2] / "jobs" / "slurm" / "data.sbatch"
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 SMALL_SHARDS = ["prepare.shard_text_bytes=600"]
@@ -140,10 +143,48 @@ def test_the_tasks_of_a_step_score_what_one_process_scores(
     assert folder.table.read_bytes() == table
 
 
-def jobs(slurm: dict[str, str]) -> str:
+def jobs(slurm: dict[str, str], *options: str) -> str:
     return subprocess.run(
-        ["squeue", "-h"], capture_output=True, text=True, env=slurm, check=True
+        ["squeue", "-h", *options], capture_output=True, text=True, env=slurm, check=True
     ).stdout
+
+
+STEP = ["--nodes=2", "--ntasks=4", "--mem-per-cpu=1G"]
+"""A scheduler, a client and two workers."""
+
+
+@pytest.mark.parametrize("form", ["step of a job", "step", "sent jobs"])
+def test_two_lists_share_one_set_of_workers(
+    slurm: dict[str, str], tmp_path: Path, form: str
+) -> None:
+    settings = {"kind": "slurm", "workers": 2, "memory_per_worker": 10**9, "partition": "main"}
+    program = [sys.executable, str(TWO_LISTS), str(tmp_path), json.dumps(settings)]
+    command = {
+        "step of a job": ["sbatch", "--wait", *STEP, f"--output={tmp_path}/slurm-1.out"],
+        "step": ["srun", *STEP, *program],
+        "sent jobs": program,
+    }[form]
+    if form == "step of a job":
+        command += ["--wrap", f"srun {shlex.join(program)}"]
+    jobs_before = len(jobs(slurm, "--states=all").splitlines())
+    environment = {**slurm, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120
+    )
+    printed = ended.stderr + "".join(path.read_text() for path in tmp_path.glob("*.out"))
+    assert ended.returncode == 0, printed
+    assert "Traceback" not in printed, printed
+
+    # Both workers took part in both lists, and no job came after the first list.
+    first, second = read_json(tmp_path / "lists.json")
+    processes = {task["process"] for task in first}
+    assert len(first) == len(second) == 40
+    assert len(processes) == 2
+    assert {task["process"] for task in second} == processes
+    new_jobs = len(jobs(slurm, "--states=all").splitlines()) - jobs_before
+    assert new_jobs == (2 if form == "sent jobs" else 1)
+    assert len({task["job"] for task in [*first, *second]}) == new_jobs
+    wait_for(lambda: not jobs(slurm), 30, tmp_path)
 
 
 def test_a_job_that_slurm_would_not_take_is_said(slurm: dict[str, str], run_file: Path) -> None:
