@@ -14,7 +14,7 @@ from pipeline.logs import console, note
 from pipeline.work.task_batches import MOST_TASKS
 
 MEASURING_MODULE = "pipeline.benchmarks.measure_executor"
-MOST_SUBMITTED = 20_000
+MOST_SUBMITTED = 5_000
 """Tasks that are submitted one by one, at most: each costs the same, and 100,000 take minutes."""
 MOST_OF_SUBMISSION = 0.25
 """Largest share of the CPU time of a submission that a task in a batch should cost."""

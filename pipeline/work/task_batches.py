@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import UserError, WorkerLost
+from pipeline.errors import UserError, WorkerLost, first_of
 from pipeline.work.progress_board import ProgressBoard
 from pipeline.work.task import FinishedTask, Task, TaskResult, execute_task, stored_result
 
@@ -37,6 +37,8 @@ PROGRESS_TOPIC = "pipeline-progress"
 """Dask's topic for progress reports."""
 RUN_AGAIN = "run the same command again: what is finished is kept."
 """Remedy for lost workers."""
+MOST_NAMED = 5
+"""Tasks that killed their workers, in a message."""
 GONE = f"the process that schedules the tasks is gone; {RUN_AGAIN}"
 
 
@@ -146,12 +148,13 @@ class _ListOfTasks:
         self._sent: dict[distributed.Future[FinishedBatch], TaskBatch] = {}
         self._ended: SimpleQueue[distributed.Future[FinishedBatch]] = SimpleQueue()
         self._has_only_suspects = False
+        self._killers: list[str] = []
         self._batches = 0
 
     @property
     def are_left(self) -> bool:
         """Whether some tasks have not ended."""
-        return bool(self._waiting or self._sent or self._suspects)
+        return bool(self._waiting or self._sent or self._suspects or self._killers)
 
     def next_finished(self) -> list[tuple[Task, TaskResult | UserError, dict[str, int] | None]]:
         """Wait for a batch; return its tasks that have ended, with results and last counts.
@@ -190,9 +193,13 @@ class _ListOfTasks:
         while self._waiting and len(self._sent) < self._most_batches:
             count = self._size.next_batch(len(self._waiting))
             self._send(tuple(self._waiting.popleft() for _ in range(count)))
-        if not self._sent and self._suspects:
+        if self._sent:
+            return
+        if self._suspects:
             self._send((self._suspects.popleft(),))
             self._has_only_suspects = True
+        elif self._killers:
+            _refuse_killers(self._killers)
 
     def _send(self, tasks: tuple[Task, ...]) -> None:
         batch = TaskBatch(self._number, tasks, self._records)
@@ -211,22 +218,22 @@ class _ListOfTasks:
     def _divide(self, batch: TaskBatch) -> None:
         """Send the tasks of a batch, each by itself, whose workers were killed again and again.
 
-        Dask counts a death against all that the worker had at hand. So a task that is by itself is
-        blamed only when no other has been sent. Raises WorkerLost with its name.
+        Dask counts a death against all that the worker had at hand. So a task is blamed only when
+        it was the only one that had been sent.
         """
         first, *others = batch.tasks
         if others:
             for task in batch.tasks:
                 self._send((task,))
         elif self._has_only_suspects:
-            _refuse_killed(first)
+            self._killers.append(first.name)
         else:
             self._suspects.append(first)
 
 
-def _refuse_killed(task: Task) -> NoReturn:
+def _refuse_killers(names: Sequence[str]) -> NoReturn:
     raise WorkerLost(
-        f"{task.name}: its worker process was killed several times in a row, most often "
+        f"{first_of(names, MOST_NAMED)}: its worker process was killed several times in a row, most often "
         "because memory ran out (a worker needs 1 GB plus 6 times the size of its largest "
         "document; one that scores as much as its model), or because its job ran out of "
         "time. Use fewer executor.workers, to score fewer evaluation.workers (on one "

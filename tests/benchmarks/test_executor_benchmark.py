@@ -10,6 +10,7 @@ from pipeline.work.task_batches import MOST_TASKS
 
 
 @pytest.mark.ranks
+@pytest.mark.full
 def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "results.json"
     benchmark_executor(200, 2, tmp_path / "disk", output)

@@ -110,7 +110,7 @@ def test_what_a_worker_has_not_begun_it_gives_back_and_each_task_runs_once(tmp_p
 def test_a_batch_that_loses_its_worker_repeats_only_the_task_in_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(WORKER_SETTINGS, "distributed.scheduler.allowed-failures", 1)
+    monkeypatch.setitem(WORKER_SETTINGS, "distributed.scheduler.allowed-failures", 0)
     log = tmp_path / "log"
     with workers(TWO) as crew:
         results = run_tasks(tasks(die_once_each, log, 100), tmp_path, crew, "x")

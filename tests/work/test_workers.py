@@ -37,32 +37,33 @@ def test_one_worker_and_threads_are_this_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.ranks
-def test_processes_are_kept_grow_with_longer_lists_and_end_with_the_context(tmp_path: Path) -> None:
+def test_processes_are_kept_grow_are_replaced_and_end_with_the_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.work.task_batches.LOOK_SECONDS", 0.5)
+    monkeypatch.setitem(WORKER_SETTINGS, "distributed.deploy.lost-worker-timeout", "1s")
     with workers(Executor(workers=3)) as crew:
         # A single task needs no process.
         assert processes(crew, tmp_path, "alone", 1) == {os.getpid()}
         two = processes(crew, tmp_path, "two", 2)
         assert len(two) == 2 and os.getpid() not in two
         assert processes(crew, tmp_path, "again", 2) <= two
-        three = processes(crew, tmp_path, "three", 60)
-        assert len(three) == 3 and three > two
-        assert processes(crew, tmp_path, "last", 60) == three
-    for process in three:
-        assert not psutil.pid_exists(process)
 
+        # The third process starts while the two work; a busy machine takes its time.
+        three = set(two)
+        deadline = time.monotonic() + 60
+        while len(three) < 3 and time.monotonic() < deadline:
+            three |= processes(crew, tmp_path, f"three-{time.monotonic_ns()}", 20)
+        assert len(three) == 3
 
-@pytest.mark.ranks
-def test_workers_that_dask_has_given_up_are_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.work.task_batches.LOOK_SECONDS", 0.5)
-    monkeypatch.setitem(WORKER_SETTINGS, "distributed.deploy.lost-worker-timeout", "1s")
-    with workers(Executor(workers=2)) as crew:
-        before = processes(crew, tmp_path, "before", 8)
+        # Workers that Dask has given up are started again.
         client = distributed.default_client()
         client.retire_workers(list(client.scheduler_info()["workers"]))
-        after = processes(crew, tmp_path, "after", 8)
-    assert after and not after & before
+        psutil.wait_procs([psutil.Process(pid) for pid in three if psutil.pid_exists(pid)])
+        others = processes(crew, tmp_path, "others", 8)
+        assert others and not others & three
+    for process in three | others:
+        assert not psutil.pid_exists(process)
 
 
 @pytest.mark.ranks
