@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
 from pipeline.errors import DataError
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.checksummed_file import ChecksummedFile
-from pipeline.store.files import missing_files, read_json, temporary_path
+from pipeline.store.counts import PrepareCounts
+from pipeline.store.files import missing_files, temporary_path
 from pipeline.store.layout import manifest_path
-from pipeline.store.records import FileRecord, ListedFile
+from pipeline.store.records import FileRecord, ListedFile, Manifest
 
 SPLITS = ("train", "validation")
 SHARD_SUFFIX = ".parquet"
@@ -268,7 +270,9 @@ def listed_shards(documents_dir: Path) -> Mapping[str, ListedFile]:
 
 @lru_cache(maxsize=4)
 def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, ListedFile]:
-    return shard_records(read_json(path)["files"])
+    manifest: Manifest[PrepareCounts] | None = read_manifest(path)
+    assert manifest is not None, "its state was read"
+    return shard_records(manifest["files"])
 
 
 def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
+from pipeline.store.file_lists import read_with_lists, write_with_lists
 from pipeline.store.files import (
     MOST_NAMED,
     changed_files,
     fingerprint,
     missing_files,
-    read_json,
     write_json,
 )
 from pipeline.store.layout import MANIFEST
@@ -366,7 +366,7 @@ def read_manifest(path: Path) -> Manifest[Any] | None:
 
     The caller declares the type of the counts: `manifest: Manifest[TokenizeCounts] | None = ...`.
     """
-    return read_json(path)
+    return read_with_lists(path)
 
 
 def write_manifest(
@@ -396,5 +396,8 @@ def write_manifest(
         "environment": environment(),
         "files": files,
     }
-    write_json(stage.manifest_path(config), manifest)
+    if stage.shared:
+        write_with_lists(stage.manifest_path(config), manifest)
+    else:
+        write_json(stage.manifest_path(config), manifest)
     return manifest
