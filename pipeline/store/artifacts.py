@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
-from pipeline.store.file_lists import read_with_lists, write_with_lists
 from pipeline.store.files import (
     MOST_NAMED,
     changed_files,
@@ -28,6 +27,7 @@ from pipeline.store.files import (
     write_json,
 )
 from pipeline.store.layout import MANIFEST
+from pipeline.store.manifests.file_lists import read_with_lists, write_with_lists
 from pipeline.store.records import (
     AnyManifest,
     CountsT,

@@ -10,12 +10,12 @@ from pipeline.config.run_file import load
 from pipeline.corpus.documents import listed_shards
 from pipeline.errors import DataError
 from pipeline.store import artifacts
-from pipeline.store.file_lists import read_with_lists, write_with_lists
 from pipeline.store.files import read_json
 from pipeline.store.layout import FILE_LIST, data_folder, manifest_path
+from pipeline.store.manifests.file_lists import read_with_lists, write_with_lists
 from pipeline.store.stages import STAGES
 
-LIMIT = "pipeline.store.file_lists.MOST_FILES_IN_MANIFEST"
+LIMIT = "pipeline.store.manifests.file_lists.MOST_FILES_IN_MANIFEST"
 
 
 def manifest_of(*names: str) -> Any:
