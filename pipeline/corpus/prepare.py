@@ -63,19 +63,20 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     # Find all files first: a missing path is reported before hours of reading.
     files = _find_all_files(config)
     warn_about_files(files)
-    held_out = find_held_out_texts(config, files)
-    tasks: dict[str, list[Task]] = {
-        name: list(_tasks_of_source(config, name, files[name], held_out)) for name in config.sources
-    }
 
-    # Read the files, as many tasks at a time as there are workers.
-    remove_unlisted(folder, [], LEFTOVERS)
-    try:
+    # The same workers find the texts to hold out, then read all files.
+    with workers(config.executor) as crew:
+        held_out = find_held_out_texts(config, files, crew)
+        tasks: dict[str, list[Task]] = {
+            name: list(_tasks_of_source(config, name, files[name], held_out))
+            for name in config.sources
+        }
+        remove_unlisted(folder, [], LEFTOVERS)
         every_task = [task for tasks_of_source in tasks.values() for task in tasks_of_source]
-        with workers(config.executor) as crew:
+        try:
             results: dict[str, ReadResult] = run_tasks(every_task, folder, crew, "prepare")
-    except TasksFailed as error:
-        raise DataError(_explain_broken_files(config, str(error).splitlines())) from None
+        except TasksFailed as error:
+            raise DataError(_explain_broken_files(config, str(error).splitlines())) from None
 
     # Count per source, and refuse sources that are not what the run file expects.
     sources: dict[str, PreparedSource] = {}

@@ -26,7 +26,7 @@ from pipeline.corpus.source_kind import SourceKind
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.store.files import file_record
 from pipeline.store.records import FileRecord
-from pipeline.work.executor import report_progress
+from pipeline.work.task import report_progress
 
 
 class FoundTexts(TypedDict):

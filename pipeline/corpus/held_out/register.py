@@ -29,7 +29,9 @@ from pipeline.errors import DataError, TasksFailed
 from pipeline.store import versions
 from pipeline.store.files import fingerprint, remove_unlisted, write_atomic
 from pipeline.store.layout import data_folder
-from pipeline.work.executor import Task, run_tasks
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task
+from pipeline.work.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Register:
     digest: str
 
 
-def find_held_out_texts(config: RunConfig, files: Mapping[str, SourceFiles]) -> Register | None:
+def find_held_out_texts(
+    config: RunConfig, files: Mapping[str, SourceFiles], crew: Workers
+) -> Register | None:
     """Return the texts that are held out in any source; None where the hash of a text decides.
 
     Raises DataError where no document has a listed id, and with the problems of all tasks.
@@ -67,7 +71,7 @@ def find_held_out_texts(config: RunConfig, files: Mapping[str, SourceFiles]) -> 
     ]
     try:
         results: dict[str, FoundTexts] = run_tasks(
-            tasks, folder.path, config.executor, "prepare: held-out texts"
+            tasks, folder.path, crew, "prepare: held-out texts"
         )
     except TasksFailed as error:
         raise DataError(str(error)) from None
