@@ -59,7 +59,8 @@ def test_processes_are_kept_grow_are_replaced_and_end_with_the_context(
         # Workers that Dask has given up are started again.
         client = distributed.default_client()
         client.retire_workers(list(client.scheduler_info()["workers"]))
-        psutil.wait_procs([psutil.Process(pid) for pid in three if psutil.pid_exists(pid)])
+        ending = [psutil.Process(pid) for pid in three if psutil.pid_exists(pid)]
+        psutil.wait_procs(ending, timeout=60)
         others = processes(crew, tmp_path, "others", 8)
         assert others and not others & three
     for process in three | others:
