@@ -6,7 +6,7 @@ The docstring of a field is what `pipeline config --describe` prints.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from pipeline.config.kinds import (
     MIXTURE_RULES,
@@ -28,6 +28,8 @@ class Paths(Section):
 
 
 class TokenizerSection(Section):
+    fields_left_out_unused = ("merges", "pattern", "special_tokens")
+
     recipe: RecipeLocation | None = None
     """YAML file with fields of this section: the name of a shipped recipe, for example
     `sentencepiece-bpe-32k`, or a path, with a slash or a suffix. Fields that the run file sets
@@ -75,15 +77,6 @@ class TokenizerSection(Section):
     compare: tuple[Location, ...] = ()
     """Other tokenizers that the report measures on the same text: folders with a `tokenizer.json`,
     or paths of such files."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused_forms(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what few forms take where it is not set: the fingerprint stays the same."""
-        values: dict[str, Any] = dump(self)
-        for name in ("merges", "pattern", "special_tokens"):
-            if not values[name]:
-                del values[name]
-        return values
 
 
 class Tokens(Section):
