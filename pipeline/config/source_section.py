@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.kinds import SOURCE_KINDS, KindName
-from pipeline.config.values import ByteCount, Encoding, Location, Section
+from pipeline.config.values import ByteCount, Encoding, Location, Section, SourceLocation
 from pipeline.config.yaml_files import YamlValue
 
 
@@ -35,10 +35,12 @@ class Source(Section):
 
     `megatron`: existing token ids in pairs of `.bin` and `.idx` files, made with the tokenizer in
     `tokenizer.path`."""
-    paths: tuple[Location, ...] = ()
-    """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also
-    the prefix of a pair, its path without `.bin`."""
-    validation_paths: tuple[Location, ...] = ()
+    paths: tuple[SourceLocation, ...] = ()
+    """Files, globs, or folders (searched recursively), also as URLs: `s3://BUCKET/FOLDER` is read
+    as a stream and needs the extra `remote`, `gs://` and `az://` packages of their own
+    (`pipeline/corpus/remote/README.md`). Not for `local-machine`. `megatron`: also the prefix of a
+    pair, its path without `.bin`; no URLs."""
+    validation_paths: tuple[SourceLocation, ...] = ()
     """Files that are held out for validation as a whole, written like `paths`; none of them is
     trained on, even if `paths` gives it, too. Of the training files then only `validation_fraction`
     is held out. `megatron`: the pairs held out."""

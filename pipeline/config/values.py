@@ -13,12 +13,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    InstanceOf,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.config.urls import RawPath, Url, is_url, parse_url
 from pipeline.config.yaml_files import FromCommandLine, YamlValue
 
 VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
@@ -28,14 +31,14 @@ GivenLocation: TypeAlias = "YamlValue | Path"
 """What a run file or a default gives where a location is expected."""
 
 
-def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
+def located_by(resolve: Callable[[str | Path, Path], RawPath]) -> BeforeValidator:
     """Return a validator that replaces a location by `resolve(location, folder of the run file)`.
 
     A ValueError of `resolve` becomes a problem of the field. A value that is neither text nor a
     path is passed on unchanged, to be refused by the type of the field.
     """
 
-    def locate(value: GivenLocation, info: ValidationInfo) -> GivenLocation:
+    def locate(value: GivenLocation, info: ValidationInfo) -> "GivenLocation | Url":
         if not isinstance(value, (str, Path)):
             return value
         context: dict[str, Path] = info.context or {}
@@ -75,6 +78,14 @@ def resolve_location(location: str | Path, base: Path) -> Path:
             f"{expanded.parts[0]} is the home folder of no known user; write the path in full"
         ) from None
     return Path(os.path.normpath(base / expanded))
+
+
+def resolve_source(location: str | Path, base: Path) -> RawPath:
+    """Return a location of raw files: a URL, or what `resolve_location` makes of any other text."""
+    expanded = _with_variables(str(location), base)
+    if is_url(expanded):
+        return parse_url(expanded)
+    return resolve_location(location, base)
 
 
 def _with_variables(location: str, base: Path) -> str:
@@ -203,6 +214,14 @@ Location = Annotated[Path, located_by(resolve_location)]
 
 Locations never enter a fingerprint, so that a folder can be moved.
 """
+
+_OnServer = Annotated[
+    InstanceOf[Url],
+    PlainSerializer(lambda url: url.text, return_type=str, when_used="json"),
+    InWords("URL (s3://, gs://, hf://, ...)"),
+]
+SourceLocation = Annotated[Path | _OnServer, located_by(resolve_source)]
+"""A location of raw files; like a `Location`, or a URL of a file system that fsspec knows."""
 
 
 class Section(BaseModel):

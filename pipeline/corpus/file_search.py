@@ -8,8 +8,9 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
+from pipeline.config.urls import RawPath, Url
 from pipeline.corpus import layouts
 from pipeline.corpus.folders import (
     Entry,
@@ -17,8 +18,11 @@ from pipeline.corpus.folders import (
     counts_in_words,
     expand_pattern,
     search_folder,
+    why_name_left_out,
 )
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
+from pipeline.corpus.remote.connection import Unreachable
+from pipeline.corpus.remote.listing import ServerFile, list_url
 from pipeline.errors import DataError
 
 
@@ -26,7 +30,7 @@ from pipeline.errors import DataError
 class InputFile:
     """A raw file."""
 
-    path: Path
+    path: RawPath
     name: str
     """Name relative to the entry of `paths` that gave the file. Files of a folder begin with the
     folder's own name; a named file has its bare name; files of a glob are relative to the deepest
@@ -34,13 +38,14 @@ class InputFile:
     other files."""
     size: int
     """Bytes."""
-    modified_ns: int
-    """Modification time, in nanoseconds since the epoch."""
+    version: int | str
+    """Modification time in nanoseconds since the epoch; of a file on a server what the server
+    offers, most often the etag."""
 
     @property
-    def identity(self) -> tuple[str, int, int]:
-        """Name, size and modification time, which detect a changed file without reading it."""
-        return self.name, self.size, self.modified_ns
+    def identity(self) -> tuple[str, int, int | str]:
+        """Name, size and version, which detect a changed file without reading it."""
+        return self.name, self.size, self.version
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class SourceFiles:
     """Sorted by name."""
     left_out: list[Entry]
     """Entries of searched folders that are not taken."""
-    held_out: list[Path]
+    held_out: list[RawPath]
     """Files among `files`, from folders or globs, whose names mark a held-out split."""
     validation_files: list[InputFile] = field(default_factory=list[InputFile])
     """Files that are held out as a whole, sorted by name."""
@@ -62,8 +67,8 @@ class _Named:
     """A file that an entry of a source's `paths` refers to."""
 
     name: str
-    path: Path
-    below: Path | None
+    path: RawPath
+    below: PurePath | None
     """Path relative to the searched folder, or to the folder where the glob begins; None where the
     entry is the file itself."""
 
@@ -71,7 +76,7 @@ class _Named:
 def search_files(
     setting: str,
     suffixes: Sequence[str],
-    paths: Sequence[Path],
+    paths: Sequence[RawPath],
     own: Sequence[Path] = (),
     names_splits: bool = True,
 ) -> SourceFiles:
@@ -82,12 +87,13 @@ def search_files(
     one entry gives twice, through links, has the first of its names. Raises DataError naming each
     entry that gives no file, each name that two files share, each text that lies there twice
     (plain and compressed), each path that is not a regular file, and each tree with side folders
-    that hold no documents.
+    that hold no documents; Unreachable instead where a server is among the problems.
     """
     # Expand each entry; a file's key is its path without links.
     files: dict[str, _Named] = {}
-    left_out: dict[Path, Entry] = {}
-    problems = []
+    left_out: dict[RawPath, Entry] = {}
+    problems: list[str] = []
+    refused: type[DataError] = DataError
     for entry in paths:
         try:
             named, others = _expand(entry, suffixes, own)
@@ -97,10 +103,15 @@ def search_files(
                 "Correct its permissions."
             )
             continue
+        except DataError as error:
+            problems.append(f"sources.{setting}: {error}")
+            if isinstance(error, Unreachable):
+                refused = Unreachable
+            continue
         if not named:
             problems.append(f"sources.{setting}: {_why_nothing(entry, suffixes, others)}")
         for file in sorted(named, key=lambda file: file.name):
-            files.setdefault(os.path.realpath(file.path), file)
+            files.setdefault(identity_of_path(file.path), file)
         left_out |= {other.path: other for other in others}
 
     # Refuse what would be read twice, or holds no documents.
@@ -110,28 +121,40 @@ def search_files(
     searched = [(file.path, file.below) for file in expanded if file.below is not None]
     problems += layouts.side_folder_problems(setting, searched)
     if problems:
-        raise DataError("\n".join(problems))
+        raise refused("\n".join(problems))
 
     # Held-out splits are read like other files; the stage warns about them.
-    held_out: list[Path] = []
+    held_out: list[RawPath] = []
     if names_splits:
         held_out = layouts.held_out_files(searched)
     return SourceFiles(_read_status(setting, expanded), list(left_out.values()), held_out)
 
 
-def has_files(path: Path, suffixes: Sequence[str], own: Sequence[Path]) -> bool:
+def identity_of_path(path: RawPath) -> str:
+    """Return what is the same for two paths of one file: the path without links, or the URL."""
+    if isinstance(path, Path):
+        return os.path.realpath(path)
+    return path.text
+
+
+def has_files(path: RawPath, suffixes: Sequence[str], own: Sequence[Path]) -> bool:
     """Return whether an entry of `paths` gives any file."""
     try:
         return bool(_expand(path, suffixes, own)[0])
     except OSError:
         # Something is there, though it cannot be read.
         return True
+    except DataError:
+        return False
 
 
 def _expand(
-    entry: Path, suffixes: Sequence[str], own: Sequence[Path]
+    entry: RawPath, suffixes: Sequence[str], own: Sequence[Path]
 ) -> tuple[list[_Named], list[Entry]]:
     """Return the files of an entry of `paths`, and what its searched folders hold besides."""
+    if not isinstance(entry, Path):
+        return _expand_url(entry, tuple(suffixes))
+
     # A pattern that begins below one of the pipeline's own folders asks for files in it.
     base, matches = expand_pattern(entry)
     folders_to_skip = [folder for folder in own if not base.is_relative_to(folder)]
@@ -146,10 +169,34 @@ def _expand(
         if match.is_dir():
             items = search_folder(match, tuple(suffixes), folders_to_skip)
         for item in items:
+            assert isinstance(item.path, Path), "a folder holds no URLs"
             if item.left_out is None:
                 files.append(_named_file(item.path, entry, match, base))
             else:
                 left_out.append(item)
+    return files, left_out
+
+
+def _expand_url(entry: Url, suffixes: tuple[str, ...]) -> tuple[list[_Named], list[Entry]]:
+    """Return the files of a URL among `paths`, chosen and named like those of a path."""
+    files: list[_Named] = []
+    left_out: list[Entry] = []
+    for listed in list_url(entry).files:
+        reason = None
+        # A file that is named or matched is taken as it is.
+        if listed.match.text != listed.file.text:
+            inside = listed.file.text.removeprefix(listed.match.text)
+            reason = why_name_left_out(PurePosixPath(inside).parts, suffixes)
+        if reason is not None:
+            left_out.append(Entry(listed.file, reason))
+        elif listed.below is None:
+            files.append(_Named(listed.file.name, listed.file, below=None))
+        else:
+            below = PurePosixPath(listed.below)
+            name = listed.below
+            if not entry.is_pattern:
+                name = f"{entry.name}/{name}"
+            files.append(_Named(name, listed.file, below))
     return files, left_out
 
 
@@ -163,8 +210,10 @@ def _named_file(path: Path, entry: Path, match: Path, base: Path) -> _Named:
     return _Named(name, path, path.relative_to(searched))
 
 
-def _why_nothing(entry: Path, suffixes: Sequence[str], left_out: Sequence[Entry]) -> str:
+def _why_nothing(entry: RawPath, suffixes: Sequence[str], left_out: Sequence[Entry]) -> str:
     """Return why an entry of `paths` gives no file, and a remedy."""
+    if not isinstance(entry, Path):
+        return _why_url_gives_nothing(entry, suffixes, left_out)
     base, _ = expand_pattern(entry)
     if entry.is_dir():
         names = " or ".join(f"*{suffix}" for suffix in suffixes)
@@ -178,13 +227,27 @@ def _why_nothing(entry: Path, suffixes: Sequence[str], left_out: Sequence[Entry]
     return f"{entry} {reason}. Correct the path in the run file, or put the text there."
 
 
+def _why_url_gives_nothing(entry: Url, suffixes: Sequence[str], left_out: Sequence[Entry]) -> str:
+    names = " or ".join(f"*{suffix}" for suffix in suffixes)
+    reason = "does not exist"
+    missing = list_url(entry).missing
+    if left_out:
+        there = counts_in_words(count_left_out(left_out))
+        reason = f"holds no file named {names} ({there} there)"
+    elif entry.is_pattern:
+        reason = "matches no file"
+    if missing:
+        reason += f": {missing} does not exist"
+    return f"{entry} {reason}. Correct the URL in the run file, or put the text there."
+
+
 def _same_names(setting: str, files: Iterable[_Named]) -> list[str]:
     """Return the problem of the first two files with the same name, if there are any.
 
     Only the first pair is named: there may be as many pairs as files.
     """
-    first: dict[str, Path] = {}
-    clashes = []
+    first: dict[str, RawPath] = {}
+    clashes: list[tuple[str, RawPath, RawPath]] = []
     for file in files:
         before = first.setdefault(file.name, file.path)
         if before is not file.path:
@@ -192,10 +255,12 @@ def _same_names(setting: str, files: Iterable[_Named]) -> list[str]:
     if not clashes:
         return []
     name, before, path = clashes[0]
+    remedy = "Make them two sources"
+    if isinstance(before, Path) and isinstance(path, Path):
+        remedy += f", or name their common parent folder {os.path.commonpath([before, path])}"
     return [
         f"sources.{setting}: {before} and {path} would both be named {name}"
-        f"{_more_pairs(len(clashes))}, but documents are told apart by this name. Make them two "
-        f"sources, or name their common parent folder {os.path.commonpath([before, path])}."
+        f"{_more_pairs(len(clashes))}, but documents are told apart by this name. {remedy}."
     ]
 
 
@@ -204,14 +269,14 @@ def _same_content(setting: str, files: Iterable[_Named]) -> list[str]:
 
     The same holds for two compressed forms of one text: it would be read twice.
     """
-    first: dict[tuple[Path, str], Path] = {}
-    clashes = []
+    first: dict[tuple[str, str], RawPath] = {}
+    clashes: list[tuple[RawPath, RawPath]] = []
     for file in files:
         name = file.path.name.lower()
         plain_name = name
         if Path(name).suffix in COMPRESSIONS:
             plain_name = name.removesuffix(Path(name).suffix)
-        before = first.setdefault((file.path.parent, plain_name), file.path)
+        before = first.setdefault((str(file.path.parent), plain_name), file.path)
         if before is not file.path and before.name.lower() != name:
             clashes.append((before, file.path))
     if not clashes:
@@ -235,9 +300,14 @@ def _read_status(setting: str, files: Sequence[_Named]) -> list[InputFile]:
 
     Raises DataError naming each path that cannot be read or is not a regular file.
     """
-    regular = []
-    problems = []
-    for file in sorted(files, key=lambda file: (file.name, file.path)):
+    regular: list[InputFile] = []
+    problems: list[str] = []
+    for file in sorted(files, key=lambda file: (file.name, str(file.path))):
+        if isinstance(file.path, ServerFile):
+            listed = file.path
+            regular.append(InputFile(listed, file.name, listed.size, listed.version))
+            continue
+        assert isinstance(file.path, Path), "URLs give files that were listed"
         try:
             status = file.path.stat()
         except OSError as error:

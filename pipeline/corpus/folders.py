@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.raw_files import kind_of_file
 
 UNFINISHED_SUFFIXES = (
@@ -35,7 +36,7 @@ OTHER_NAMES = "other names"
 class Entry:
     """A file or folder that a search met."""
 
-    path: Path
+    path: RawPath
     left_out: str | None = None
     """None for an entry that is taken; else the label it is counted under: its suffix, `hidden`,
     `a FIFO`, ..."""
@@ -96,7 +97,10 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 def walk_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files below a folder that `search_folder` takes."""
-    return (entry.path for entry in search_folder(folder, suffixes) if entry.left_out is None)
+    for entry in search_folder(folder, suffixes):
+        if entry.left_out is None:
+            assert isinstance(entry.path, Path), "a folder holds no URLs"
+            yield entry.path
 
 
 def expand_pattern(pattern: Path) -> tuple[Path, list[Path]]:
@@ -116,10 +120,17 @@ def expand_pattern(pattern: Path) -> tuple[Path, list[Path]]:
 
 def _why_left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
     """Return the label under which an entry is left out; None for an entry that is taken."""
-    name = entry.name.lower()
-    kind = _special_kind(entry)
-    if kind is not None:
-        return kind
+    return _special_kind(entry) or why_name_left_out([entry.name], suffixes)
+
+
+def why_name_left_out(parts: Sequence[str], suffixes: tuple[str, ...]) -> str | None:
+    """Return the label under which a file is left out because of its name; None if it is taken.
+
+    `parts`: the names of folders below the searched one, and of the file.
+    """
+    if any(part.startswith(".") for part in parts):
+        return HIDDEN
+    name = parts[-1].lower()
     if name.endswith(suffixes) and not name.endswith(UNFINISHED_SUFFIXES):
         return None
     suffix = Path(name).suffix

@@ -23,7 +23,7 @@ from pipeline.corpus.losses import (
     list_by_count,
     loss_lines,
 )
-from pipeline.corpus.raw_files import CHANGED
+from pipeline.corpus.raw_files import UNREAD
 from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files, read_settings
 from pipeline.corpus.row_settings import row_settings
 from pipeline.corpus.search_notes import (
@@ -116,7 +116,7 @@ def _explain_broken_files(config: RunConfig, problems: Sequence[str]) -> str:
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more")
     remedy = "The documents of all other tasks are kept and not made again."
-    is_any_broken = any(CHANGED not in problem for problem in problems)
+    is_any_broken = any(UNREAD not in problem for problem in problems)
     if is_any_broken and config.prepare.on_broken_file == "stop":
         remedy += (
             " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to "

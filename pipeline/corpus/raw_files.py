@@ -13,19 +13,23 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
+from io import FileIO, RawIOBase
 from pathlib import Path
 from typing import Protocol
 
 import zstandard
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.recognised import why_not_plain
+from pipeline.corpus.remote.listing import ServerFile
 from pipeline.corpus.row_settings import UTF_8
 from pipeline.corpus.transcoding import BytesDoNotFit, transcoded
 from pipeline.errors import DataError
 
 BLOCK_BYTES = 512 * 2**10
 """Raw bytes read from a file at once."""
+SERVER_BLOCK_BYTES = 4 * 2**20
+"""Raw bytes read from a file on a server at once."""
 HEAD_BYTES = 4 * 2**10
 """First bytes that are checked where a library opens the file itself."""
 PACKED_BYTES = 8 * 2**10
@@ -41,25 +45,25 @@ any `xz` file."""
 class FileBroken(DataError):
     """A file cannot be read to its end."""
 
-    def __init__(self, file: Path, why: str) -> None:
+    def __init__(self, file: RawPath, why: str) -> None:
         self.file = file
         # Some libraries give a reason of several lines.
         self.why = " ".join(why.split())
         super().__init__(f"{file}: {self.why}")
 
 
-CHANGED = "since the files were listed"
-"""Words in the message of every FileChanged and of no FileBroken, by which the stage tells them
-apart."""
+UNREAD = "Nothing of the files that were read with it is kept"
+"""Words in the message of every FileChanged, and where a server cannot be read, and of no
+FileBroken, by which the stage tells them apart."""
 
 
 class FileChanged(DataError):
     """A file has changed since the files were listed, so what was read of it cannot be used."""
 
-    def __init__(self, file: Path, how: str) -> None:
+    def __init__(self, file: RawPath, how: str) -> None:
         super().__init__(
-            f"{file}: {how} {CHANGED}. Nothing of the files that were read with it is kept; run "
-            "the command again when nothing writes to the file any more."
+            f"{file}: {how} since the files were listed. {UNREAD}; run the command again when "
+            "nothing writes to the file any more."
         )
 
 
@@ -111,7 +115,7 @@ COMPRESSIONS = {
 
 
 def content_blocks(
-    file: Path,
+    file: RawPath,
     why_unreadable: Callable[[bytes], str | None],
     advance: Callable[[int], None],
     encoding: str = UTF_8,
@@ -136,7 +140,7 @@ def content_blocks(
 
 
 def _checked(
-    file: Path, content: Iterator[bytes], why_unreadable: Callable[[bytes], str | None]
+    file: RawPath, content: Iterator[bytes], why_unreadable: Callable[[bytes], str | None]
 ) -> Iterator[bytes]:
     """Yield content; raise FileBroken where `why_unreadable` returns a reason for its first block.
 
@@ -154,7 +158,7 @@ def _checked(
     yield from content
 
 
-def _as_utf8(file: Path, content: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+def _as_utf8(file: RawPath, content: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     """Yield content of another encoding as UTF-8; raise FileBroken where it does not fit."""
     try:
         yield from transcoded(content, encoding)
@@ -163,12 +167,16 @@ def _as_utf8(file: Path, content: Iterator[bytes], encoding: str) -> Iterator[by
 
 
 @contextmanager
-def held_unchanged(file: Path, size: int, modified_ns: int) -> Generator[None]:
+def held_unchanged(file: RawPath, size: int, version: int | str) -> Generator[None]:
     """Raise FileChanged unless a file is as it was listed, before and after the `with` block.
 
-    The check afterwards is made even if the block fails. Raises FileBroken where the file cannot
-    be opened.
+    The check afterwards is made even if the block fails. Raises FileBroken where the file cannot be
+    opened. Of a file on a server, which is checked when it is opened and with each range of it, this
+    asks nothing.
     """
+    if not isinstance(file, Path):
+        yield
+        return
     try:
         held = open_regular(file)
     except OSError as error:
@@ -176,41 +184,92 @@ def held_unchanged(file: Path, size: int, modified_ns: int) -> Generator[None]:
     # While the file is open, its inode cannot be given to another file.
     with held:
         before = os.fstat(held.fileno())
-        _compare(file, before, size, modified_ns)
+        _compare(file, before, size, version)
         try:
             yield
         finally:
-            after = check_unchanged(file, size, modified_ns)
+            after = _unchanged_status(file, size, version)
             if (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
                 raise FileChanged(file, "was replaced")
 
 
-def check_unchanged(file: Path, size: int, modified_ns: int) -> os.stat_result:
-    """Return a file's status. Raises FileChanged where it is gone, or its size or time changed."""
+def check_unchanged(file: RawPath, size: int, version: int | str) -> None:
+    """Raise FileChanged where a file is gone, or its size, time or etag changed."""
+    if isinstance(file, Path):
+        _unchanged_status(file, size, version)
+    else:
+        from pipeline.corpus.remote.server_stream import check_version
+
+        check_version(_on_server(file))
+
+
+def _unchanged_status(file: Path, size: int, version: int | str) -> os.stat_result:
     try:
         status = file.stat()
     except FileNotFoundError:
         raise FileChanged(file, "was removed") from None
-    _compare(file, status, size, modified_ns)
+    _compare(file, status, size, version)
     return status
 
 
-def _compare(file: Path, status: os.stat_result, size: int, modified_ns: int) -> None:
+def _compare(file: Path, status: os.stat_result, size: int, version: int | str) -> None:
     if status.st_size != size:
         raise FileChanged(file, f"changed from {size:,} to {status.st_size:,} bytes")
-    if status.st_mtime_ns != modified_ns:
+    if status.st_mtime_ns != version:
         raise FileChanged(file, "was written to")
 
 
-def check_beginning(file: Path, why_unreadable: Callable[[bytes], str | None]) -> None:
+def check_beginning(file: RawPath, why_unreadable: Callable[[bytes], str | None]) -> None:
     """Raise FileBroken where `why_unreadable` returns a reason for the first bytes of a file.
 
     For files that are not compressed.
     """
-    with open_regular(file) as opened:
+    with open_raw(file) as opened:
         why = why_unreadable(opened.read(HEAD_BYTES))
         if why:
             raise FileBroken(file, why)
+
+
+def open_raw(file: RawPath) -> RawIOBase:
+    """Open a raw file for reading, from any place in it, without a buffer.
+
+    Of a file on a server each read is one request. Raises FileBroken where the file is not a regular
+    one; FileChanged where one on a server is not as it was listed.
+    """
+    if isinstance(file, Path):
+        return open_regular(file)
+    from pipeline.corpus.remote.server_stream import ServerStream
+
+    return ServerStream(_on_server(file))
+
+
+@contextmanager
+def open_for_library(file: RawPath) -> Generator[Path | RawIOBase]:
+    """Give what a library opens itself: the path, or of a file on a server its open stream."""
+    if isinstance(file, Path):
+        yield file
+    else:
+        with open_raw(file) as opened:
+            yield opened
+
+
+def size_of(file: RawPath) -> int:
+    """Return the size of a raw file in bytes."""
+    if isinstance(file, Path):
+        return file.stat().st_size
+    return _on_server(file).size
+
+
+def request_bytes(file: RawPath) -> int:
+    """Return how many bytes to read at once: more of a file on a server, as each read waits for it."""
+    if isinstance(file, Path):
+        return BLOCK_BYTES
+    return SERVER_BLOCK_BYTES
+
+
+def _on_server(file: RawPath) -> ServerFile:
+    assert isinstance(file, ServerFile), "the files of URLs are those that were listed"
+    return file
 
 
 def open_regular(file: Path) -> FileIO:
@@ -239,16 +298,19 @@ def kind_of_file(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "no file")
 
 
-def _raw_blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
-    with open_regular(file) as opened:
-        block = opened.read(BLOCK_BYTES)
+def _raw_blocks(file: RawPath, advance: Callable[[int], None]) -> Iterator[bytes]:
+    block_bytes = request_bytes(file)
+    with open_raw(file) as opened:
+        block = opened.read(block_bytes)
         while block:
             yield block
             advance(len(block))
-            block = opened.read(BLOCK_BYTES)
+            block = opened.read(block_bytes)
 
 
-def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+def decompressed(
+    file: RawPath, blocks: Iterable[bytes], compression: Compression
+) -> Iterator[bytes]:
     """Yield the content of concatenated members or frames.
 
     Raises FileBroken where the file ends within a member, and for bytes after a member that are

@@ -15,6 +15,7 @@ import xxhash
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
+from pipeline.config.urls import RawPath
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.file_search import InputFile
@@ -163,7 +164,7 @@ def read_files(
         # Read every file even if one is broken, so that one message names all broken files.
         for file in files:
             try:
-                with held_unchanged(file.path, file.size, file.modified_ns):
+                with held_unchanged(file.path, file.size, file.version):
                     _read_file(file, task)
             except FileBroken as error:
                 task.broken_files[file.name] = error.why
@@ -171,7 +172,7 @@ def read_files(
 
         # A file may have changed after it was read, while others were being read.
         for file in files:
-            check_unchanged(file.path, file.size, file.modified_ns)
+            check_unchanged(file.path, file.size, file.version)
         if problems and settings.on_broken_file == "stop":
             raise DataError("\n".join(problems))
 
@@ -254,7 +255,7 @@ def with_lf(row: Row, settings: ReadSettings) -> tuple[Row, int]:
     return row, line_ends
 
 
-def split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
+def split_key(row: Row, path: RawPath, settings: ReadSettings) -> bytes:
     """Return the bytes whose hash decides the split: the text, or a value of meta.
 
     Raises DataError where meta lacks the key of `split_by`.

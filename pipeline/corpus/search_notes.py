@@ -1,8 +1,8 @@
 """Warnings and closing lines about the search for raw files. Reads no file."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.file_search import SourceFiles
 from pipeline.corpus.folders import Entry, count_left_out, counts_in_words
 from pipeline.errors import first_of
@@ -22,7 +22,7 @@ def warn_about_files(files: Mapping[str, SourceFiles]) -> None:
         if entry.is_special
     }
     if special:
-        names = [f"{path} ({entry.left_out})" for path, entry in sorted(special.items())]
+        names = sorted(f"{path} ({entry.left_out})" for path, entry in special.items())
         warn(f"prepare: not read, as they are not regular files: {first_of(names, SHOWN_NAMES)}")
 
     # The same file in two sources.
@@ -78,7 +78,7 @@ def summarise_left_out(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
 
 def _taken_twice(files: Mapping[str, SourceFiles]) -> dict[tuple[str, str], list[str]]:
     """Return the files that two sources take, for each pair of sources."""
-    taken: dict[Path, str] = {}
+    taken: dict[RawPath, str] = {}
     twice: dict[tuple[str, str], list[str]] = {}
     for name, source_files in files.items():
         for file in source_files.files:

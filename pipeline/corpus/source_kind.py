@@ -5,21 +5,26 @@ Each kind is one class in a file of its own, listed in `pipeline.config.kinds`. 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.source_section import Source
-from pipeline.corpus.file_search import SourceFiles, has_files, search_files
+from pipeline.config.urls import RawPath
+from pipeline.corpus.file_search import InputFile, SourceFiles, has_files, search_files
 from pipeline.corpus.held_out.listed_ids import describe_ids
 from pipeline.corpus.held_out.validation_files import join_validation_files
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.recognised import why_not_fetched
+from pipeline.corpus.remote.connection import Unreachable
+from pipeline.corpus.remote.listing import ServerFile
 from pipeline.corpus.row_settings import UTF_8, RowSettings, row_settings
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import DataError, UserError
+from pipeline.logs import warn
+from pipeline.store.artifacts import SettingValue
 from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder
@@ -122,7 +127,7 @@ class SourceKind(ABC):
         """Return the raw files of a source. Raises DataError with every problem of its paths."""
 
     @abstractmethod
-    def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
+    def identify(self, config: RunConfig, name: str) -> Mapping[str, SettingValue]:
         """Return what identifies the raw files of a source, for the fingerprint of `prepare`.
 
         No file's content is read.
@@ -130,7 +135,7 @@ class SourceKind(ABC):
 
     @abstractmethod
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield the rows of a file in order. Raises FileBroken where reading cannot continue.
 
@@ -139,7 +144,7 @@ class SourceKind(ABC):
 
     def read_rows(
         self,
-        file: Path,
+        file: RawPath,
         settings: RowSettings,
         advance: Callable[[int], None] = lambda count: None,
     ) -> Generator[Row | Reject]:
@@ -177,7 +182,7 @@ class RawFiles(SourceKind):
         """
         return why_not_fetched(head)
 
-    def search(self, name: str, paths: Sequence[Path], own: Sequence[Path] = ()) -> SourceFiles:
+    def search(self, name: str, paths: Sequence[RawPath], own: Sequence[Path] = ()) -> SourceFiles:
         """Return the files that `paths` give to source `name`, none from below the folders `own`."""
         return search_files(f"{name}.paths", self.suffixes, paths, own, self.names_splits)
 
@@ -194,10 +199,12 @@ class RawFiles(SourceKind):
             return training
         return join_validation_files(name, training, self._search_validation(config, name))
 
-    def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
+    def identify(self, config: RunConfig, name: str) -> Mapping[str, SettingValue]:
         """Return a hash of the files' names, sizes and modification times.
 
-        None for a source whose paths are all missing. Where only some paths are missing, or files
+        Where some files are on a server, size and version of each file by its name, so that the
+        message of a stale stage can name those that changed. None for a source whose paths are all
+        missing, or whose server cannot be asked. Where only some paths are missing, or files
         clash, the text of the error: so a mistyped path beside a good one makes the stage stale,
         and running the stage reports the error.
         """
@@ -207,6 +214,9 @@ class RawFiles(SourceKind):
             subjects.append(f"validation files of {name}")
         try:
             files = self.find_files(config, name)
+        except Unreachable as error:
+            warn(f"source {name}: its files are not compared with those of the last run: {error}")
+            return dict.fromkeys(subjects)
         except DataError as error:
             own = own_folders(config)
             paths = [*source.paths, *source.validation_paths]
@@ -215,9 +225,15 @@ class RawFiles(SourceKind):
             return dict.fromkeys(subjects)
         lists = [files.files, files.validation_files]
         return {
-            subject: fingerprint([file.identity for file in listed])
-            for subject, listed in zip(subjects, lists, strict=False)
+            subject: _identities(listed) for subject, listed in zip(subjects, lists, strict=False)
         }
+
+
+def _identities(files: Sequence[InputFile]) -> SettingValue:
+    """Return what identifies files: a hash, or of files on a server each one's version and size."""
+    if any(isinstance(file.path, ServerFile) for file in files):
+        return {file.name: f"{file.version}, {file.size} bytes" for file in files}
+    return fingerprint([file.identity for file in files])
 
 
 def _kinds_with(attribute: str) -> str:
@@ -253,9 +269,9 @@ def input_files(config: RunConfig) -> dict[str, SourceFiles]:
     return files
 
 
-def describe_sources(config: RunConfig) -> dict[str, str | None]:
+def describe_sources(config: RunConfig) -> dict[str, SettingValue]:
     """Return what identifies the raw files of all sources, for the fingerprint of `prepare`."""
-    described = describe_ids(config)
+    described: dict[str, SettingValue] = dict(describe_ids(config))
     for name, source in config.sources.items():
         described |= source_kind(source).identify(config, name)
     return described

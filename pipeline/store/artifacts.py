@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
+from pipeline.config.urls import RawPath, Url
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
@@ -41,9 +42,8 @@ from pipeline.store.records import (
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
-SettingValue: TypeAlias = (
-    "Mapping[str, SettingValue] | Sequence[SettingValue] | Path | str | int | float | bool | None"
-)
+_Plain: TypeAlias = RawPath | str | int | float | bool | None
+SettingValue: TypeAlias = "Mapping[str, SettingValue] | Sequence[SettingValue] | _Plain"
 """The value of a setting or of a section: JSON that may also hold paths."""
 
 
@@ -312,11 +312,17 @@ def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> Manifest
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
-    """Describe each entry that differs, with both values shortened."""
+    """Describe each entry that differs; of mappings, such as files by name, the first of theirs."""
     changed: list[str] = []
     for name in sorted({*before, *after}):
-        is_in_both = name in before and name in after
-        if not is_in_both or before[name] != after[name]:
+        old = before.get(name)
+        new = after.get(name)
+        if old == new and name in before and name in after:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inner = differences(old, new)
+            changed += first_items([f"{name}, {each}" for each in inner], MOST_NAMED, "of them")
+        else:
             changed.append(f"{name}: {_shortened(before, name)} -> {_shortened(after, name)}")
     return changed
 
@@ -357,7 +363,7 @@ def flatten(value: SettingValue, prefix: str) -> dict[str, SettingValue]:
 
 def _is_location(value: SettingValue) -> bool:
     if isinstance(value, tuple):
-        return all(isinstance(part, Path) for part in value)
+        return all(isinstance(part, Path | Url) for part in value)
     return isinstance(value, Path)
 
 

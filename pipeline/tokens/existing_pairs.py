@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
+from pipeline.config.urls import RawPath, Url
 from pipeline.corpus.file_search import SourceFiles
 from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.corpus.row_settings import RowSettings
@@ -62,6 +63,13 @@ class ExistingPairs(SourceKind):
         Such a tokenizer cannot have made the ids.
         """
         problems = super().wrong_settings(config, name)
+        source = config.sources[name]
+        for path in (*source.paths, *source.validation_paths):
+            if isinstance(path, Url):
+                problems.append(
+                    f"sources.{name}: {path}: pairs of token ids are read at random places by every "
+                    "rank, which a URL is too slow for; copy the pair to a disk and name the copy"
+                )
         if config.has("tokenizer") and tokenizer_kind(config).is_learned:
             problems.append(
                 f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind "
@@ -79,7 +87,7 @@ class ExistingPairs(SourceKind):
         return {}
 
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield nothing: there are no files."""
         return iter(())
@@ -135,6 +143,7 @@ def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
     for split, paths in (("train", settings.paths), ("validation", settings.validation_paths)):
         prefixes: set[Path] = set()
         for path in paths:
+            assert isinstance(path, Path), "URLs are refused when the run file is loaded"
             setting = f"sources.{source}.{FIELDS[split]}: {path}"
             try:
                 prefixes |= set(_prefixes(path, setting))

@@ -1,9 +1,8 @@
 """Files that a source holds out as a whole: `validation_paths` beside `paths`. Reads no file."""
 
-import os
 from dataclasses import replace
 
-from pipeline.corpus.file_search import InputFile, SourceFiles
+from pipeline.corpus.file_search import InputFile, SourceFiles, identity_of_path
 from pipeline.errors import DataError
 
 FOLDER = "validation_paths"
@@ -33,12 +32,10 @@ def join_validation_files(
             f"validation_paths, too. Rename the folder {FOLDER}."
         )
     left_out = {entry.path: entry for entry in [*training.left_out, *validation.left_out]}
-    named_held_out = [
-        path for path in training.held_out if os.path.realpath(str(path)) not in held_out
-    ]
+    named_held_out = [path for path in training.held_out if identity_of_path(path) not in held_out]
     return SourceFiles(files, list(left_out.values()), named_held_out, renamed)
 
 
 def _identity(file: InputFile) -> str:
     """Return what is the same for two paths of one file."""
-    return os.path.realpath(str(file.path))
+    return identity_of_path(file.path)

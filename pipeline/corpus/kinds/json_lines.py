@@ -1,11 +1,11 @@
 """The source kind `jsonl`: files with one JSON object a line, plain or compressed."""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.exact_json import is_utf8, parse_with_stand_ins
 from pipeline.corpus.kinds.text_fields import MISSING, field_names, take_text
 from pipeline.corpus.meta import exact_meta, plain_meta
@@ -40,7 +40,7 @@ class JsonLines(RawFiles):
         return why_not_json_lines(head)
 
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield a row for each line that is not blank; blank lines count in the rows' numbers."""
         number = -1

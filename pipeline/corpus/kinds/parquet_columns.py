@@ -1,11 +1,11 @@
 """Columns of Parquet files that hold the text: found by name, also within structs, and taken out."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.kinds.text_fields import dotted_splits
 from pipeline.corpus.raw_files import FileBroken
 
@@ -53,7 +53,7 @@ def _take_nested(struct: pa.StructArray, path: ColumnPath) -> tuple[pa.Array, pa
     return taken, rest
 
 
-def text_columns(file: Path, schema: pa.Schema, names: Sequence[str]) -> list[ColumnPath]:
+def text_columns(file: RawPath, schema: pa.Schema, names: Sequence[str]) -> list[ColumnPath]:
     """Return the path of each named column, which stands exactly once in the file.
 
     A dot in a name is part of a column's name, or leads into a struct; the longest name that exists
@@ -64,7 +64,7 @@ def text_columns(file: Path, schema: pa.Schema, names: Sequence[str]) -> list[Co
     return [_column_path(file, list(schema), name) for name in names]
 
 
-def _column_path(file: Path, columns: Sequence[pa.Field], name: str) -> ColumnPath:
+def _column_path(file: RawPath, columns: Sequence[pa.Field], name: str) -> ColumnPath:
     path = _find_path(columns, name)
     if path is None:
         listed = ", ".join(_names(columns, is_nested="." in name))

@@ -7,17 +7,23 @@ None, and its column is named; it costs neither the row nor the file.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.kinds.parquet_columns import ColumnPath, Columns, text_columns
 from pipeline.corpus.kinds.text_fields import MISSING, TakenText, field_names, join_fields
 from pipeline.corpus.meta import exact_meta, plain_meta
-from pipeline.corpus.raw_files import BLOCK_BYTES, FileBroken, check_beginning
+from pipeline.corpus.raw_files import (
+    FileBroken,
+    check_beginning,
+    open_for_library,
+    request_bytes,
+    size_of,
+)
 from pipeline.corpus.recognised import why_not_parquet
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import (
@@ -59,7 +65,7 @@ class ParquetFiles(RawFiles):
         return why_not_parquet(head)
 
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield all rows in order.
 
@@ -109,12 +115,15 @@ def _joined(values: Sequence[Any], settings: RowSettings) -> TakenText:
 
 
 def _parquet_rows(
-    file: Path, settings: RowSettings, advance: Callable[[int], None]
+    file: RawPath, settings: RowSettings, advance: Callable[[int], None]
 ) -> Iterator[ParquetRow]:
-    size = file.stat().st_size
+    size = size_of(file)
     try:
         # With a buffer, a column chunk is read as it is decoded; without one, as a whole.
-        with pq.ParquetFile(file, buffer_size=BLOCK_BYTES) as parquet:
+        with (
+            open_for_library(file) as source,
+            pq.ParquetFile(source, buffer_size=request_bytes(file)) as parquet,
+        ):
             paths = text_columns(file, parquet.schema_arrow, settings.text_fields)
             for group in range(parquet.num_row_groups):
                 described = parquet.metadata.row_group(group)

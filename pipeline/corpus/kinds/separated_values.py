@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.kinds.text_fields import TakenText, join_fields
 from pipeline.corpus.meta import exact_meta, plain_meta
 from pipeline.corpus.raw_files import COMPRESSIONS, FileBroken, content_blocks
@@ -43,7 +44,7 @@ class SeparatedValues(RawFiles):
         return why_not_lines(head)
 
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield a row for each record after the first; blank lines between records are none.
 
@@ -98,7 +99,7 @@ class _Columns:
     """Names that several columns have, whose values are unclear and become null."""
 
 
-def _separator(file: Path) -> str:
+def _separator(file: RawPath) -> str:
     """Return what stands between the fields of a file, by its suffix without that of a compression."""
     name = file.name.lower()
     packed = Path(name).suffix
@@ -107,7 +108,7 @@ def _separator(file: Path) -> str:
     return SEPARATORS.get(Path(name).suffix, ",")
 
 
-def _records(file: Path, lines: _Lines, separator: str) -> Iterator[list[str]]:
+def _records(file: RawPath, lines: _Lines, separator: str) -> Iterator[list[str]]:
     """Yield the records of a table. Raises FileBroken for a broken quote, with row and line."""
     # The parser's own limit is 128 KiB; it is one for the whole process.
     csv.field_size_limit(LONGEST_BYTES)
@@ -133,7 +134,7 @@ def _records(file: Path, lines: _Lines, separator: str) -> Iterator[list[str]]:
             number += 1
 
 
-def _columns(file: Path, header: Sequence[str], settings: RowSettings) -> _Columns:
+def _columns(file: RawPath, header: Sequence[str], settings: RowSettings) -> _Columns:
     """Return the columns that a header names. Raises FileBroken unless each text column stands once."""
     counts = Counter(header)
     for name in settings.text_fields:

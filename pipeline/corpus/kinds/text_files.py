@@ -1,8 +1,8 @@
 """The source kind `text`: files of text, plain or compressed."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.kinds.paragraphs import cut_at_blank_lines
 from pipeline.corpus.raw_files import content_blocks
 from pipeline.corpus.row_settings import RowSettings
@@ -21,7 +21,7 @@ class TextFiles(RawFiles):
     takes_document_bytes = True
 
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield one row with the whole content of the file, or its parts in order."""
         blocks = content_blocks(file, self.why_unreadable, advance, settings.encoding)

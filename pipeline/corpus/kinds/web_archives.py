@@ -8,9 +8,9 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from email.message import Message
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.urls import RawPath
 from pipeline.corpus.meta import plain_meta
 from pipeline.corpus.raw_files import COMPRESSIONS, FileBroken, content_blocks
 from pipeline.corpus.recognised import why_not_lines
@@ -59,7 +59,7 @@ class WebArchives(RawFiles):
         return why_not_lines(head) or "is no web archive: a WARC file begins with `WARC/`"
 
     def rows(
-        self, file: Path, settings: RowSettings, advance: Callable[[int], None]
+        self, file: RawPath, settings: RowSettings, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield a row for each page, numbered among all records of the file.
 
@@ -115,7 +115,7 @@ class _Stream:
         return not self._last_bytes[len(self._last_bytes) - rest :].strip()
 
 
-def _records(file: Path, stream: _Stream) -> Iterator["ArcWarcRecord"]:
+def _records(file: RawPath, stream: _Stream) -> Iterator["ArcWarcRecord"]:
     """Yield the records of an archive, each to be read before the next. Raises FileBroken."""
     from warcio.archiveiterator import ArchiveIterator
 
@@ -218,7 +218,7 @@ def _main_text(page: bytes | str) -> bytes:
     return (text or "").encode(errors="replace")
 
 
-def _refuse_truncated(file: Path, record: "ArcWarcRecord", number: int) -> None:
+def _refuse_truncated(file: RawPath, record: "ArcWarcRecord", number: int) -> None:
     """Raise FileBroken where a record has fewer bytes than its header says; reads what is left of it."""
     stream = record.raw_stream
     with contextlib.suppress(EOFError):
