@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
+import xxhash
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.shipped_files import PRESETS
@@ -16,6 +17,7 @@ from pipeline.store.files import write_json
 from pipeline.store.layout import DataFolder, tokenizer_report_path
 from pipeline.store.records import FileRecord
 from pipeline.tokens.indexed_dataset import SUFFIXES, ShardWriter
+from pipeline.tokens.shards.shard_table import ROW_BYTES, keep_shard_table
 
 DTYPE = np.dtype(np.uint16)
 """Type of the token ids, which decides the size of the files."""
@@ -38,6 +40,10 @@ class DataSettings(TypedDict):
     document_mask: NotRequired[bool]
 
 
+SIMULATED_DOCUMENT = 1000
+"""Tokens of a document of a simulated corpus."""
+
+
 def llama_mixture() -> dict[str, float]:
     """Return the weight of each of LLaMA's seven sources."""
     weights = read_yaml(PRESETS / "mixtures" / "llama.yaml")
@@ -56,19 +62,31 @@ def write_simulated(data_dir: Path, tokens: int, files: int) -> None:
         count = max(1, round(files * share))
         (DataFolder(data_dir).tokens / source).mkdir(parents=True)
         for number in range(count):
-            name = f"{source}/train_{number:06d}_000"
-            size = round(tokens * share / count) * DTYPE.itemsize
+            key = xxhash.xxh3_64_intdigest(f"{source} {number}".encode()) >> 16
+            name = f"{source}/train_{key:012x}_000"
+            size = round(tokens * share / count * _of_mean(number, count)) * DTYPE.itemsize
             with (DataFolder(data_dir).tokens / f"{name}.bin").open("wb") as file:
                 file.truncate(size)
             records |= {f"{name}{suffix}": _invented_record(size, suffix) for suffix in SUFFIXES}
     _write_manifests(data_dir, records, weights)
 
 
+def _of_mean(number: int, count: int) -> float:
+    """Return the size of a file as a multiple of the mean: 0.5 to 1.5, two neighbours make 2."""
+    if number == count - 1 and count % 2:
+        return 1.0
+    spread = xxhash.xxh3_64_intdigest(str(number // 2).encode()) / 2**65
+    if number % 2:
+        return 1 - spread
+    return 1 + spread
+
+
 def _invented_record(size: int, suffix: str) -> FileRecord:
     """Return a manifest record of a file, as long as a real one."""
     checksum = "0" * 32
     if suffix == ".doc":
-        return {"bytes": size, "checksum": checksum}
+        documents = size // DTYPE.itemsize // SIMULATED_DOCUMENT
+        return {"bytes": documents * ROW_BYTES, "checksum": checksum}
     return {"bytes": size, "checksum": checksum, "samples": checksum}
 
 
@@ -101,6 +119,7 @@ def _write_manifests(
     counts = {"dtypes": dict.fromkeys(sources, DTYPE.name), "vocab_size": vocab_size}
     data = DataFolder(data_dir)
     write_json(data.tokens_manifest, {"output": "benchmark", "counts": counts, "files": files})
+    keep_shard_table(data.tokens)
     report = {"vocab_size": vocab_size, "end_of_document_id": END_OF_DOCUMENT}
     write_json(tokenizer_report_path(data.tokenizer), report)
 

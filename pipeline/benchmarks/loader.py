@@ -20,6 +20,8 @@ from pipeline.benchmarks.corpora import write_random, write_simulated
 from pipeline.benchmarks.loader_results import (
     BARE,
     BARE_KEPT,
+    BY_MANIFEST,
+    BY_TABLE,
     PLAIN,
     PLAIN_LOCATED,
     LoaderFigures,
@@ -88,6 +90,7 @@ def benchmark_loader(count: int, output: Path, sizes: LoaderSizes | None = None)
 
         # Packing goes before the rates, some of which read its index.
         starts = measure_in_rounds(count, _starts(measurements))
+        openings = measure_in_rounds(count, _openings(measurements))
         packing = measure_in_rounds(count, _packing(measurements))["best-fit"]
         rates = measure_in_rounds(count, _rates(measurements))
         slow = measure_in_rounds(count, _slow(measurements))
@@ -102,6 +105,7 @@ def benchmark_loader(count: int, output: Path, sizes: LoaderSizes | None = None)
     figures: LoaderFigures = {
         "rounds": count,
         "start": starts,
+        "opening": openings,
         "packing": packing,
         "rates": rates,
         "ratios": {bare: rate_ratios(rates, bare) for bare in (BARE, BARE_KEPT)},
@@ -121,6 +125,18 @@ def _starts(measurements: LoaderMeasurements) -> dict[str, Measurement]:
         )
         for number, corpus in enumerate(measurements.sizes.corpora)
         for sample in (0, measurements.sizes.resumed_sample)
+    }
+
+
+def _openings(measurements: LoaderMeasurements) -> dict[str, Measurement]:
+    """Return the two ways in which a rank learns the shards of the corpus with most files."""
+    corpora = measurements.sizes.corpora
+    number = max(range(len(corpora)), key=lambda number: corpora[number].files)
+    return {
+        name: measurements.measurement(
+            "measure_opening", measurements.corpus(number), {}, by_table=name == BY_TABLE
+        )
+        for name in (BY_TABLE, BY_MANIFEST)
     }
 
 

@@ -18,6 +18,10 @@ For a model of N = 125 M weights, 12 layers, d = 768, T = 2,048:
 494.5e12 / (6 N + 12 x 12 d T) = 0.51e6 (the formula: Chowdhery et al. 2022, appendix B)."""
 BARE = "bare loop over a memory map"
 BARE_KEPT = "the same, inputs and targets, kept"
+BY_TABLE = "by the table of shards"
+BY_MANIFEST = "by the manifest"
+SIMULATED_RANKS = 1024
+"""Ranks of one job for which the bytes of opening the data are added up."""
 PLAIN = "one thread"
 PLAIN_LOCATED = "one thread, places by 2,048"
 LOADER = "loader, full"
@@ -102,6 +106,8 @@ class LoaderFigures(TypedDict):
     rounds: int
     start: Medians
     """Corpus and first sample -> seconds and memory until the first step."""
+    opening: Medians
+    """Way of learning all shards -> seconds, bytes read and memory of a rank."""
     packing: Figures
     """Rate, memory and result of best-fit packing."""
     rates: Medians
@@ -201,6 +207,8 @@ def show_results(results: LoaderResults, sizes: LoaderSizes) -> None:
         starts,
     )
 
+    _show_opening(results, sizes)
+
     # Rates, and what packing costs.
     show_table(
         f"From the page cache: {human_bytes(sizes.real_tokens * DTYPE.itemsize)}, rows of "
@@ -229,6 +237,25 @@ def show_results(results: LoaderResults, sizes: LoaderSizes) -> None:
         f"A GPU at 50 % MFU on a 125M model needs about {GPU_TOKENS_PER_SECOND / 1e6:.1f} M "
         "tokens/s: one loader gives "
         f"{rate / GPU_TOKENS_PER_SECOND:,.0f} times that"
+    )
+
+
+def _show_opening(results: LoaderResults, sizes: LoaderSizes) -> None:
+    files = max(corpus.files for corpus in sizes.corpora)
+    show_table(
+        f"A rank learns {files:,} shards of both splits",
+        ("", "s", "CPU, s", "read", f"read by {SIMULATED_RANKS:,} ranks", "peak memory"),
+        [
+            (
+                name,
+                f"{figures['seconds']:.2f}",
+                f"{figures['cpu_seconds']:.2f}",
+                human_bytes(figures["read_bytes"]),
+                human_bytes(figures["read_bytes"] * SIMULATED_RANKS),
+                human_bytes(figures["peak_bytes"]),
+            )
+            for name, figures in results["opening"].items()
+        ],
     )
 
 

@@ -28,8 +28,9 @@ from pipeline.sampling.loader import (
     TrainingData,
 )
 from pipeline.sampling.pack import pack
-from pipeline.sampling.stream import OpenFiles
-from pipeline.store.layout import DataFolder
+from pipeline.sampling.stream import OpenFiles, open_streams
+from pipeline.store.layout import DataFolder, shard_table_path
+from pipeline.tokens.shards.shard_table import forget_tables, keep_shard_table
 
 ROWS = 32
 """Rows in a batch that one thread reads."""
@@ -57,6 +58,38 @@ def _share(batch: int, steps: int) -> RankShare:
     """Return the share of a single rank in a run of `steps` steps of `batch` sequences."""
     alone = groups_of_rank(group_sizes(1), 0)
     return RankShare(alone, MICRO_BATCH, plan_steps(1, batch, batch * steps))
+
+
+def read_bytes() -> int:
+    """Return the bytes that this process has read so far, from the page cache too."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
+
+
+def measure_opening(folder: Path, data: DataSettings, by_table: bool) -> dict[str, float]:
+    """Measure what a rank reads to know all shards of both splits, and for how long.
+
+    `by_table`: from the table of shards; else from the manifest, as without a table.
+    """
+    tokens = DataFolder(folder).tokens
+    keep_shard_table(tokens)
+    if not by_table:
+        shard_table_path(tokens).unlink()
+    forget_tables()
+    config = make_config(folder, llama_mixture(), data)
+    before = read_bytes()
+    started = time.perf_counter()
+    started_cpu = time.process_time()
+    open_data(config)
+    open_streams(tokens, list(config.sources), "validation")
+    figures = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - started_cpu,
+        "read_bytes": read_bytes() - before,
+        "peak_bytes": process_memory("VmHWM"),
+    }
+    keep_shard_table(tokens)
+    return figures
 
 
 def measure_start(folder: Path, sample: int, data: DataSettings) -> dict[str, float]:
@@ -290,6 +323,7 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
     function.__name__: function
     for function in (
         measure_start,
+        measure_opening,
         copy_mapped_rows,
         copy_and_keep_mapped_rows,
         read_by_position,

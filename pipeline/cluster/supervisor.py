@@ -30,10 +30,11 @@ from pipeline.store.artifacts import Result
 from pipeline.store.counts import DataOutlook, TrainCounts
 from pipeline.store.events import FIRST_STEP, read_events, write_event
 from pipeline.store.files import read_json, write_atomic, write_json
-from pipeline.store.layout import RunFolder, manifest_path, run_folder
+from pipeline.store.layout import RunFolder, data_folder, manifest_path, run_folder
 from pipeline.store.outcome import Outcome, delete_outcome, has_outcome, read_outcome
 from pipeline.store.processes import beginning_of_this_process
 from pipeline.store.records import CheckpointManifest
+from pipeline.tokens.shards.shard_table import keep_shard_table
 
 HOSTS_SECONDS = 900.0
 """Time for a host that the run has used to come back."""
@@ -78,6 +79,7 @@ def run_training_job(config: RunConfig) -> Result[TrainCounts]:
     # Everything that ranks read is written before they start.
     run_file = run_folder(config).config
     write_atomic(run_file, dump(config))
+    keep_shard_table(data_folder(config).tokens)
     outlook = look_ahead(config)
     write_json(run_folder(config).data_outlook, outlook)
     scaled = scaled_learning_rate(config)

@@ -1,6 +1,6 @@
 """Token streams: all documents of one source and split as one array of ids, read by position.
 
-Reads the manifest of `data_dir/tokens` and its `.bin` files. Files are read with `pread`, not
+Reads the table of shards in `data_dir/tokens` and its `.bin` files. Files are read with `pread`, not
 mapped: a file that was cut short is an error instead of a signal that kills the process; the
 interpreter's lock is free while a slow file system answers; and nothing is read ahead.
 """
@@ -19,11 +19,8 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import read_manifest
-from pipeline.store.counts import TokenizeCounts
-from pipeline.store.layout import manifest_path
-from pipeline.store.records import Manifest
 from pipeline.tokens.indexed_dataset import made_again
+from pipeline.tokens.shards.shard_table import read_shard_table, shard_names
 
 MOST_OPEN_FILES = 4096
 """Files that a process keeps open, for all sources; the one used longest ago is closed.
@@ -209,26 +206,36 @@ def open_streams(
 ) -> dict[str, TokenStream]:
     """Open each source's stream of a split (`train` or `validation`).
 
-    The files are those in the tokens' manifest, or in `recorded`, what a run recorded of it
-    (`recorded_tokens.py`): the manifest may have more files now. Raises DataError where tokenize is
-    not done.
+    The files are those of the tokens' manifest, by the table of its shards, or those in `recorded`,
+    what a run recorded of it (`recorded_tokens.py`): the manifest may have more files now. Raises
+    DataError where tokenize is not done.
     """
-    # A shard belongs to a source by its folder, and to a split by its name.
-    finished: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
-    manifest = recorded or finished
-    if manifest is None:
-        raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
-    names: dict[str, list[str]] = {source: [] for source in sources}
-    for name in manifest["files"]:
-        source, _, shard = name.partition("/")
-        if source in names and shard.startswith(f"{split}_") and shard.endswith(".bin"):
-            names[source].append(name)
     streams: dict[str, TokenStream] = {}
-    for source, own in names.items():
-        dtype = np.dtype(manifest["counts"]["dtypes"][source])
-        shards = [
-            (tokens_dir / name, manifest["files"][name]["bytes"] // dtype.itemsize)
-            for name in sorted(own)
+    if recorded is None:
+        table = read_shard_table(tokens_dir)
+        for source in sources:
+            shards = table.of(source, split)
+            lengths: list[int] = shards.tokens.tolist()
+            dtype = np.dtype(table.dtypes[source])
+            streams[source] = TokenStream(
+                list(zip(_bin_files(tokens_dir / source, shards.names), lengths, strict=True)),
+                dtype,
+                files,
+            )
+        return streams
+
+    names = shard_names(recorded["files"])
+    for source in sources:
+        own = names.get((source, split), [])
+        dtype = np.dtype(recorded["counts"]["dtypes"][source])
+        lengths = [
+            recorded["files"][f"{source}/{name}.bin"]["bytes"] // dtype.itemsize for name in own
         ]
-        streams[source] = TokenStream(shards, dtype, files)
+        streams[source] = TokenStream(
+            list(zip(_bin_files(tokens_dir / source, own), lengths, strict=True)), dtype, files
+        )
     return streams
+
+
+def _bin_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    return [folder / f"{name}.bin" for name in names]

@@ -25,6 +25,7 @@ from pipeline.store.files import (
     changed_files,
     fingerprint,
     missing_files,
+    output_digest,
     write_json,
 )
 from pipeline.store.layout import MANIFEST
@@ -36,7 +37,6 @@ from pipeline.store.records import (
     ListedFile,
     Manifest,
     ManifestMadeBefore,
-    content_of,
 )
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
@@ -392,7 +392,7 @@ def write_manifest(
     manifest: Manifest[CountsT] = {
         "stage": stage.name,
         "fingerprint": fingerprint(inputs),
-        "output": fingerprint({name: content_of(record) for name, record in files.items()}),
+        "output": output_digest(files),
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "counts": result.counts,

@@ -11,7 +11,7 @@ from typing import Any
 import xxhash
 
 from pipeline.errors import DataError, UserError, first_items
-from pipeline.store.records import FileRecord, Json, ListedFile, SizedFile
+from pipeline.store.records import FileRecord, Json, ListedFile, SizedFile, content_of
 
 MOST_NAMED = 5
 """Maximum number of files that a message names as missing or of another size."""
@@ -81,6 +81,11 @@ def refuse_unwritable(path: Path, option: str, *, is_folder: bool) -> None:
             f"{option} {path}: cannot be written, because {nearest} takes no new file "
             f"({error.strerror}); give another path"
         ) from None
+
+
+def output_digest(files: Mapping[str, ListedFile]) -> str:
+    """Return the hash of the content of a stage's files, which is its manifest's `output`."""
+    return fingerprint({name: content_of(record) for name, record in files.items()})
 
 
 def sync_folder(path: Path) -> None:

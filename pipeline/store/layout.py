@@ -320,6 +320,11 @@ def manifest_path(folder: Path) -> Path:
     return folder / MANIFEST
 
 
+def shard_table_path(tokens: Path) -> Path:
+    """Return the compact table of the shards in the folder of tokens."""
+    return tokens / ".shards"
+
+
 def rejected_rows(source_folder: Path) -> Path:
     """Return the folder of rejected rows of a source, a JSON lines file for each task."""
     return source_folder / REJECTED

@@ -32,13 +32,14 @@ from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import PrepareCounts, TokenCounts, TokenizeCounts, TokenizerCounts
-from pipeline.store.files import fingerprint, remove_unlisted
+from pipeline.store.files import fingerprint, output_digest, remove_unlisted
 from pipeline.store.layout import data_folder
 from pipeline.store.records import FileRecord, ListedFile, Manifest, content_of
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, EncoderKind, load_encoder, why_reference
 from pipeline.tokens.existing import LinkedPair
 from pipeline.tokens.existing_pairs import find_pairs
+from pipeline.tokens.shards.shard_table import make_shard_table, write_shard_table
 from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task, report_progress
@@ -80,7 +81,12 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     dtypes = dict.fromkeys(config.sources, own_dtype)
     dtypes |= existing.types_of_sources(pairs, linked, learned["counts"])
     keep_measurements(config)
-    return _collect(data.tokens, results, dtypes, vocab_size)
+    result = _collect(data.tokens, results, dtypes, vocab_size)
+
+    # What ranks read instead of the manifest, which comes last.
+    output = output_digest(result.files)
+    write_shard_table(data.tokens, make_shard_table(output, dtypes, result.files, data.tokens))
+    return result
 
 
 class EncodedShard(TokenCounts):
