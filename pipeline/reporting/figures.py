@@ -6,7 +6,7 @@ The same numbers give the same bytes.
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import matplotlib as mpl
@@ -73,17 +73,17 @@ def loss_curve(run: RunData) -> str:
     with mpl.rc_context(STYLE):
         # The training loss is known at every step.
         figure, axes = canvas(3.6)
-        tokens = [row["tokens"] for row in run.metrics]
+        training = run.steps.line("loss", with_gaps=True)
         axes.plot(
-            tokens,
-            _values(row["loss"] for row in run.metrics),
+            training.tokens,
+            training.values,
             color=COLOURS[0],
             label="training",
             alpha=0.85,
-            marker=_marker(tokens),
+            marker=_marker(training.tokens),
         )
         # The validation loss is known only at some steps, which get markers.
-        measured = [row for row in run.metrics if row.get("validation_loss") is not None]
+        measured = [row for row in run.steps.validated if row.get("validation_loss") is not None]
         losses = _values(row.get("validation_loss") for row in measured)
         axes.plot(
             [row["tokens"] for row in measured],
@@ -108,9 +108,8 @@ def over_tokens(run: RunData, field: str, label: str) -> str:
     """Draw one field of the metrics over the tokens trained on."""
     with mpl.rc_context(STYLE):
         figure, axes = canvas(2.6, 4.7)
-        rows = [row for row in run.metrics if row.get(field) is not None]
-        tokens = [row["tokens"] for row in rows]
-        axes.plot(tokens, [row[field] for row in rows], color=COLOURS[0], marker=_marker(tokens))
+        line = run.steps.line(field, with_gaps=False)
+        axes.plot(line.tokens, line.values, color=COLOURS[0], marker=_marker(line.tokens))
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
         axes.yaxis.set_major_formatter(FuncFormatter(_short_tick))
@@ -123,7 +122,7 @@ def validation_by_source(run: RunData) -> str:
     with mpl.rc_context(STYLE):
         sources = list(run.counts["train"]["validation_loss_by_source"])
         figure, axes = canvas(3.6)
-        measured = [row for row in run.metrics if row.get("validation_loss_by_source")]
+        measured = [row for row in run.steps.validated if row.get("validation_loss_by_source")]
         for number, source in enumerate(sources):
             points: list[tuple[int, float]] = []
             for row in measured:
@@ -291,7 +290,7 @@ def canvas(height: float, width: float = 9.6) -> tuple[Figure, Axes]:
     return pyplot.subplots(figsize=(width, height), layout="constrained")
 
 
-def _marker(points: Sequence[float]) -> str | None:
+def _marker(points: Sized) -> str | None:
     """Return the marker of a line: a line through one point is invisible without one."""
     if len(points) == 1:
         return "o"

@@ -5,8 +5,8 @@ of models on their way, half an interval older on average: so it stands in the m
 and is compared with the held-out loss between the two validations around it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pipeline.store.metrics import StepRecord
@@ -45,110 +45,141 @@ class SourceCurves:
         return gaps
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Sums:
+    """Nats and targets of one source over some steps, without steps whose loss was not finite."""
+
+    nats: float = 0.0
+    targets: int = 0
+    repeated_nats: float = 0.0
+    """Those of the text that the run repeats."""
+    repeated_targets: int = 0
+
+    def add(self, name: str, record: StepRecord) -> None:
+        """Add one step."""
+        loss = record.get("loss_by_source", {}).get(name)
+        if loss is None:
+            return
+        count = record.get("targets_by_source", {})[name]
+        self.nats += loss * count
+        self.targets += count
+        repeated = record.get("repeated_loss_by_source", {}).get(name)
+        if repeated is not None:
+            count = record.get("repeated_targets_by_source", {})[name]
+            self.repeated_nats += repeated * count
+            self.repeated_targets += count
+
+
+@dataclass
 class _Interval:
     """The steps from one validation to the next."""
 
-    records: Sequence[StepRecord]
     began: int
     """Tokens before the first of them."""
+    ended: int = 0
+    """Tokens after the last of them."""
+    steps: int = 0
+    sums: dict[str, _Sums] = field(default_factory=dict[str, _Sums])
 
     @property
     def middle(self) -> float:
-        return (self.began + self.records[-1]["tokens"]) / 2
+        return (self.began + self.ended) / 2
+
+    def add(self, record: StepRecord) -> None:
+        """Add one step."""
+        self.ended = record["tokens"]
+        self.steps += 1
+        for name in record.get("loss_by_source", {}):
+            self.sums.setdefault(name, _Sums()).add(name, record)
+
+    def copy(self) -> "_Interval":
+        """Return an interval of the same steps, to which others can be added."""
+        sums = {name: replace(sums) for name, sums in self.sums.items()}
+        return replace(self, sums=sums)
 
 
-def curves_by_source(records: Sequence[StepRecord]) -> list[SourceCurves]:
+class TrainingSums:
+    """Adds up the losses of all steps by source and interval, one step after another."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+        self._intervals: list[_Interval] = []
+        self._part: _Interval | None = None
+        # The last complete interval with all steps since, and the one before it with its own.
+        self._extended: _Interval | None = None
+        self._joined: _Interval | None = None
+        self._held_out: dict[str, list[LossPoint]] = {}
+
+    def add(self, record: StepRecord) -> None:
+        """Add the next step."""
+        self._names |= dict.fromkeys(record.get("targets_by_source", {}))
+        if self._part is None:
+            self._part = _Interval(self._tokens_before(record))
+        self._part.add(record)
+        if self._extended is not None:
+            self._extended.add(record)
+        for name, loss in record.get("validation_loss_by_source", {}).items():
+            self._held_out.setdefault(name, []).append(LossPoint(record["tokens"], loss))
+        if "validation_loss" in record:
+            self._intervals.append(self._part)
+            self._joined = self._extended
+            self._extended = self._part.copy()
+            self._part = None
+
+    def _tokens_before(self, record: StepRecord) -> int:
+        """Return the tokens before the first step of an interval."""
+        if self._intervals:
+            return self._intervals[-1].ended
+        # A branch's first step follows its trunk's.
+        if record["step"] > 1:
+            return record["tokens"]
+        return 0
+
+    def curves(self) -> list[SourceCurves]:
+        """Return the curves of all sources of which the training loss is recorded, in their order.
+
+        A last interval of less than half the steps of the one before is a part of that one: it
+        would be a mean of a few rows only.
+        """
+        intervals = list(self._intervals)
+        joined = self._joined
+        if self._part is not None:
+            intervals.append(self._part)
+            joined = self._extended
+        if joined is not None and 2 * intervals[-1].steps < intervals[-2].steps:
+            intervals[-2:] = [joined]
+        return [self._curves(name, intervals) for name in self._names]
+
+    def _curves(self, name: str, intervals: Sequence[_Interval]) -> SourceCurves:
+        training: list[LossPoint] = []
+        unseen: list[LossPoint] = []
+        repeated: list[LossPoint] = []
+        for interval in intervals:
+            sums = interval.sums.get(name, _Sums())
+            nats = sums.nats - sums.repeated_nats
+            targets = sums.targets - sums.repeated_targets
+            _add_mean(training, interval, sums.nats, sums.targets)
+            _add_mean(unseen, interval, nats, targets)
+            _add_mean(repeated, interval, sums.repeated_nats, sums.repeated_targets)
+        if not repeated:
+            unseen = []
+        return SourceCurves(name, training, self._held_out.get(name, []), unseen, repeated)
+
+
+def curves_by_source(records: Iterable[StepRecord]) -> list[SourceCurves]:
     """Return the curves of all sources of which the training loss is recorded, in their order.
 
     Empty for runs of older versions, which recorded none. `records`: all steps, oldest first.
     """
-    names = dict.fromkeys(
-        name for record in records for name in record.get("targets_by_source", {})
-    )
-    intervals = _intervals(records)
-    return [_curves(name, records, intervals) for name in names]
-
-
-def _intervals(records: Sequence[StepRecord]) -> list[_Interval]:
-    """Divide the steps at those with a validation.
-
-    A last interval of less than half the steps of the one before is a part of that one.
-    """
-    # A branch's first step follows its trunk's.
-    intervals: list[_Interval] = []
-    began = 0
-    if records[0]["step"] > 1:
-        began = records[0]["tokens"]
-    part: list[StepRecord] = []
+    sums = TrainingSums()
     for record in records:
-        part.append(record)
-        if "validation_loss" in record:
-            intervals.append(_Interval(part, began))
-            began = record["tokens"]
-            part = []
-    if part:
-        intervals.append(_Interval(part, began))
-
-    # A short rest at the end would be a mean of a few rows only.
-    if len(intervals) > 1 and 2 * len(intervals[-1].records) < len(intervals[-2].records):
-        rest = intervals.pop()
-        before = intervals.pop()
-        intervals.append(_Interval([*before.records, *rest.records], before.began))
-    return intervals
-
-
-def _curves(
-    name: str, records: Sequence[StepRecord], intervals: Sequence[_Interval]
-) -> SourceCurves:
-    training: list[LossPoint] = []
-    unseen: list[LossPoint] = []
-    repeated: list[LossPoint] = []
-    for interval in intervals:
-        nats, targets = _sums(name, interval.records)
-        repeated_nats, repeated_targets = _repeated_sums(name, interval.records)
-        _add_mean(training, interval, nats, targets)
-        _add_mean(unseen, interval, nats - repeated_nats, targets - repeated_targets)
-        _add_mean(repeated, interval, repeated_nats, repeated_targets)
-    held_out: list[LossPoint] = []
-    for record in records:
-        loss = record.get("validation_loss_by_source", {}).get(name)
-        if loss is not None:
-            held_out.append(LossPoint(record["tokens"], loss))
-    if not repeated:
-        unseen = []
-    return SourceCurves(name, training, held_out, unseen, repeated)
+        sums.add(record)
+    return sums.curves()
 
 
 def _add_mean(points: list[LossPoint], interval: _Interval, nats: float, targets: int) -> None:
     if targets:
         points.append(LossPoint(interval.middle, nats / targets))
-
-
-def _sums(name: str, records: Sequence[StepRecord]) -> tuple[float, int]:
-    """Return nats and targets of a source over some steps, without steps whose loss was not finite."""
-    nats = 0.0
-    targets = 0
-    for record in records:
-        loss = record.get("loss_by_source", {}).get(name)
-        if loss is not None:
-            count = record.get("targets_by_source", {})[name]
-            nats += loss * count
-            targets += count
-    return nats, targets
-
-
-def _repeated_sums(name: str, records: Sequence[StepRecord]) -> tuple[float, int]:
-    """Return the same of the text that the run repeats."""
-    nats = 0.0
-    targets = 0
-    for record in records:
-        loss = record.get("repeated_loss_by_source", {}).get(name)
-        if loss is not None and name in record.get("loss_by_source", {}):
-            count = record.get("repeated_targets_by_source", {})[name]
-            nats += loss * count
-            targets += count
-    return nats, targets
 
 
 def _between(points: Sequence[LossPoint], tokens: float) -> float | None:

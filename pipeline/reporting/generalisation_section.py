@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.logs import number_or_blank, short
 from pipeline.reporting.figures import COLOURS, GREY, STYLE, canvas, svg_of
-from pipeline.reporting.generalisation import LossPoint, SourceCurves, curves_by_source
+from pipeline.reporting.generalisation import LossPoint, SourceCurves
 from pipeline.reporting.page import Cell, figure_with_caption, html_table, note_below, section
 from pipeline.reporting.run_data import RunData
 
@@ -20,7 +20,7 @@ CUT_OFF = 0.05
 
 def generalisation_section(run: RunData) -> str:
     """Return training against held-out loss of each source; "" where the run recorded none."""
-    curves = curves_by_source(run.metrics)
+    curves = run.steps.curves
     if not curves:
         return ""
     drawn = [source for source in curves if len(source.training) > 1][:MOST_FIGURES]

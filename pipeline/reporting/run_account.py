@@ -8,13 +8,15 @@ as not recorded. All parts together are the wall time of the run.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
+from pipeline.reporting.made_steps import Stretch, steps_in_order, steps_of_starts
 from pipeline.reporting.run_starts import Cause, Start, find_starts
 from pipeline.store.events import Event, all_events
 from pipeline.store.layout import RunFolder
-from pipeline.store.metrics import StepTimes, read_step_times
+from pipeline.store.metrics import StepTimes, StepTimesTable, read_step_times
 
 Part = Literal[
     "training",
@@ -88,7 +90,7 @@ class RunAccount:
     joules_seconds: float
     """Time of the starts for which the energy was recorded."""
     moments: Sequence[StepMoment] = ()
-    """Steps that the run has kept, oldest first."""
+    """Steps that the run has kept, oldest first; empty where they were not asked for."""
 
     @property
     def wall_seconds(self) -> float:
@@ -107,14 +109,6 @@ class RunAccount:
         if available <= 0:
             return 0.0
         return self.seconds["training"] / available
-
-
-@dataclass
-class _Made:
-    """A recorded step, and why it was lost."""
-
-    times: StepTimes
-    cause: Cause | None = None
 
 
 @dataclass
@@ -149,16 +143,26 @@ class _Ledger:
         return moment + self.shift
 
 
-def account_of_run(run_dir: Path) -> RunAccount | None:
-    """Return where the time of a run went so far, None where no start of ranks is recorded."""
+def account_of_run(run_dir: Path, *, with_moments: bool = False) -> RunAccount | None:
+    """Return where the time of a run went so far, None where no start of ranks is recorded.
+
+    `with_moments`: the moment of each step as well, which takes most of the memory.
+    """
     run = RunFolder(run_dir)
     return account(
-        all_events(run_dir), read_step_times(run.metrics), read_step_times(run.abandoned_metrics)
+        all_events(run_dir),
+        read_step_times(run.metrics),
+        read_step_times(run.abandoned_metrics),
+        with_moments=with_moments,
     )
 
 
 def account(
-    events: Sequence[Event], steps: Sequence[StepTimes], abandoned: Sequence[StepTimes]
+    events: Sequence[Event],
+    steps: StepTimesTable,
+    abandoned: StepTimesTable,
+    *,
+    with_moments: bool = True,
 ) -> RunAccount | None:
     """Return where the time of a run went, None where no start of ranks is recorded.
 
@@ -168,7 +172,7 @@ def account(
     starts = find_starts(events)
     if not starts:
         return None
-    made = _steps_of_starts(starts, steps, abandoned)
+    made = steps_of_starts(starts, steps, abandoned)
 
     # Walk through the starts, and add up what each job held.
     began = starts[0].command_began
@@ -186,7 +190,7 @@ def account(
         # A job trains from its first launch on; the pause before a restart counts.
         launched = ledger.now
         pause = 0.0 if start.is_first else launched - held_since
-        _add_start(ledger, start, made[number])
+        _add_start(ledger, start, made[number], with_moments)
         device_seconds += start.ranks * (ledger.now - held_since)
         moments += [
             _moment_after(taken, start, step, pause, now - launched) for step, now in ledger.marks
@@ -194,7 +198,9 @@ def account(
         ledger.marks.clear()
         taken = _moment_after(taken, start, taken.step, pause, ledger.now - launched)
 
-    lost = Counter(step.cause for steps_of_start in made for step in steps_of_start)
+    lost: Counter[Cause | None] = Counter()
+    for stretch in chain.from_iterable(made):
+        lost[stretch.cause] += len(stretch)
     measured = [start for start in starts if start.joules is not None]
     devices = [start.device for start in starts if start.device is not None]
     return RunAccount(
@@ -237,7 +243,7 @@ def _wait_for_job(ledger: _Ledger, start: Start) -> None:
     ledger.until("queue", start.command_began)
 
 
-def _add_start(ledger: _Ledger, start: Start, made: Sequence[_Made]) -> None:
+def _add_start(ledger: _Ledger, start: Start, made: Sequence[Stretch], with_moments: bool) -> None:
     """Add the time from a launch until the ranks have ended."""
     end = start.last_sign if start.ended is None else start.ended
 
@@ -245,24 +251,26 @@ def _add_start(ledger: _Ledger, start: Start, made: Sequence[_Made]) -> None:
     if not made:
         ledger.until("start-up", end)
         return
-    ledger.until("start-up", _beginning_of_steps(start, made[0].times))
+    last = next(iter(made[0]))
+    ledger.until("start-up", _beginning_of_steps(start, last))
 
     # The steps, and what lies between them.
-    for number, step in enumerate(made):
+    for step in steps_in_order(made):
         times = step.times
+        last = times
         ledger.spend("waiting for data", times.data_wait, step.cause)
         ledger.spend("training", max(0.0, times.seconds - times.data_wait), step.cause)
         ledger.spend("validation", times.validation, step.cause)
-        if step.cause is None:
+        if step.cause is None and with_moments:
             ledger.marks.append((times.step, ledger.now))
-        if number + 1 < len(made):
-            saving, other = _between(times, made[number + 1].times, start)
+        if step.following is not None:
+            saving, other = _between(times, step.following, start)
             ledger.spend("saving", saving, step.cause)
             ledger.spend("not recorded", other, step.cause)
 
     # The last save, or whatever ended the ranks instead.
     if start.finished is not None:
-        _add_last_save(ledger, start, made[-1])
+        _add_last_save(ledger, start, last)
         ledger.until("ending", end)
     elif start.ended is not None:
         ledger.until("lost steps", end, start.cause)
@@ -294,80 +302,14 @@ def _between(before: StepTimes, after: StepTimes, start: Start) -> tuple[float, 
     return 0.0, gap
 
 
-def _add_last_save(ledger: _Ledger, start: Start, last: _Made) -> None:
+def _add_last_save(ledger: _Ledger, start: Start, last: StepTimes) -> None:
     """Add the time from the last step until its checkpoint was complete.
 
     Without the times at which steps ended, more time than the save took was spent between steps.
     """
     assert start.finished is not None, "the loop has ended"
-    if last.times.unix_time is None:
-        longest = start.save_seconds.get(last.times.step, 0.0)
+    if last.unix_time is None:
+        longest = start.save_seconds.get(last.step, 0.0)
         waited = max(0.0, ledger.on_this_clock(start.finished) - ledger.now)
         ledger.spend("not recorded", max(0.0, waited - longest))
     ledger.until("saving", start.finished)
-
-
-def _steps_of_starts(
-    starts: Sequence[Start], steps: Sequence[StepTimes], abandoned: Sequence[StepTimes]
-) -> list[list[_Made]]:
-    """Return the steps that each start made, with the cause of those that were lost.
-
-    Goes back in time: before a start, metrics.jsonl held the lines that it kept, and then those
-    that it moved away.
-    """
-    made: list[list[_Made]] = [[] for _ in starts]
-    moved = _abandoned_at_starts(starts, abandoned)
-    present = [_Made(step) for step in steps]
-    for number in reversed(range(len(starts))):
-        step = starts[number].step
-        if step is None:
-            continue
-        while present and present[-1].times.step > step:
-            made[number].append(present.pop())
-        made[number].reverse()
-        if number > 0:
-            cause = _last_with_steps(starts[:number]).cause
-            present += [_Made(lost, cause) for lost in moved[number]]
-    return made
-
-
-def _last_with_steps(starts: Sequence[Start]) -> Start:
-    """Return the newest start that got to its first step, else the newest one."""
-    return next((start for start in reversed(starts) if start.first_step is not None), starts[-1])
-
-
-def _abandoned_at_starts(
-    starts: Sequence[Start], abandoned: Sequence[StepTimes]
-) -> list[list[StepTimes]]:
-    """Divide the abandoned steps by the start that abandoned them.
-
-    Older runs do not record how many these were: they follow each other from the step of the start
-    on, up to where the steps of the next start begin.
-    """
-    divided: list[list[StepTimes]] = [[] for _ in starts]
-    place = 0
-    for number, start in enumerate(starts):
-        if start.step is None or number == 0:
-            continue
-        count = start.abandoned_steps
-        if count is None:
-            count = _steps_in_a_row(abandoned[place:], start, starts[number + 1 :])
-        divided[number] = list(abandoned[place : place + count])
-        place += count
-    return divided
-
-
-def _steps_in_a_row(abandoned: Sequence[StepTimes], start: Start, later: Sequence[Start]) -> int:
-    """Return how many abandoned steps follow each other after the step of a start."""
-    assert start.step is not None, "the start got to its step"
-    next_start = next((other for other in later if other.step is not None), None)
-    # After a finished loop nothing is abandoned, so no steps of the next start are here.
-    ends_before: int | None = None
-    if next_start is not None and start.finished is None:
-        ends_before = next_start.step
-    count = 0
-    for expected, times in enumerate(abandoned, start.step + 1):
-        if times.step != expected or (count and ends_before == times.step - 1):
-            break
-        count += 1
-    return count

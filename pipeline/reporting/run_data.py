@@ -14,6 +14,7 @@ from pipeline.evaluation.clean_scores import CleanScore, stored_clean_scores
 from pipeline.evaluation.suite_scores import SuiteScore
 from pipeline.reporting.run_account import RunAccount, account_of_run
 from pipeline.reporting.score_curves import mean_over_seeds
+from pipeline.reporting.step_series import StepSeries, step_series
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.contamination_files import clean_scores_path
 from pipeline.store.counts import (
@@ -28,7 +29,7 @@ from pipeline.store.counts import (
 )
 from pipeline.store.files import read_json, read_json_lines
 from pipeline.store.layout import RunFolder, run_folder
-from pipeline.store.metrics import StepRecord, read_metrics
+from pipeline.store.metrics import iterate_metrics
 from pipeline.store.records import Manifest
 from pipeline.store.scores_folder import ScoresFolder
 from pipeline.store.stages import STAGES
@@ -59,8 +60,8 @@ class RunData:
     """Wall time of each stage, in the order of the stages."""
     manifests: dict[str, Manifest[Any]]
     """Manifest of each finished stage, in the order of the stages."""
-    metrics: list[StepRecord]
-    """Records of all steps, oldest first."""
+    steps: StepSeries
+    """All steps, oldest first."""
     clean_scores: list[CleanScore]
     """Scores on questions that the run has read, and has not; empty where nothing was searched."""
     model_scores: list[ModelScore]
@@ -163,7 +164,7 @@ def read_finished_run(config: RunConfig) -> RunData:
         },
         seconds={stage: manifest["seconds"] for stage, manifest in manifests.items()},
         manifests=manifests,
-        metrics=_steps_of(run),
+        steps=_steps_of(run),
         clean_scores=_clean_scores(run, manifests["evaluate"]),
         model_scores=scores_with_values(read_json_lines(scores.table)),
         suite_scores=read_json(scores.suite) or [],
@@ -189,10 +190,10 @@ def _manifest_paths(config: RunConfig) -> dict[str, Path]:
     }
 
 
-def _steps_of(run: RunFolder) -> list[StepRecord]:
-    """Return the records of all steps. Raises DataError if there is none, or a line is broken."""
-    steps = read_metrics(run.path)
-    if not steps:
+def _steps_of(run: RunFolder) -> StepSeries:
+    """Return all steps. Raises DataError if there is none, or a line is broken."""
+    steps = step_series(iterate_metrics(run.path))
+    if not len(steps):
         raise DataError(f"{run.metrics}: holds no training step. Run `pipeline train` first.")
     return steps
 

@@ -156,9 +156,12 @@ def _value_of_line(line: str, where: str) -> Json:
     try:
         return json.loads(line)
     except ValueError:
-        raise DataError(
-            f"{where}: not valid JSON. Delete that line and run the command again."
-        ) from None
+        raise broken_line(where) from None
+
+
+def broken_line(where: str) -> DataError:
+    """Return the error for a line of JSON that is broken; `where` names it."""
+    return DataError(f"{where}: not valid JSON. Delete that line and run the command again.")
 
 
 def file_record(path: Path, report: Callable[[int], None] | None = None) -> FileRecord:

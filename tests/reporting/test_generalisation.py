@@ -12,6 +12,7 @@ from pipeline.config.run_file import load
 from pipeline.reporting.generalisation import LossPoint, curves_by_source
 from pipeline.reporting.generalisation_section import generalisation_section, losses_of_source
 from pipeline.reporting.report import report
+from pipeline.reporting.step_series import step_series
 
 
 def step(number: int, loss: float, targets: int, **more: Any) -> Any:
@@ -114,7 +115,7 @@ def test_any_number_of_sources(number: int) -> None:
     ]
 
     class Run:
-        metrics = records
+        steps = step_series(records)
         counts: ClassVar[Any] = {"train": {"validation_targets_by_source": {"s0": 1310}}}
 
     page = generalisation_section(Run())  # pyright: ignore[reportArgumentType]

@@ -122,7 +122,7 @@ def test_empty_or_broken_metrics_are_named(run_file: Path) -> None:
     config = load(run_file)
     write_fake_run(config)
     metrics = config.paths.run_dir / "metrics.jsonl"
-    metrics.write_text('{"step": 1}\n{"step"\n')
+    metrics.write_text('{"step": 1, "tokens": 1}\n{"step"\n')
     with pytest.raises(DataError, match=r"metrics.jsonl, line 2: not valid JSON"):
         report(config)
     metrics.unlink()

@@ -14,7 +14,7 @@ from pipeline.reporting.run_account import (
     account_of_run,
 )
 from pipeline.reporting.run_starts import find_starts
-from pipeline.store.metrics import StepTimes
+from pipeline.store.metrics import StepTimes, StepTimesTable
 
 T = 1_000_000.0
 """When the first job begins, in seconds of the epoch."""
@@ -44,6 +44,12 @@ def step(number: int, ended: float, validation: float = 0.0) -> StepTimes:
     return StepTimes(number, 2.0, 0.5, validation, T + ended)
 
 
+def account_of(
+    events: list[Any], steps: list[StepTimes], abandoned: list[StepTimes]
+) -> RunAccount | None:
+    return account(events, StepTimesTable(steps), StepTimesTable(abandoned))
+
+
 def seconds_of(found: RunAccount | None) -> dict[str, float]:
     """Return the parts that took any time."""
     assert found is not None
@@ -68,7 +74,7 @@ def test_each_moment_of_an_undisturbed_run_is_in_one_part() -> None:
     ]
     # Between steps 1 and 2 a quarter of a second passes, between 2 and 3 a save of a second.
     steps = [step(1, 32), step(2, 34.25, validation=1), step(3, 38.25)]
-    found = account(events, steps, [])
+    found = account_of(events, steps, [])
     assert seconds_of(found) == {
         "before training": 10,
         "start-up": 20,
@@ -132,7 +138,7 @@ def test_lost_steps_have_the_cause_that_ended_their_start() -> None:
         *(step(3, 102), step(4, 104), step(5, 106), step(6, 108)),
         *(step(3, 122), step(4, 124)),
     ]
-    found = account(events, steps, abandoned)
+    found = account_of(events, steps, abandoned)
     assert lost_of(found) == {
         "kill": (2, 4 + 2),
         "hang": (2, 4 + 61),
@@ -171,7 +177,7 @@ def test_a_rollback_also_loses_steps_that_earlier_starts_made() -> None:
         *(launch(14, 10), *begin(14, 1, 3), event(16, "stop"), event(16, "ranks ended")),
     ]
     abandoned = [step(2, 4), step(3, 12), step(4, 14)]
-    found = account(events, [step(1, 2), step(2, 16)], abandoned)
+    found = account_of(events, [step(1, 2), step(2, 16)], abandoned)
     assert lost_of(found) == {"rollback": (3, 6)}
     assert seconds_of(found) == {
         "training": 3,
@@ -186,7 +192,7 @@ def test_steps_after_a_checkpoint_that_is_gone_are_lost_to_another_cause() -> No
         *(launch(0, 0), *begin(0, 0, 0), save(4, 2, 0), event(4, "end"), event(4, "ranks ended")),
         *(launch(10, 10), *begin(10, 1, 1), event(12, "end"), event(12, "ranks ended")),
     ]
-    found = account(events, [step(1, 2), step(2, 12)], [step(2, 4)])
+    found = account_of(events, [step(1, 2), step(2, 12)], [step(2, 4)])
     assert lost_of(found) == {"other": (1, 2)}
 
 
@@ -197,7 +203,7 @@ def test_starts_that_never_step_are_start_up() -> None:
         *(launch(1, 0, ranks=2), event(9, "ranks ended"), event(9, "restart", number=1)),
         *(launch(10, 0, ranks=2), started, event(30, "ranks ended")),
     ]
-    found = account(events, [], [])
+    found = account_of(events, [], [])
     assert seconds_of(found) == {"before training": 1, "start-up": 8 + 20, "restarts": 1}
     assert found is not None
     assert found.effective_training_time_ratio == 0
@@ -212,7 +218,7 @@ def test_a_branch_and_a_lengthened_run_lose_nothing() -> None:
         event(51, "lengthened", step=9),
         *(launch(50, 50), *begin(55, 9, 0), event(57, "end"), event(57, "ranks ended")),
     ]
-    found = account(events, [step(8, 7), step(9, 9), step(10, 57)], [])
+    found = account_of(events, [step(8, 7), step(9, 9), step(10, 57)], [])
     assert lost_of(found) == {}
     assert seconds_of(found) == {
         "start-up": 5 + 5,
@@ -224,9 +230,9 @@ def test_a_branch_and_a_lengthened_run_lose_nothing() -> None:
 
 def test_a_queue_begins_when_the_first_job_is_submitted() -> None:
     events = [launch(1, 0, submitted=-60), *begin(5, 0, 0), event(7, "end")]
-    found = account(events, [step(1, 7)], [])
+    found = account_of(events, [step(1, 7)], [])
     assert seconds_of(found)["queue"] == 60
-    assert seconds_of(account(events, [step(1, 7)], []))["before training"] == 1
+    assert seconds_of(account_of(events, [step(1, 7)], []))["before training"] == 1
     assert found is not None
     assert found.wall_seconds == 67
     assert found.device_hours == 4 * 7 / 3600, "nothing is held in a queue"
@@ -237,7 +243,7 @@ def test_a_chain_that_is_submitted_at_once_queues_from_the_end_of_each_job() -> 
         *(launch(0, 0, submitted=-5), *begin(0, 0, 0), event(2, "stop"), event(2, "ranks ended")),
         *(launch(9, 9, submitted=-5), *begin(9, 1, 0), event(11, "end"), event(11, "ranks ended")),
     ]
-    found = account(events, [step(1, 2), step(2, 11)], [])
+    found = account_of(events, [step(1, 2), step(2, 11)], [])
     assert seconds_of(found) == {"queue": 5 + 7, "training": 3, "waiting for data": 1}
 
 
@@ -251,7 +257,7 @@ def test_a_clock_that_is_set_back_costs_no_part() -> None:
         late["unix_time"] -= hour
     second[0]["command_began"] -= hour
     back = [StepTimes(s.step, 2, 0.5, 0, s.unix_time - hour) for s in steps[1:] if s.unix_time]
-    found = account([*first, *second], [steps[0], *back], [])
+    found = account_of([*first, *second], [steps[0], *back], [])
     assert seconds_of(found) == {
         "start-up": 5 + 9,
         "training": 6,
@@ -262,7 +268,7 @@ def test_a_clock_that_is_set_back_costs_no_part() -> None:
     for late in second[:3]:
         late["unix_time"] += hour
     second[0]["command_began"] += hour
-    found = account([*first, *second], [*steps[:3], back[2]], [])
+    found = account_of([*first, *second], [*steps[:3], back[2]], [])
     assert seconds_of(found) == {
         "start-up": 5 + 9,
         "training": 6,
@@ -304,7 +310,7 @@ def test_a_run_of_an_older_version_adds_up_too() -> None:
         older(52, "end", step=5),
     ]
     steps = [*map(older_step, (1, 2, 3, 4, 5))]
-    found = account(events, steps, [older_step(3)])
+    found = account_of(events, steps, [older_step(3)])
     assert seconds_of(found) == {
         "before training": 6 + 6,
         "start-up": 2 + 2 + 2,
@@ -333,7 +339,7 @@ def test_groups_of_abandoned_steps_are_told_apart_without_their_number() -> None
     events[5:5] = [older(25, "stall", reason=""), older(25, "restart", number=2)]
     events[9:9] = [older(35, "rollback", step=5, to_step=3)]
     abandoned = [*map(older_step, (3, 4, 5, 6, 4, 5))]
-    found = account(events, [*map(older_step, (1, 2, 3, 4))], abandoned)
+    found = account_of(events, [*map(older_step, (1, 2, 3, 4))], abandoned)
     assert found is not None
     assert found.lost_steps == {"kill": 2, "hang": 2, "rollback": 2, "time limit": 0, "other": 0}
 
@@ -345,7 +351,7 @@ def test_only_energy_that_was_recorded_counts() -> None:
         *(launch(10, 10), event(12, "ranks ended")),
         *(launch(20, 20), event(25, "energy", joules=5.0, seconds=2.0)),
     ]
-    found = account(events, [], [])
+    found = account_of(events, [], [])
     assert found is not None
     assert (found.joules, found.joules_seconds) == (35, 5)
 

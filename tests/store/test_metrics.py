@@ -87,13 +87,13 @@ def test_an_event_has_its_time_to_the_millisecond(tmp_path: Path) -> None:
 
 def test_times_of_steps_are_read_from_lines_of_any_version(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    assert read_step_times(path) == []
+    assert list(read_step_times(path)) == []
     path.write_text(
         '{"step": 1, "step_seconds": 2.0, "data_wait_seconds": 0.5, "validation_seconds": 3.0, '
         '"unix_time": 10.25}\n{"step": 2, "step_seconds": 1.0, "data_wait_seconds": 0.0}\n'
         '{"loss": 1}\n[3]\n{"step": 3, "st'
     )
-    assert read_step_times(path) == [
+    assert list(read_step_times(path)) == [
         StepTimes(1, 2.0, 0.5, 3.0, 10.25),
         StepTimes(2, 1.0, 0.0, 0.0, None),
     ]

@@ -88,7 +88,7 @@ def read_timed_run(config: RunConfig, name: str, recipe: str, left_out: str) -> 
             f"{folder.path}: the run has made no step yet; leave it out of question.runs"
         )
     starts: list[StartEvent] = read_events(folder.path, "start")
-    account = account_of_run(folder.path)
+    account = account_of_run(folder.path, with_moments=True)
     moments: dict[int, StepMoment] = {}
     if account is not None:
         moments = {moment.step: moment for moment in account.moments}

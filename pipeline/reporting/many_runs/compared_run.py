@@ -97,7 +97,7 @@ def read_compared_run(path: Path) -> ComparedRun:
     starts: list[StartEvent] = read_events(folder.path, "start")
     branches: list[BranchEvent] = read_events(folder.path, BRANCH)
     recorded: Mapping[str, Any] = read_json(folder.settings) or {}
-    account = account_of_run(folder.path)
+    account = account_of_run(folder.path, with_moments=True)
 
     # Its curves and totals.
     seconds: dict[int, float] = {}
