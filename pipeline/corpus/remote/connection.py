@@ -93,6 +93,10 @@ class Unreachable(DataError):
     """A server does not answer or refuses to, so that nothing is known about its files."""
 
 
+class NoAnswer(Unreachable):
+    """A server does not answer at all: it will answer for no other URL either."""
+
+
 def filesystem(url: Url) -> "AbstractFileSystem":
     """Return the file system of a URL; one object for all URLs with the same settings.
 
@@ -178,7 +182,7 @@ def explained(url: Url, error: BaseException) -> Unreachable:
             f"owner: {scheme.credentials}."
         )
     if isinstance(error, TimeoutError | ConnectionError) or name in NO_CONNECTION:
-        return Unreachable(f"{url} does not answer ({reason}). {_remedy(scheme)}")
+        return NoAnswer(f"{url} does not answer ({reason}). {_remedy(scheme)}")
     return Unreachable(f"{url} cannot be read ({name}: {reason}). {_remedy(scheme)}")
 
 

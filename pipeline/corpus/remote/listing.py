@@ -13,6 +13,7 @@ from pipeline.config.urls import Url
 from pipeline.corpus.remote.connection import (
     ANSWER_SECONDS,
     LISTING_SECONDS,
+    NoAnswer,
     ask,
     path_in,
 )
@@ -78,6 +79,8 @@ class Listing:
 
 
 _listings: dict[Url, Listing | DataError] = {}
+_silent: dict[Url, NoAnswer] = {}
+"""Buckets and hosts that did not answer: no other of their URLs is waited for."""
 _lock = threading.Lock()
 
 
@@ -85,6 +88,7 @@ def forget_listings() -> None:
     """Let the next question about a URL go to its server again."""
     with _lock:
         _listings.clear()
+        _silent.clear()
 
 
 def list_url(entry: Url) -> Listing:
@@ -97,10 +101,14 @@ def list_url(entry: Url) -> Listing:
     with _lock:
         known = _listings.get(entry)
         if known is None:
+            known = _silent.get(_bucket_of(entry))
+        if known is None:
             try:
                 known = _ask_for(entry)
             except DataError as error:
                 known = error
+                if isinstance(error, NoAnswer):
+                    _silent[_bucket_of(entry)] = error
             _listings[entry] = known
     if isinstance(known, DataError):
         raise known
@@ -179,9 +187,14 @@ def _expand_glob(entry: Url) -> Listing:
     return Listing(base, sorted(once.values(), key=lambda each: each.file.text))
 
 
+def _bucket_of(url: Url) -> Url:
+    """Return the bucket, or the host, that a URL begins with."""
+    return Url("/".join(url.text.split("/", 3)[:3]))
+
+
 def _missing_part(entry: Url) -> str:
     """Return the bucket where it does not exist, else nothing."""
-    bucket = Url("/".join(entry.text.split("/", 3)[:3]))
+    bucket = _bucket_of(entry)
     if entry.scheme not in BUCKET_SCHEMES:
         return ""
     try:

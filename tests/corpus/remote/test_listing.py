@@ -7,6 +7,7 @@ import fsspec
 import pytest
 
 from pipeline.config.urls import Url
+from pipeline.corpus.remote.connection import NoAnswer
 from pipeline.corpus.remote.listing import (
     IDENTITIES,
     ServerFile,
@@ -52,6 +53,22 @@ def test_an_entry_is_listed_once_in_a_process(memory: Any) -> None:
     assert list_url(Url("memory://c")) is before
     forget_listings()
     assert len(list_url(Url("memory://c")).files) == len(before.files) + 1
+
+
+def test_a_server_that_does_not_answer_is_waited_for_once(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Url] = []
+
+    def wait(url: Url, seconds: float, request: Any) -> None:
+        asked.append(url)
+        raise NoAnswer(f"{url} does not answer")
+
+    monkeypatch.setattr("pipeline.corpus.remote.listing.ask", wait)
+    for name in ("memory://c/a", "memory://c/a", "memory://c/d", "memory://other/a"):
+        with pytest.raises(NoAnswer):
+            list_url(Url(name))
+    assert asked == [Url("memory://c/a"), Url("memory://other/a")]
 
 
 def test_a_file_has_its_size_and_its_version(memory: Any) -> None:
