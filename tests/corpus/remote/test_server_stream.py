@@ -22,6 +22,7 @@ from pipeline.config.run_file import load
 from pipeline.config.urls import Url
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.remote.connection import Unreachable
+from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Row
 from pipeline.corpus.source_kind import describe_sources
 from pipeline.errors import DataError
@@ -112,7 +113,7 @@ def test_a_file_is_read_in_ranges_and_never_as_a_whole(
     content = lines(*(f"document {n}" for n in range(200)))
     bucket.put("a.jsonl", content)
     (file,) = SOURCE_KINDS["jsonl"].search("web", [Url("s3://corpora/a.jsonl")]).files
-    rows = SOURCE_KINDS["jsonl"].read_rows(file.path, "text")
+    rows = SOURCE_KINDS["jsonl"].read_rows(file.path, RowSettings())
     first = next(rows)
     assert isinstance(first, Row) and first.text == b"document 0"
     assert requests == [(0, 1000)]
@@ -128,7 +129,7 @@ def test_of_parquet_the_footer_and_one_row_group_after_the_other_are_read(
     content = parquet(texts, rows=100)
     bucket.put("web/a.parquet", content)
     (file,) = SOURCE_KINDS["parquet"].search("web", [Url("s3://corpora/web/*.parquet")]).files
-    rows = SOURCE_KINDS["parquet"].read_rows(file.path, "text")
+    rows = SOURCE_KINDS["parquet"].read_rows(file.path, RowSettings())
     next(rows)
     # The beginning (a signature), the footer, and the columns of the first of four row groups.
     assert sum(end - start for start, end in requests) < 0.5 * len(content)
@@ -189,7 +190,7 @@ def test_a_listed_object_that_is_gone_is_named(bucket: Bucket, run_file: Path) -
     (file, _) = SOURCE_KINDS["jsonl"].search("web", [Url("s3://corpora/web")]).files
     bucket.remove("web/a.jsonl")
     with pytest.raises(DataError, match=r"s3://corpora/web/a\.jsonl: was removed since"):
-        list(SOURCE_KINDS["jsonl"].read_rows(file.path, "text"))
+        list(SOURCE_KINDS["jsonl"].read_rows(file.path, RowSettings()))
 
 
 def test_a_read_that_breaks_off_is_tried_again_and_after_some_attempts_given_up(
@@ -227,6 +228,28 @@ def test_a_read_that_breaks_off_is_tried_again_and_after_some_attempts_given_up(
     with pytest.raises(DataError, match=r"could not be read from byte 500 on, in 5 attempts"):
         prepare_here(run_file, WEB, keep)
     assert not list((run_file.parent / "data" / "documents" / "web").glob("*.parquet"))
+
+
+def test_encodings_tables_and_validation_files_are_read_from_urls_too(
+    bucket: Bucket, run_file: Path
+) -> None:
+    bucket.put("web/a.csv", "text\ncafé\nthé\n".encode("latin-1"))
+    bucket.put("held/b.csv", b"text\nheld out\n")
+    bucket.put("web/held.csv", b"text\nalso held out\n")
+    held_out = "sources.web.validation_paths=[s3://corpora/held, s3://corpora/web/held.csv]"
+    settings = [WEB, held_out, "sources.web.kind=csv", "sources.web.encoding=latin-1"]
+    run_stages(run_file, ["prepare"], settings)
+    documents = run_file.parent / "data" / "documents"
+    texts = {
+        split: sorted(text for _, text in iterate_texts(documents, "web", split))
+        for split in ("train", "validation")
+    }
+    assert texts == {"train": ["café", "thé"], "validation": ["also held out", "held out"]}
+    config = load(run_file, settings)
+    assert stage_states(TABLE, config)["prepare"].kind == "done"
+    bucket.put("held/b.csv", b"text\nheld OUT\n")
+    (reason,) = stage_states(TABLE, config)["prepare"].reasons
+    assert reason.startswith("validation files of web, validation_paths/held/b.csv: ")
 
 
 @pytest.mark.parametrize(
