@@ -15,6 +15,7 @@ from pipeline.config.run_sections import Executor
 from pipeline.store.layout import task_records
 from pipeline.work.dask_workers import dask_client
 from pipeline.work.executor import run_tasks
+from pipeline.work.stored_results import record_files
 from pipeline.work.task import Task, TaskResult, execute_task
 from pipeline.work.workers import workers
 
@@ -51,7 +52,7 @@ def submit_each(folder: Path, tasks: int, count: int) -> dict[str, float]:
 
 def read_records(folder: Path, tasks: int, count: int) -> dict[str, float]:
     """Run tasks that are all done: a restart."""
-    finished = len(list(task_records(folder).iterdir()))
+    finished = len(list(record_files(task_records(folder))))
     assert finished == tasks, f"{finished} records"
     with workers(Executor(workers=count)) as crew:
         return _seconds(lambda: run_tasks(_tasks(tasks), folder, crew, "benchmark"))

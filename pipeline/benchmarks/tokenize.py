@@ -43,6 +43,7 @@ from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import DataFolder, data_folder, manifest_path, task_records
 from pipeline.store.records import ListedFile, Manifest
 from pipeline.work.cores import core_count
+from pipeline.work.stored_results import record_files
 
 MEASURING_MODULE = "pipeline.benchmarks.measure_tokenize"
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false"}
@@ -223,7 +224,7 @@ def _work_seconds(data: DataFolder) -> float:
     """
     starts: list[float] = []
     ends: list[float] = []
-    for record in task_records(data.tokens).glob("*.json"):
+    for record in record_files(task_records(data.tokens)):
         end = record.stat().st_mtime
         starts.append(end - read_json(record)["seconds"])
         ends.append(end)

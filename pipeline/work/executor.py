@@ -15,6 +15,9 @@ from pipeline.work.stored_results import stored_results
 from pipeline.work.task import Task
 from pipeline.work.workers import Workers
 
+MOST_RECORDS_IN_A_FOLDER = 2000
+"""Records of longer lists lie in 256 folders: of a million tasks 4,000 in each."""
+
 
 def run_tasks(
     tasks: Sequence[Task],
@@ -32,6 +35,8 @@ def run_tasks(
     stop the run.
     """
     records = task_records(folder)
+    if len(tasks) > MOST_RECORDS_IN_A_FOLDER:
+        tasks = [task.in_part() for task in tasks]
     results: dict[str, Any] = dict(stored_results(tasks, records))
     waiting = [task for task in tasks if task.name not in results]
 

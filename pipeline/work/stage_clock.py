@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import stage_seconds_path, task_records
 from pipeline.store.periodic import Periodic
+from pipeline.work.stored_results import record_files
 
 SAVE_SECONDS = 5.0
 """Time between two saves: a job that is killed loses at most this much of its time."""
@@ -86,7 +87,7 @@ class StageClock:
 
     def _task_records(self) -> set[tuple[str, int]]:
         """Return name and modification time of each finished task's record, new if done again."""
-        return {(path.name, path.stat().st_mtime_ns) for path in self._records.glob("*.json")}
+        return {(path.name, path.stat().st_mtime_ns) for path in record_files(self._records)}
 
     def _save(self) -> None:
         self._spent["seconds"] = self._seconds_before + round(time.monotonic() - self._started, 3)

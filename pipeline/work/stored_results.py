@@ -3,8 +3,9 @@
 Reads the records in a stage's folder and deletes those that nobody asks for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.work.task import Task, TaskResult, stored_result
@@ -23,11 +24,15 @@ def stored_results(tasks: Sequence[Task], records: Path) -> dict[str, TaskResult
     """
     if not records.is_dir():
         return {}
-    stored = {path.name for path in records.glob("*.json")}
-    asked = [task for task in tasks if task.record_path(records).name in stored]
+    stored = {path.name: path for path in record_files(records)}
+    asked = [task for task in tasks if task.record_name in stored]
 
     def read(part: Sequence[Task]) -> list[TaskResult | None]:
-        return [stored_result(task, records) for task in part]
+        # A record stays where it is, also where the list has grown, or shrunk, since.
+        return [
+            stored_result(replace(task, part=_part_of(stored[task.record_name], records)), records)
+            for task in part
+        ]
 
     starts = range(0, len(asked), RECORDS_IN_A_CALL)
     parts = [asked[start : start + RECORDS_IN_A_CALL] for start in starts]
@@ -38,8 +43,22 @@ def stored_results(tasks: Sequence[Task], records: Path) -> dict[str, TaskResult
             for task, result in zip(part, found, strict=True):
                 if result is not None:
                     results[task.name] = result
-                    kept.add(task.record_path(records).name)
+                    kept.add(task.record_name)
 
-    for name in stored - kept:
-        (records / name).unlink(missing_ok=True)
+    for name, path in stored.items():
+        if name not in kept:
+            path.unlink(missing_ok=True)
     return results
+
+
+def record_files(records: Path) -> Iterator[Path]:
+    """Yield the records in a folder, and in its parts."""
+    yield from records.glob("*.json")
+    yield from records.glob("??/*.json")
+
+
+def _part_of(path: Path, records: Path) -> str:
+    """Return the part that a record lies in."""
+    if path.parent == records:
+        return ""
+    return path.parent.name

@@ -7,9 +7,11 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
+
+import xxhash
 
 from pipeline.errors import Interrupted, UserError, out_of_space
 from pipeline.store.files import read_json, write_json
@@ -32,10 +34,21 @@ class Task:
     """Hash of everything that changes the outputs."""
     size: float = 1.0
     """Size of the input, in bytes if nothing else is said."""
+    part: str = ""
+    """Folder in the folder of records that holds the record; empty for that folder itself."""
+
+    @property
+    def record_name(self) -> str:
+        """Name of the file of the task's record."""
+        return f"{self.name}.json"
 
     def record_path(self, records: Path) -> Path:
         """Return the JSON file of the task's record in the folder of records."""
-        return records / f"{self.name}.json"
+        return records / self.part / self.record_name
+
+    def in_part(self) -> "Task":
+        """Return the same task with its record in one of 256 folders, by a hash of its name."""
+        return replace(self, part=f"{xxhash.xxh3_64_intdigest(self.name.encode()) & 0xFF:02x}")
 
 
 class TaskResult(TypedDict, total=False):

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError
 from pipeline.store.files import write_json
-from pipeline.work.stored_results import RECORDS_IN_A_CALL, stored_results
+from pipeline.work.executor import run_tasks
+from pipeline.work.stored_results import RECORDS_IN_A_CALL, record_files, stored_results
 from pipeline.work.task import Task, TaskResult
+from pipeline.work.workers import workers
 
 MANY = 2 * RECORDS_IN_A_CALL + 1
 
@@ -57,6 +60,35 @@ def test_a_damaged_record_is_named_and_nothing_is_deleted(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"task_1\.json: is damaged .* Delete it"):
         stored_results(tasks(2), records)
     assert len(list(records.iterdir())) == 3
+
+
+def test_records_of_a_long_list_lie_in_parts_and_older_ones_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.work.executor.MOST_RECORDS_IN_A_FOLDER", 4)
+    records = finish(tasks(3), tmp_path)
+    for number in (3, 4):
+        (tmp_path / f"{number}.bin").write_bytes(bytes(number))
+
+    def run(count: int) -> None:
+        with workers(Executor(workers=1)) as crew:
+            results = run_tasks(tasks(count), tmp_path, crew, "parts")
+        assert results == {f"task_{i}": made(i) for i in range(count)}
+
+    # Three records of a short list, two of the longer list in their parts; all are found again.
+    run(5)
+    lying = {
+        path.name: path.parent.relative_to(records).as_posix() for path in record_files(records)
+    }
+    assert [lying[f"task_{i}.json"] for i in range(3)] == ["."] * 3
+    assert [lying[f"task_{i}.json"] for i in (3, 4)] == [
+        task.in_part().part for task in tasks(5)[3:]
+    ]
+    times = {path: path.stat().st_mtime_ns for path in record_files(records)}
+    run(5)
+    run(4)
+    left = {path: path.stat().st_mtime_ns for path in record_files(records)}
+    assert len(left) == 4 and left.items() <= times.items()
 
 
 def test_without_a_folder_nothing_is_done(tmp_path: Path) -> None:
