@@ -24,10 +24,10 @@ from pipeline.corpus.row_settings import UTF_8, RowSettings, row_settings
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import DataError, UserError
 from pipeline.logs import warn
-from pipeline.store.artifacts import SettingValue
 from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder
+from pipeline.store.manifests.recorded_settings import SettingValue
 from pipeline.store.stages import STAGES
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from pipeline.store.artifacts import differences
+from pipeline.store.manifests.recorded_settings import differences
 from pipeline.store.records import Json
 
 RUN_TIME_SETTINGS = re.compile(

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
-from pipeline.config.urls import RawPath, Url
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
@@ -30,6 +29,12 @@ from pipeline.store.files import (
 )
 from pipeline.store.layout import MANIFEST
 from pipeline.store.manifests.file_lists import read_with_lists, write_with_lists
+from pipeline.store.manifests.recorded_settings import (
+    SettingValue,
+    differences,
+    flatten,
+    setting_named,
+)
 from pipeline.store.records import (
     AnyManifest,
     CountsT,
@@ -41,10 +46,6 @@ from pipeline.store.records import (
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
-
-_Plain: TypeAlias = RawPath | str | int | float | bool | None
-SettingValue: TypeAlias = "Mapping[str, SettingValue] | Sequence[SettingValue] | _Plain"
-"""The value of a setting or of a section: JSON that may also hold paths."""
 
 
 @dataclass(frozen=True)
@@ -309,62 +310,6 @@ def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> Manifest
     if stage.made_before is None:
         return None
     return import_function(stage.made_before)(config)
-
-
-def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
-    """Describe each entry that differs; of mappings, such as files by name, the first of theirs."""
-    changed: list[str] = []
-    for name in sorted({*before, *after}):
-        old = before.get(name)
-        new = after.get(name)
-        if old == new and name in before and name in after:
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            inner = differences(old, new)
-            changed += first_items([f"{name}, {each}" for each in inner], MOST_NAMED, "of them")
-        else:
-            changed.append(f"{name}: {_shortened(before, name)} -> {_shortened(after, name)}")
-    return changed
-
-
-def _shortened(settings: Mapping[str, Json], name: str) -> str:
-    if name not in settings:
-        return "not set"
-    text = json.dumps(settings[name])
-    if len(text) > 40:
-        return text[:37] + "..."
-    return text
-
-
-def setting_named(settings: Mapping[str, SettingValue], dotted: str) -> SettingValue:
-    """Return the setting or section with a dotted name."""
-    value: SettingValue = settings
-    for part in dotted.split("."):
-        assert isinstance(value, Mapping), f"{dotted} is no setting"
-        value = value[part]
-    return value
-
-
-def flatten(value: SettingValue, prefix: str) -> dict[str, SettingValue]:
-    """Return nested mappings as one mapping with dotted names.
-
-    File locations are left out, so that folders can be moved. An empty sequence is left out too: it
-    may be a list of locations, and adding its first one must not make output stale.
-    """
-    if isinstance(value, Mapping):
-        flat: dict[str, SettingValue] = {}
-        for key, inner in value.items():
-            flat |= flatten(inner, f"{prefix}.{key}")
-        return flat
-    if _is_location(value):
-        return {}
-    return {prefix: value}
-
-
-def _is_location(value: SettingValue) -> bool:
-    if isinstance(value, tuple):
-        return all(isinstance(part, Path | Url) for part in value)
-    return isinstance(value, Path)
 
 
 def read_manifest(path: Path) -> Manifest[Any] | None:

@@ -4,9 +4,10 @@ Reads the manifests of `train-tokenizer` and `train`.
 """
 
 from pipeline.config.run_config import RunConfig, round_up_vocabulary
-from pipeline.store.artifacts import flatten, read_manifest
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import TokenizerCounts, TrainCounts
 from pipeline.store.layout import data_folder, run_folder
+from pipeline.store.manifests.recorded_settings import flatten
 from pipeline.store.records import Manifest
 from pipeline.tokens.tokenizer_figures import EmbeddingSize, VocabularyEffect
 

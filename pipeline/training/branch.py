@@ -6,9 +6,9 @@ Reads the checkpoint's manifest and the other run's settings.
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.store.artifacts import differences
 from pipeline.store.files import read_json
 from pipeline.store.layout import RunFolder, run_folder
+from pipeline.store.manifests.recorded_settings import differences
 from pipeline.store.pretrained_folders import MODEL_CONFIG
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import settings_of

@@ -19,16 +19,16 @@ from pipeline.errors import ConfigError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
-from pipeline.store.artifacts import (
-    SettingValue,
-    differences,
-    flatten,
-    read_manifest,
-    setting_named,
-)
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.events import SaveEvent, read_events, write_event
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import RunFolder, data_folder, run_folder
+from pipeline.store.manifests.recorded_settings import (
+    SettingValue,
+    differences,
+    flatten,
+    setting_named,
+)
 from pipeline.store.records import Json
 from pipeline.training.lengthening import (
     LENGTHENED,

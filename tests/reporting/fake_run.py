@@ -8,7 +8,7 @@ from typing import Any
 from helpers import write_byte_level_tokenizer, write_documents
 
 from pipeline.config.run_config import RunConfig
-from pipeline.store.artifacts import flatten
+from pipeline.store.manifests.recorded_settings import flatten
 
 ENVIRONMENT = {
     "command": "pipeline run <b>run.yaml</b>",

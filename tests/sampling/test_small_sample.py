@@ -14,8 +14,9 @@ from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.outlook import look_ahead
 from pipeline.sampling.rows import Concatenated, EvenlySpread
-from pipeline.store.artifacts import differences, expected_inputs
+from pipeline.store.artifacts import expected_inputs
 from pipeline.store.files import write_json
+from pipeline.store.manifests.recorded_settings import differences
 from pipeline.store.records import Json
 from pipeline.store.stages import STAGES
 from pipeline.tokens.indexed_dataset import ShardWriter

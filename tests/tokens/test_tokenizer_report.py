@@ -17,8 +17,9 @@ from helpers import (
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.store.artifacts import differences, expected_inputs
+from pipeline.store.artifacts import expected_inputs
 from pipeline.store.files import read_json, write_json
+from pipeline.store.manifests.recorded_settings import differences
 from pipeline.store.stages import STAGES
 from pipeline.tokens.tokenizer_report import compared_files, measured_texts, tokenizer_report
 from pipeline.tokens.tokenizer_tables import piece_text, tables

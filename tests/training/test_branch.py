@@ -22,9 +22,9 @@ from pipeline.model.architecture import model_config
 from pipeline.model.config_differences import model_differences
 from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import open_data
-from pipeline.store.artifacts import flatten
 from pipeline.store.events import read_events
 from pipeline.store.files import file_record, read_json
+from pipeline.store.manifests.recorded_settings import flatten
 from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
 from pipeline.training.origin import find_origin, origin_content

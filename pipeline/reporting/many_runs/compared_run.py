@@ -14,10 +14,10 @@ from pipeline.errors import DataError
 from pipeline.reporting.many_runs.recorded_facts import recorded_facts
 from pipeline.reporting.run_account import RunAccount, account_of_run
 from pipeline.sampling.held_out import data_are_as_read, held_out_text, held_out_tokens
-from pipeline.store.artifacts import SettingValue
 from pipeline.store.events import BRANCH, BranchEvent, StartEvent, read_events
 from pipeline.store.files import read_json
 from pipeline.store.layout import run_folder
+from pipeline.store.manifests.recorded_settings import SettingValue
 from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.recorded_run import recorded_config
 

@@ -6,10 +6,10 @@ Reads deepspeed.json of the run folder.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.store.artifacts import SettingValue, flatten
 from pipeline.store.events import StartEvent
 from pipeline.store.files import read_json
 from pipeline.store.layout import RunFolder
+from pipeline.store.manifests.recorded_settings import SettingValue, flatten
 from pipeline.store.records import Json
 
 READ = ("tokenizer", "tokens")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.config.run_config import RunConfig
 from pipeline.reporting.many_runs.compared_run import ComparedRun
-from pipeline.store.artifacts import SettingValue, flatten
+from pipeline.store.manifests.recorded_settings import SettingValue, flatten
 
 NOT_SET = "not set"
 NOT_RECORDED = "not recorded"
