@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus.test_prepare import contents, survives
 from helpers import prepare_here
+from s3_server import Bucket, s3_server, use_s3
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.documents import SPLITS, iterate_texts
@@ -41,7 +42,8 @@ def write_corpus(folder: Path) -> list[str]:
         f"sources.novel={{kind: text, paths: ['{folder}/novel.txt'], document_bytes: 25, "
         f"validation_paths: ['{folder}/last-chapter.txt']}}",
         f"sources.table={{kind: csv, paths: ['{folder}/table.csv'], text_field: [title, body]}}",
-        f"sources.nested={{kind: parquet, paths: ['{folder}/nested.parquet'], text_field: doc.text}}",
+        f"sources.nested={{kind: parquet, paths: ['file://{folder}/nested.parquet'], "
+        "text_field: doc.text}",
         "prepare.validation={ids: ['https://n/3']}",
         "prepare.validation_fraction=0",
         "prepare.max_bad_rows=0.5",
@@ -56,6 +58,7 @@ DOCUMENTS = {
     "novel": {"train": 3, "validation": 1},
     "table": {"train": 2, "validation": 1},
     "nested": {"train": 3, "validation": 0},
+    "stored": {"train": 1, "validation": 1},
 }
 
 
@@ -64,20 +67,28 @@ def texts_of(run_file: Path, source: str) -> dict[str, list[str]]:
     return {split: sorted(t for _, t in iterate_texts(folder, source, split)) for split in SPLITS}
 
 
-def test_every_document_is_counted_and_on_its_side(run_file: Path) -> None:
-    result = prepare_here(run_file, *write_corpus(run_file.parent))
+def test_every_document_is_counted_and_on_its_side(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of a folder, one of them by its URL, beside an object of a bucket."""
+    with s3_server() as port:
+        use_s3(monkeypatch, port)
+        Bucket().put("shelf/stored.jsonl", b'{"text": "news 3"}\n{"text": "stored"}\n')
+        stored = "sources.stored={kind: jsonl, paths: ['s3://corpora/shelf']}"
+        result = prepare_here(run_file, *write_corpus(run_file.parent), stored)
     counts: dict[str, PreparedSource] = result.counts["sources"]
     assert {name: counts[name]["documents"] for name in DOCUMENTS} == DOCUMENTS
     assert counts["table"]["rejected"] == {"wrong-columns": 1}
     assert counts["table"].get("blank_fields") == {"body": 1, "title": 1}
     assert counts["notes"]["crlf_line_ends"] == 1
     assert texts_of(run_file, "notes")["train"] == ["Été à l'île\n"]
-    # A listed document of `news` has a copy in the table.
+    # A listed document of `news` has a copy in the table, and one in the bucket.
     assert texts_of(run_file, "news")["validation"] == ["news 3"]
     assert texts_of(run_file, "table") == {
         "train": ["One\n\na, b\nc", "Three"],
         "validation": ["news 3"],
     }
+    assert texts_of(run_file, "stored") == {"train": ["stored"], "validation": ["news 3"]}
     novel = texts_of(run_file, "novel")
     assert "".join(novel["train"]) == (run_file.parent / "novel.txt").read_text()
     assert novel["validation"] == ["Chapter 5\nIt rained."]
