@@ -14,6 +14,10 @@ EVERY_STEPS = 4
 """Steps between measurements: a measurement reads every gradient of every micro-batch again."""
 MEMORY_STEPS = round(EVERY_STEPS / (1 - SMOOTHING))
 """Steps that the averages are about: 80. The weight of older measurements falls by 1/e in as many."""
+LEAST_UPDATES = 40
+"""Measurements that a run has made before its noise scale counts. The scale is a running average with
+a memory of 20 measurements: after 40, the run's beginning, or the base of a branch, weighs 0.95^40, an
+eighth. A run with fewer has an average over all of its way, and the noise scale rises on the way."""
 
 
 def is_noise_measured(step: int, micro_batches: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config.hardware import CPU
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.memory import MemorySetting
+from pipeline.engine.noise_average import EVERY_STEPS, LEAST_UPDATES
 from pipeline.errors import DataError
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.planning.disk_use import DataSize
@@ -82,7 +83,7 @@ def run_figures(path: Path) -> RunFigures:
         save_seconds=max((save["seconds"] for save in saves), default=None),
         save_bytes=_newest_size(saves),
         export_bytes=_size_of_export(exported),
-        noise_scale_tokens=_noise_scale(records),
+        noise_scale_tokens=last_noise_scale(records),
         data=measured_data(data_folder(config)),
     )
 
@@ -150,8 +151,13 @@ def _size_of_export(manifest: Manifest[Any] | None) -> float | None:
     return float(sum(record["bytes"] for record in manifest["files"].values()))
 
 
-def _noise_scale(records: Sequence[StepRecord]) -> float | None:
-    """Return the median of the last estimates of the critical batch, in tokens."""
+def last_noise_scale(records: Sequence[StepRecord]) -> float | None:
+    """Return the median of the last estimates of the critical batch, in tokens.
+
+    None for a run of too few steps: its average is still one over all of its way.
+    """
+    if records[-1]["step"] < LEAST_UPDATES * EVERY_STEPS:
+        return None
     last = records[-max(1, int(LAST_PART * len(records))) :]
     scales = [record["gradient_noise_scale_tokens"] for record in last]
     valid = [scale for scale in scales if scale is not None]

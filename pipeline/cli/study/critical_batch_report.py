@@ -5,11 +5,10 @@ from dataclasses import replace
 
 from pipeline.cli.study.opened_study import OpenedStudy
 from pipeline.cli.study.study_totals import StudyTotals, diverged_sentences, runs_table, total_tiles
-from pipeline.engine.noise_average import EVERY_STEPS, MEMORY_STEPS
+from pipeline.engine.noise_average import EVERY_STEPS, LEAST_UPDATES, MEMORY_STEPS
 from pipeline.logs import number_or_blank, short
 from pipeline.planning.batch_size.critical_figures import critical_figures, main_answer
 from pipeline.planning.batch_size.critical_results import (
-    LEAST_UPDATES,
     RunCurve,
     TargetAnswer,
     answer_at,

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.engine.noise_average import is_noise_measured
+from pipeline.engine.noise_average import LEAST_UPDATES, is_noise_measured
 from pipeline.errors import RequirementError
 from pipeline.planning.batch_size.hyperbola import FittedHyperbola, fit_hyperbola
 from pipeline.planning.batch_size.target import (
@@ -29,10 +29,6 @@ from pipeline.store.metrics import StepRecord, read_metrics
 
 NEAR_TARGET = 0.75
 """The noise scale at a target is that of the steps after this share of the tokens to it."""
-LEAST_UPDATES = 40
-"""Measurements that a run has made before its noise scale counts. The scale is a running average with
-a memory of 20 measurements: after 40, the run's beginning, or the base of a branch, weighs 0.95^40, an
-eighth. A run with fewer has an average over all of its way, and the noise scale rises on the way."""
 MOST_OPEN = 0.5
 """Largest share of batches whose best rate may be the last one tried."""
 
