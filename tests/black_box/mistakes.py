@@ -84,7 +84,7 @@ MISTAKES = {
     "port beyond 65535": _setting("launch.master_port=70000", command="config"),
     "unknown launch kind": _setting("launch.kind=kubernetes", command="config"),
     "hostfile without hosts": _setting("launch.kind=hostfile", "launch.hostfile"),
-    "unknown source kind": _setting("sources.prose.kind=csv", command="config"),
+    "unknown source kind": _setting("sources.prose.kind=html", command="config"),
     "fraction of all": _setting("prepare.validation_fraction=1.5", command="config"),
     "unknown tokenizer kind": _setting("tokenizer.kind=wordpiece", command="config"),
     "vocabulary below the bytes": _setting("tokenizer.vocab_size=100", command="config"),
