@@ -37,8 +37,9 @@ class FigureLook:
 
     x_label: str
     y_label: str
-    x_scale: Literal["linear", "log", "examples"] = "log"
-    """examples: numbers of examples, 0 among them, each with a tick."""
+    x_scale: Literal["linear", "log", "devices", "examples"] = "log"
+    """devices: logarithmic, with ticks at powers of two. examples: numbers of examples, 0 among them,
+    each with a tick."""
     is_y_logarithmic: bool = False
     is_x_compute: bool = False
     """Whether ticks are powers of ten, and not 1k, 1M, 1B."""
@@ -217,9 +218,14 @@ def _scale_axes(axes: Axes, table: FigureTable, look: FigureLook) -> None:
     framed = table.points_of(*FRAMED)
 
     # The x axis.
-    if look.x_scale == "log":
+    if look.x_scale in ("log", "devices"):
         axes.set_xscale("log")
         axes.set_xlim(_range([point.x for point in framed], is_logarithmic=True))
+    if look.x_scale == "devices":
+        axes.xaxis.set_major_locator(LogLocator(base=2, numticks=9))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.minorticks_off()
+    elif look.x_scale == "log":
         axes.xaxis.set_major_locator(LogLocator(numticks=9))
         axes.xaxis.set_major_formatter(_ShortTicks(is_compute=look.is_x_compute))
         axes.xaxis.set_minor_formatter(_ShortTicks(is_compute=look.is_x_compute))

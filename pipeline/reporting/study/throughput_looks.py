@@ -19,11 +19,17 @@ def throughput_look(table: FigureTable) -> FigureLook:
     """Return how one of the figures is drawn."""
     looks = {
         "throughput": FigureLook(
-            DEVICES, "throughput, tokens/s", is_y_logarithmic=True, is_wide=True
+            DEVICES, "throughput, tokens/s", "devices", is_y_logarithmic=True, is_wide=True
         ),
-        "efficiency": FigureLook(DEVICES, "efficiency, %", is_wide=True, least_y_range=10.0),
+        "efficiency": FigureLook(
+            DEVICES, "efficiency, %", "devices", is_wide=True, least_y_range=10.0
+        ),
         "communication": FigureLook(
-            DEVICES, "share of a step in communication, %", least_y_range=5.0, is_wide=True
+            DEVICES,
+            "share of a step in communication, %",
+            "devices",
+            least_y_range=5.0,
+            is_wide=True,
         ),
     }
     return looks[table.name]

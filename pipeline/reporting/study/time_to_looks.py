@@ -22,7 +22,11 @@ def time_to_look(name: str) -> FigureLook:
             "tokens/s", "seconds to the target", is_y_logarithmic=True, are_runs_joined=False
         ),
         "time_over_devices": FigureLook(
-            "devices K", "seconds to the target", is_y_logarithmic=True, are_runs_joined=False
+            "devices K",
+            "seconds to the target",
+            "devices",
+            is_y_logarithmic=True,
+            are_runs_joined=False,
         ),
     }
     return looks[name]

@@ -70,6 +70,13 @@ def test_numbers_of_examples_have_a_tick_each_with_0_among_them() -> None:
     assert labels_of(draw_table(table, look))[:4] == ["0", "1", "5", "32"]
 
 
+def test_numbers_of_devices_have_ticks_at_powers_of_two() -> None:
+    points = [FigurePoint("run", "weak", devices, 100.0 * devices) for devices in (1, 2, 4, 8)]
+    table = FigureTable("throughput", "devices", "tokens_per_second", points)
+    look = FigureLook("devices K", "tokens/s", x_scale="devices")
+    assert labels_of(draw_table(table, look))[:4] == ["1", "2", "4", "8"]
+
+
 @pytest.mark.parametrize(("least", "expected"), [(0.0, "4e-05"), (0.2, "0.09")])
 def test_differences_that_are_nothing_are_not_blown_up(least: float, expected: str) -> None:
     points = [FigurePoint("run", "N = 1k", 1, 0.0), FigurePoint("run", "N = 1k", 2, 4e-5)]
