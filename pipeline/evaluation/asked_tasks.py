@@ -10,6 +10,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.suites import Suite, load_suite
 from pipeline.store.tasks_folder import TasksFolder
 
+BITS_PER_BYTE = "heldout_bpb_"
+"""Prefix of the tasks that measure bits per byte, one for each source."""
 AskedTasks = Mapping[str, tuple[int, ...]]
 """Task or group -> numbers of solved examples, ascending."""
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import TasksFailed, UserError
-from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
-from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
+from pipeline.evaluation.asked_tasks import BITS_PER_BYTE, asked_suite, asked_tasks
+from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 from pipeline.evaluation.built_in.few_questions import tasks_with_fewer_questions
 from pipeline.evaluation.cells import read_result, warn_of_damaged_cells
 from pipeline.evaluation.grid.offline import forbid_network

@@ -16,7 +16,7 @@ import yaml
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import ConfigError
-from pipeline.evaluation.asked_tasks import AskedTasks
+from pipeline.evaluation.asked_tasks import BITS_PER_BYTE, AskedTasks
 from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
 from pipeline.evaluation.built_in.cloze import heldout_cloze, refuse_too_few_questions
 from pipeline.evaluation.built_in.patterns import PATTERN_KINDS, pattern_questions
@@ -40,8 +40,6 @@ the first of them, so that it does not decide which they are."""
 EXAMPLES = 128
 """Solved examples that are made for each task, or fewer where there are no more. lm-eval draws k of
 them for each question."""
-BITS_PER_BYTE = "heldout_bpb_"
-"""Prefix of the tasks that measure bits per byte, one for each source."""
 
 _LOADER = Path(__file__).with_name("jsonl_task.py")
 

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 from pipeline.config.study_file import StudyFile
 from pipeline.config.values import Location, Section
 from pipeline.errors import first_of
-from pipeline.evaluation.asked_tasks import asked_tasks
-from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE
+from pipeline.evaluation.asked_tasks import BITS_PER_BYTE, asked_tasks
 from pipeline.planning.study.study_kind import StudyKind
 from pipeline.planning.study.study_run import StudyRun
 
