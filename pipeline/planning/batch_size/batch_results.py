@@ -47,8 +47,8 @@ class BatchResult:
 
     @property
     def mean(self) -> float:
-        """Mean of the seeds that count, never outside their range by rounding."""
-        return min(max(statistics.fmean(self.losses), self.low), self.high)
+        """Mean of the seeds that count; exact, then rounded once, so never outside their range."""
+        return statistics.mean(self.losses)
 
     @property
     def low(self) -> float:

@@ -149,9 +149,10 @@ def fit_scaling(
 
     # The law of the same points with such errors.
     generator = np.random.default_rng(SEED)
+    width = error * _stretch(freedom)
     resampled: list[ScalingLaw] = []
     for _ in range(resamples):
-        factors = np.exp(generator.normal(0.0, error * _stretch(freedom), len(points)))
+        factors = np.exp(generator.normal(0.0, width, len(points)))
         moved = [
             replace(point, seconds=point.seconds * factor)
             for point, factor in zip(points, factors, strict=True)
