@@ -3,14 +3,13 @@
 import bz2
 import json
 import lzma
-import multiprocessing
 import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus.test_prepare import contents, survives
+from corpus.killed_prepare import contents, in_forking_process, survives
 from helpers import prepare_here
 from s3_server import Bucket, s3_server, use_s3
 
@@ -97,13 +96,7 @@ def test_every_document_is_counted_and_on_its_side(
 
 @pytest.mark.ranks
 def test_killed_at_any_step_it_gives_the_same_bytes(run_file: Path) -> None:
-    """In a process of its own, which runs no other Python thread: it forks."""
-    forking = multiprocessing.get_context("spawn").Process(
-        target=kill_at_every_step, args=(run_file,), daemon=True
-    )
-    forking.start()
-    forking.join(600)
-    assert forking.exitcode == 0
+    in_forking_process(kill_at_every_step, run_file)
 
 
 def kill_at_every_step(run_file: Path) -> None:

@@ -4,11 +4,9 @@ workers."""
 import errno
 import gzip
 import json
-import multiprocessing
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 import zstandard
+from corpus.killed_prepare import contents, in_forking_process, survives
 from helpers import prepare_here
 
 from pipeline.config.kinds import SOURCE_KINDS
@@ -35,14 +34,6 @@ from pipeline.errors import ConfigError, DataError
 
 WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
 """Key of the task that reads web.jsonl."""
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for p in folder.rglob("*")
-        if p.is_file() and p.parent.name != ".tasks" and p.name != "manifest.json"
-    }
 
 
 def outputs(folder: Path) -> set[str]:
@@ -224,13 +215,7 @@ def test_adding_a_source_leaves_the_others_alone(run_file: Path) -> None:
 
 @pytest.mark.ranks
 def test_killed_at_any_step_and_started_again_it_gives_the_same_bytes(run_file: Path) -> None:
-    """In a process of its own, which runs no other Python thread: it forks."""
-    forking = multiprocessing.get_context("spawn").Process(
-        target=kill_at_every_step, args=(run_file,), daemon=True
-    )
-    forking.start()
-    forking.join(600)
-    assert forking.exitcode == 0
+    in_forking_process(kill_at_every_step, run_file)
 
 
 def kill_at_every_step(run_file: Path) -> None:
@@ -249,31 +234,6 @@ def kill_at_every_step(run_file: Path) -> None:
     assert len(whole.files) == 8 and kills > 3 * 8, kills
     assert prepare_here(run_file, *settings) == whole
     assert contents(documents) == contents(run_file.parent / "whole" / "documents")
-
-
-def survives(work: Callable[[], object], steps: int) -> bool:
-    """Do `work` in a child that is killed after `steps` file-system steps below `data`; return
-    whether it ended."""
-    child = os.fork()
-    if child == 0:
-        left = steps
-
-        def step(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal left
-            if event in ("open", "os.rename", "os.remove") and "/data/" in str(arguments[0]):
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(step)
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL)
-    return status == 0
 
 
 def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> None:

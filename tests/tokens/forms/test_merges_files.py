@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 from public_vocabularies import fuzz_strings, write_merges_files
-from tokenizers import Tokenizer
+from taken_tokenizers import settings, taken
 
 from pipeline.config.run_file import dump, load
-from pipeline.config.sections import TokenizerSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.forms.merges_files import MergesFiles
 from pipeline.tokens.forms.tokenizer_form import form_of
 from pipeline.tokens.forms.transformers_folder import TransformersFolder
-from pipeline.tokens.kinds.tokenizer_kind import Encode
 from pipeline.tokens.split_patterns import NAMED_PATTERNS
 from pipeline.tokens.tokenizer_folder import load_exported
 
@@ -35,21 +33,6 @@ def copied(files: Path, tmp_path: Path) -> Path:
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes((files / name).read_bytes())
     return tmp_path
-
-
-def settings(path: Path, **more: object) -> TokenizerSection:
-    return TokenizerSection.model_validate({"kind": "pretrained", "path": path, **more})
-
-
-def taken(section: TokenizerSection, folder: Path) -> tuple[Tokenizer, Encode]:
-    """Take a tokenizer; returns what `tokenize` reads, and the reference."""
-    form = form_of(section)
-    form.check(section)
-    reference = form.take(section, folder).reference
-    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    fast.encode_special_tokens = True
-    assert form.expected_ids(section) == fast.get_vocab_size()
-    return fast, reference
 
 
 def test_the_ids_are_those_of_transformers_reader(files: Path, tmp_path: Path) -> None:

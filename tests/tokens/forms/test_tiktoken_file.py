@@ -8,16 +8,15 @@ import tiktoken
 import tiktoken_ext.openai_public
 from helpers import run_stages
 from public_vocabularies import fuzz_strings, ranks_of, write_tiktoken_file
+from taken_tokenizers import settings, taken
 from tiktoken.load import load_tiktoken_bpe
 from tokenizers import Tokenizer
 
 from pipeline.config.run_file import load
-from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
 from pipeline.tokens.forms.sentencepiece_model_file import SentencePieceFile
 from pipeline.tokens.forms.tiktoken_file import TiktokenFile
 from pipeline.tokens.forms.tokenizer_form import form_of
-from pipeline.tokens.kinds.tokenizer_kind import Encode
 from pipeline.tokens.split_patterns import CL100K, NAMED_PATTERNS
 from pipeline.tokens.tokenizer_folder import load_exported
 
@@ -34,20 +33,6 @@ def published(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
         return tiktoken_ext.openai_public.r50k_pat_str
     monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", lambda *_, **__: {})
     return getattr(tiktoken_ext.openai_public, name)()["pat_str"]
-
-
-def settings(path: Path, **more: object) -> TokenizerSection:
-    return TokenizerSection.model_validate({"kind": "pretrained", "path": path, **more})
-
-
-def taken(section: TokenizerSection, folder: Path) -> tuple[Tokenizer, Encode]:
-    form = form_of(section)
-    form.check(section)
-    reference = form.take(section, folder).reference
-    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    fast.encode_special_tokens = True
-    assert form.expected_ids(section) == fast.get_vocab_size()
-    return fast, reference
 
 
 def differing(fast: Tokenizer, theirs: tiktoken.Encoding, strings: list[str]) -> list[str]:
