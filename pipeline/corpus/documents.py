@@ -25,6 +25,7 @@ from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.counts import PrepareCounts
 from pipeline.store.files import missing_files, temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.manifests.shard_places import logical_name, placed, source_of, stem_of
 from pipeline.store.records import FileRecord, ListedFile, Manifest
 
 SPLITS = ("train", "validation")
@@ -212,30 +213,38 @@ def _text_column(texts: Sequence[bytes]) -> pa.Array:
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
-def remove_task_outputs(folder: Path, key: str) -> None:
-    """Delete the finished shards of one task.
+def document_shard(folder: Path, stem: str) -> Path:
+    """Return the Parquet file of a shard in the folder that holds it."""
+    return folder / f"{stem}{SHARD_SUFFIX}"
 
-    Asks for the files by name, without listing the folder, which may hold shards of thousands of
-    tasks.
+
+def shard_file_name(source: str, stem: str) -> str:
+    """Return the logical name of a shard's Parquet file, `source/stem.parquet`."""
+    return f"{source}/{stem}{SHARD_SUFFIX}"
+
+
+def listed_name(documents_dir: Path, source: str, stem: str) -> str | None:
+    """Return the path of a shard below `documents_dir`, None where no such shard is listed.
+
+    Raises DataError where there is no manifest.
     """
-    for split in SPLITS:
-        parts = 0
-        while any(path.exists() for path in _shard_files(folder, split, key, parts)):
-            parts += 1
-        # From the last part down: if this is interrupted, the parts left still begin with 0.
-        for part in reversed(range(parts)):
-            for path in _shard_files(folder, split, key, part):
-                path.unlink(missing_ok=True)
+    shards = listed_shards(documents_dir)
+    name = shard_file_name(source, stem)
+    for in_parts in (False, True):
+        path = placed(name, in_parts)
+        if path in shards:
+            return path
+    return None
 
 
-def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
-    shard = document_shard(folder, f"{split}_{key}_{part:03d}")
-    return [shard, key_file.keys_path(shard)]
+def shard_path(documents_dir: Path, source: str, stem: str) -> Path:
+    """Return the Parquet file of a shard; where it would lie, if the manifest does not list it.
 
-
-def document_shard(source_folder: Path, stem: str) -> Path:
-    """Return the Parquet file of a source's shard."""
-    return source_folder / f"{stem}{SHARD_SUFFIX}"
+    Raises DataError where there is no manifest.
+    """
+    return documents_dir / (
+        listed_name(documents_dir, source, stem) or shard_file_name(source, stem)
+    )
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
@@ -247,14 +256,22 @@ def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
     of_split = {
         name: record
         for name, record in listed_shards(documents_dir).items()
-        if name.startswith(f"{source}/{split}_")
+        if source_of(name) == source and split_of(name) == split
     }
     check_files(documents_dir, of_split)
     return [documents_dir / name for name in of_split]
 
 
+def split_of(path: str) -> str:
+    """Return the split of a shard's file, by its name."""
+    return stem_of(path).partition("_")[0]
+
+
 def listed_shards(documents_dir: Path) -> Mapping[str, ListedFile]:
-    """Return the shards that the manifest of `prepare` lists, sorted by name.
+    """Return the shards that the manifest of `prepare` lists: path -> record, by logical name.
+
+    `source_of`, `stem_of`, `split_of` and `logical_name` take such a path apart; a shard lies in the
+    folder of its source or in a part of it (`store/manifests/shard_places.py`).
 
     Raises DataError where there is no manifest.
     """
@@ -330,8 +347,9 @@ def text_lengths(texts: pa.ChunkedArray) -> np.ndarray:
 
 
 def shard_records(files: Mapping[str, ListedFile]) -> dict[str, ListedFile]:
-    """Return the shards among the files that the manifest of `prepare` lists, by name."""
-    return {name: record for name, record in sorted(files.items()) if name.endswith(SHARD_SUFFIX)}
+    """Return the shards among the files that the manifest of `prepare` lists, by logical name."""
+    shards = [name for name in files if name.endswith(SHARD_SUFFIX)]
+    return {name: files[name] for name in sorted(shards, key=logical_name)}
 
 
 def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:

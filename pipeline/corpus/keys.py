@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.corpus.documents import (
-    SHARD_SUFFIX,
     SPLITS,
     check_files,
+    listed_name,
     listed_shards,
     read_documents,
     shard_footer,
@@ -37,7 +37,7 @@ def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> lis
     if _is_document(documents_dir, key, sources):
         return [key]
     paths = [
-        path
+        (source, path)
         for source in sources
         for split in SPLITS
         for path in shard_paths(documents_dir, source, split)
@@ -55,19 +55,18 @@ def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
     parts = DOCUMENT_ID.fullmatch(key)
     if not parts or parts[1] not in sources:
         return False
-    name = f"{parts[1]}/{parts[2]}{SHARD_SUFFIX}"
-    shards = listed_shards(documents_dir)
-    if name not in shards:
+    name = listed_name(documents_dir, parts[1], parts[2])
+    if name is None:
         return False
-    check_files(documents_dir, {name: shards[name]})
+    check_files(documents_dir, {name: listed_shards(documents_dir)[name]})
     return int(parts[3]) < shard_footer(documents_dir / name).num_rows
 
 
-def _find_in_shards(paths: Sequence[Path], key: str) -> list[str]:
-    return [identity for path in paths for identity in _find_in_shard(path, key)]
+def _find_in_shards(shards: Sequence[tuple[str, Path]], key: str) -> list[str]:
+    return [identity for source, path in shards for identity in _find_in_shard(source, path, key)]
 
 
-def _find_in_shard(path: Path, key: str) -> list[str]:
+def _find_in_shard(source: str, path: Path, key: str) -> list[str]:
     rows = find_rows(keys_path(path), key)
     if not rows:
         return []
@@ -77,7 +76,7 @@ def _find_in_shard(path: Path, key: str) -> list[str]:
         raise unusable_index(keys_path(path), f"does not fit its shard ({error})") from None
     # Other keys may have the same hash.
     return [
-        f"{path.parent.name}/{path.stem}/{row}"
+        f"{source}/{path.stem}/{row}"
         for row, meta in zip(rows, metas, strict=True)
         if key in original_keys(meta.encode())
     ]

@@ -16,10 +16,11 @@ import xxhash
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.urls import RawPath
-from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
+from pipeline.corpus.documents import SPLITS, Document, ShardWriter, document_shard
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.held_out.held_out_texts import HeldOutTexts, read_held_out_texts
+from pipeline.corpus.key_file import keys_path
 from pipeline.corpus.losses import Losses
 from pipeline.corpus.raw_files import FileBroken, check_unchanged, held_unchanged
 from pipeline.corpus.row_settings import RowSettings, row_settings
@@ -206,6 +207,27 @@ def read_files(
     if task.held_out_elsewhere:
         result["held_out_elsewhere"] = task.held_out_elsewhere
     return result
+
+
+def remove_task_outputs(folder: Path, key: str) -> None:
+    """Delete the finished shards of one task.
+
+    Asks for the files by name, without listing the folder, which may hold shards of thousands of
+    tasks.
+    """
+    for split in SPLITS:
+        parts = 0
+        while any(path.exists() for path in _shard_files(folder, split, key, parts)):
+            parts += 1
+        # From the last part down: if this is interrupted, the parts left still begin with 0.
+        for part in reversed(range(parts)):
+            for path in _shard_files(folder, split, key, part):
+                path.unlink(missing_ok=True)
+
+
+def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
+    shard = document_shard(folder, f"{split}_{key}_{part:03d}")
+    return [shard, keys_path(shard)]
 
 
 def _read_file(file: InputFile, task: _Task) -> None:

@@ -37,6 +37,7 @@ from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import DataFolder, manifest_path
 from pipeline.store.lease import Lease, living_holder
+from pipeline.store.manifests.shard_places import logical_name, source_of, stem_of
 from pipeline.store.records import FileRecord, ListedFile, content_of
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task, report_progress
@@ -205,9 +206,9 @@ def _documents_at(documents_dir: Path, source: str, version: tuple[int, int]) ->
     shards = {
         name: record
         for name, record in listed_shards(documents_dir).items()
-        if name.startswith(f"{source}/")
+        if source_of(name) == source
     }
-    key = fingerprint([[name, content_of(record)] for name, record in shards.items()])
+    key = fingerprint([[logical_name(name), content_of(record)] for name, record in shards.items()])
     return _SourceDocuments(source, shards, key)
 
 
@@ -252,7 +253,7 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
     # Few documents hold a text that is searched for, so what was found is small.
     for search in searches:
         source = search.documents.source
-        stems = [Path(name).stem for name in search.documents.shards]
+        stems = [stem_of(name) for name in search.documents.shards]
         parts = [SearchFolder.shard(unfinished, source, stem) for stem in stems]
         found = pa.concat_tables(
             [

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Executor
-from pipeline.corpus.documents import document_shard, read_documents
+from pipeline.corpus.documents import read_documents, shard_path
 from pipeline.corpus.ngram_index import FEWEST_WORDS
 from pipeline.errors import UserError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
@@ -143,7 +143,7 @@ def _traced_holder(run: TracedRun, passages: list[ItemPassage]) -> TracedHolder:
     first = passages[0]
     shard = first.found["shard"]
     row = first.found["row"]
-    path = document_shard(data_folder(run.config).documents / first.source, shard)
+    path = shard_path(data_folder(run.config).documents, first.source, shard)
     (document,) = read_documents(path, [row], ["text"])
     content = document["text"].encode()
     return {

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import check_files, document_shard, listed_shards, read_documents
+from pipeline.corpus.documents import check_files, listed_name, listed_shards, read_documents
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import UserError
@@ -259,9 +259,9 @@ def document_origin(run: TracedRun, source: str, shard: str, row: int) -> Docume
 
 def _origins(run: TracedRun, source: str, shard: str, rows: list[int]) -> Iterator[DocumentOrigin]:
     """Yield the origins of documents of one shard, in the order of `rows`."""
-    path = document_shard(data_folder(run.config).documents / source, shard)
+    path = _listed_shard(run, source, shard)
     # Token files made elsewhere have no documents, and data_dir may have lost its documents.
-    if not _is_listed(run, path):
+    if path is None:
         yield from (NO_ORIGIN for _ in rows)
         return
     for document in read_documents(path, rows, ORIGIN):
@@ -272,19 +272,19 @@ def _origins(run: TracedRun, source: str, shard: str, rows: list[int]) -> Iterat
         }
 
 
-def _is_listed(run: TracedRun, path: Path) -> bool:
-    """Tell whether the manifest of documents lists a shard.
+def _listed_shard(run: TracedRun, source: str, shard: str) -> Path | None:
+    """Return a shard that the manifest of documents lists, None where it does not.
 
     Raises DataError where it does, but the file is missing.
     """
     documents_dir = data_folder(run.config).documents
     if not manifest_path(documents_dir).is_file():
-        return False
-    name = path.relative_to(documents_dir).as_posix()
-    shards = listed_shards(documents_dir)
-    if name in shards:
-        check_files(documents_dir, {name: shards[name]})
-    return name in shards
+        return None
+    name = listed_name(documents_dir, source, shard)
+    if name is None:
+        return None
+    check_files(documents_dir, {name: listed_shards(documents_dir)[name]})
+    return documents_dir / name
 
 
 def _in_existing_pairs(run: TracedRun, key: str) -> list[str]:

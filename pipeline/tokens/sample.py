@@ -161,7 +161,8 @@ class Sample:
     def _texts_of(self, source: str, given: Given) -> Iterator[str]:
         """Yield a source's texts, one row group in memory at a time."""
         # Choose documents by all ids and lengths of these row groups.
-        groups = _row_groups(shard_paths(self._documents, source, "train"), given.wanted)
+        shards = shard_paths(self._documents, source, "train")
+        groups = _row_groups(source, shards, given.wanted)
         ids: list[str] = []
         lengths: list[np.ndarray] = []
         for number, (path, group) in enumerate(groups, 1):
@@ -221,8 +222,8 @@ def choose(
     return bound, taken
 
 
-def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
-    """Return the row groups to choose documents from, in the order of the shards.
+def _row_groups(source: str, shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
+    """Return the row groups of a source to choose documents from, in the order of the shards.
 
     They are taken in the order of their hashes until they could give SPREAD x `wanted` bytes.
     """
@@ -234,7 +235,7 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
             rows = footer.row_group(group)
             text_bytes = rows.column(column).total_uncompressed_size
             size = min(text_bytes, rows.num_rows * MOST_BOUND_BYTES)
-            key = xxhash.xxh3_64_intdigest(f"{path.parent.name}/{path.stem}/{group}".encode())
+            key = xxhash.xxh3_64_intdigest(f"{source}/{path.stem}/{group}".encode())
             groups.append((key, path, group, size))
     groups.sort()
     chosen: list[tuple[Path, int]] = []

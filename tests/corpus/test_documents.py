@@ -13,11 +13,11 @@ from pipeline.corpus.documents import (
     ShardWriter,
     iterate_texts,
     read_documents,
-    remove_task_outputs,
     shard_paths,
     shard_records,
 )
 from pipeline.corpus.key_file import keys_path
+from pipeline.corpus.read_task import remove_task_outputs
 from pipeline.store.files import file_record
 
 

@@ -72,11 +72,11 @@ def test_of_a_large_source_only_a_part_is_read(tmp_path: Path) -> None:
         writer.add(Document(bytes([97 + i % 26]) * 2**20, b"{}", "f", i))
     shards = [tmp_path / "web" / name for name in shard_records(writer.close())]
     assert (
-        len(_row_groups(shards, 10**9)) == 9
+        len(_row_groups("web", shards, 10**9)) == 9
     )  # 7 of 1 MiB and their meta make a row group of less than 8 MiB
     # A document counts as 100 kB at most: a group of 7 could give 700 kB, and ten times 100 kB is
     # wanted.
-    assert len(_row_groups(shards, 100_000)) == 2
+    assert len(_row_groups("web", shards, 100_000)) == 2
 
 
 def sample_of(run_file: Path, *overrides: str) -> tuple[Sample, list[str]]:
