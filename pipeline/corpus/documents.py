@@ -25,7 +25,7 @@ from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.counts import PrepareCounts
 from pipeline.store.files import missing_files, temporary_path
 from pipeline.store.layout import manifest_path
-from pipeline.store.manifests.shard_places import logical_name, placed, source_of, stem_of
+from pipeline.store.manifests.shard_places import logical_name, part_of, placed, source_of, stem_of
 from pipeline.store.records import FileRecord, ListedFile, Manifest
 
 SPLITS = ("train", "validation")
@@ -86,11 +86,15 @@ class ShardWriter:
     A shard takes its final name only when it is complete.
     """
 
-    def __init__(self, folder: Path, split: str, key: str, shard_text_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, split: str, key: str, shard_text_bytes: int, in_parts: bool = False
+    ) -> None:
+        """Write nothing yet. `folder`: the source's; `in_parts`: whether shards lie in parts of it."""
         self.documents = 0
         self.text_bytes = 0
-        self._folder = folder
+        self._source = folder.name
         self._prefix = f"{split}_{key}"
+        self._folder = shard_folder(folder, self._stem(0), in_parts)
         self._shard_text_bytes = shard_text_bytes
         self._records: dict[str, FileRecord] = {}
         self._parts = 0
@@ -142,13 +146,13 @@ class ShardWriter:
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
 
-    def _stem(self) -> str:
-        return f"{self._prefix}_{self._parts:03d}"
+    def _stem(self, number: int) -> str:
+        return f"{self._prefix}_{number:03d}"
 
     def _write_row_group(self) -> None:
         if self._writer is None:
             # Each attempt has a file name of its own: a worker believed dead may still be writing.
-            self._temporary = temporary_path(document_shard(self._folder, self._stem()))
+            self._temporary = temporary_path(document_shard(self._folder, self._stem(self._parts)))
             self._file = ChecksummedFile(self._temporary)
             # Dictionaries and statistics help columns of few short values; here each text differs.
             self._writer = pq.ParquetWriter(
@@ -170,7 +174,7 @@ class ShardWriter:
         self._keys.add(metas, first)
 
         # Ids follow from the place of a document: source, shard and row.
-        shard = f"{self._folder.name}/{self._stem()}"
+        shard = f"{self._source}/{self._stem(self._parts)}"
         columns = [
             pa.array([f"{shard}/{row}" for row in range(first, first + rows)], pa.string()),
             _text_column(texts),
@@ -191,7 +195,7 @@ class ShardWriter:
         self._writer.close()
         self._file.fsync()
         self._file.close()
-        shard = document_shard(self._folder, self._stem())
+        shard = document_shard(self._folder, self._stem(self._parts))
         keys = key_file.keys_path(shard)
         self._records[keys.name] = self._keys.write(keys)
         # Renamed last: no shard is ever visible without its keys.
@@ -218,9 +222,11 @@ def document_shard(folder: Path, stem: str) -> Path:
     return folder / f"{stem}{SHARD_SUFFIX}"
 
 
-def shard_file_name(source: str, stem: str) -> str:
-    """Return the logical name of a shard's Parquet file, `source/stem.parquet`."""
-    return f"{source}/{stem}{SHARD_SUFFIX}"
+def shard_folder(source_folder: Path, stem: str, in_parts: bool) -> Path:
+    """Return the folder that holds a shard: its source's, or a part of it."""
+    if not in_parts:
+        return source_folder
+    return source_folder / part_of(f"{stem}{SHARD_SUFFIX}")
 
 
 def listed_name(documents_dir: Path, source: str, stem: str) -> str | None:
@@ -229,22 +235,17 @@ def listed_name(documents_dir: Path, source: str, stem: str) -> str | None:
     Raises DataError where there is no manifest.
     """
     shards = listed_shards(documents_dir)
-    name = shard_file_name(source, stem)
-    for in_parts in (False, True):
-        path = placed(name, in_parts)
-        if path in shards:
-            return path
-    return None
+    name = f"{source}/{stem}{SHARD_SUFFIX}"
+    return next((path for path in (name, placed(name, True)) if path in shards), None)
 
 
 def shard_path(documents_dir: Path, source: str, stem: str) -> Path:
-    """Return the Parquet file of a shard; where it would lie, if the manifest does not list it.
+    """Return the Parquet file of a shard; one that no manifest lists would lie in its source's folder.
 
     Raises DataError where there is no manifest.
     """
-    return documents_dir / (
-        listed_name(documents_dir, source, stem) or shard_file_name(source, stem)
-    )
+    name = listed_name(documents_dir, source, stem)
+    return documents_dir / (name or f"{source}/{stem}{SHARD_SUFFIX}")
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:

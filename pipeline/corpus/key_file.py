@@ -20,8 +20,10 @@ from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.manifests.moved_files import stage_folder_of
 from pipeline.store.records import FileRecord
 
+KEYS_SUFFIX = ".keys"
 MAGIC = b"DOC-KEYS"
 VERSION = 1
 HEADER = struct.Struct("<8sQQ")
@@ -33,7 +35,7 @@ LIKELY_DEVIATIONS = 4
 
 def keys_path(shard: Path) -> Path:
     """Return the path of a shard's `.keys` file; hidden, so that readers of Parquet folders skip it."""
-    return shard.with_name(f".{shard.stem}.keys")
+    return shard.with_name(f".{shard.stem}{KEYS_SUFFIX}")
 
 
 def original_keys(meta: bytes) -> list[str]:
@@ -124,7 +126,7 @@ def unusable_index(path: Path, why: str) -> DataError:
     """Return the error to raise for a `.keys` file that cannot be used."""
     return DataError(
         f"{path}: {why}, so documents of this shard cannot be found by their original id or url. "
-        f"Delete it and {manifest_path(path.parent.parent)}, then run `pipeline prepare`: it makes "
+        f"Delete it and {manifest_path(stage_folder_of(path))}, then run `pipeline prepare`: it makes "
         "this shard anew and keeps the others."
     )
 

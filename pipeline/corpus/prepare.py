@@ -14,6 +14,7 @@ from pipeline.corpus.file_search import InputFile, SourceFiles
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.held_out.register import Register, find_held_out_texts
+from pipeline.corpus.key_file import KEYS_SUFFIX
 from pipeline.corpus.losses import (
     UsableSettings,
     add_up_losses,
@@ -24,7 +25,14 @@ from pipeline.corpus.losses import (
     loss_lines,
 )
 from pipeline.corpus.raw_files import UNREAD
-from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files, read_settings
+from pipeline.corpus.read_task import (
+    SAMPLES_SUFFIX,
+    ReadResult,
+    ReadSettings,
+    read_files,
+    read_settings,
+    rejected_file,
+)
 from pipeline.corpus.row_settings import row_settings
 from pipeline.corpus.search_notes import (
     count_empty_files,
@@ -41,13 +49,27 @@ from pipeline.store.artifacts import Result
 from pipeline.store.counts import DocumentCounts, PrepareCounts, PreparedSource
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import REJECTED, data_folder, rejected_rows
+from pipeline.store.manifests.shard_places import needs_parts, placed
 from pipeline.work.executor import run_tasks
+from pipeline.work.placed_outputs import placed_files, settle_outputs
 from pipeline.work.task import Task
 from pipeline.work.workers import workers
 
 SHOWN_PROBLEMS = 20
 """Maximum number of broken files that the stage's message lists."""
-LEFTOVERS = (".*.partial", "*/.*.partial", f"*/{REJECTED}/.*")
+SHARD_SUFFIXES = (SHARD_SUFFIX, KEYS_SUFFIX)
+OUTPUTS = (
+    *(f"{folder}/*{suffix}" for folder in ("*", "*/??") for suffix in SHARD_SUFFIXES),
+    *(f"*/{folder}/*{SAMPLES_SUFFIX}" for folder in (REJECTED, f"{REJECTED}/??")),
+)
+"""Files that the stage writes, in the folder of a source or a part of it."""
+LEFTOVERS = (
+    ".*.partial",
+    "*/.*.partial",
+    "*/??/.*.partial",
+    f"*/{REJECTED}/.*",
+    f"*/{REJECTED}/??/.*",
+)
 """Files that a killed attempt may leave; their names are never used again."""
 
 
@@ -68,11 +90,13 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     with workers(config.executor) as crew:
         held_out = find_held_out_texts(config, files, crew)
         tasks: dict[str, list[Task]] = {
-            name: list(_tasks_of_source(config, name, files[name], held_out))
+            name: _placed_tasks(config, list(_tasks_of_source(config, name, files[name], held_out)))
             for name in config.sources
         }
         remove_unlisted(folder, [], LEFTOVERS)
         every_task = [task for tasks_of_source in tasks.values() for task in tasks_of_source]
+        settle_outputs(folder, every_task, SHARD_SUFFIXES)
+        settle_outputs(folder, every_task, (SAMPLES_SUFFIX,), REJECTED)
         try:
             results: dict[str, ReadResult] = run_tasks(every_task, folder, crew, "prepare")
         except TasksFailed as error:
@@ -92,19 +116,13 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     _warn_about_splits(config, sources)
 
     # Remove documents of tasks that are no longer part of the corpus.
-    outputs = {
-        path: record for result in results.values() for path, record in result["files"].items()
-    }
+    outputs = placed_files(every_task, {name: result["files"] for name, result in results.items()})
     samples = [
-        f"{name}/{REJECTED}/{task.arguments['key']}.jsonl"
+        placed(rejected_file(name, task.arguments["key"]), task.outputs_in_parts)
         for name, tasks_of_source in tasks.items()
         for task in tasks_of_source
     ]
-    remove_unlisted(
-        folder,
-        [*outputs, *samples],
-        [f"*/*{SHARD_SUFFIX}", "*/.*.keys", f"*/{REJECTED}/*.jsonl", *LEFTOVERS],
-    )
+    remove_unlisted(folder, [*outputs, *samples], [*OUTPUTS, *LEFTOVERS])
     counts: PrepareCounts = {"headline": _headline(sources), "sources": sources}
     closing = [*_closing_lines(config, sources), *summarise_left_out(left_out)]
     return Result(counts, outputs, closing=closing)
@@ -170,6 +188,22 @@ def _tasks(
             ),
             size=sum(file.size for file in group.files),
         )
+
+
+def _placed_tasks(config: RunConfig, tasks: Sequence[Task]) -> list[Task]:
+    """Return a source's tasks with the place of their files, which the number of shards decides.
+
+    A task writes a shard at least, and of large files one for each `shard_text_bytes`; the text is
+    taken to be as large as the files.
+    """
+    file_bytes = sum(task.size for task in tasks)
+    shards = len(tasks) + int(file_bytes) // config.prepare.shard_text_bytes
+    if not needs_parts(shards):
+        return list(tasks)
+    return [
+        replace(task, arguments={**task.arguments, "in_parts": True}, outputs_in_parts=True)
+        for task in tasks
+    ]
 
 
 def _add_up(results: list[ReadResult]) -> DocumentCounts:

@@ -16,7 +16,7 @@ import xxhash
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.urls import RawPath
-from pipeline.corpus.documents import SPLITS, Document, ShardWriter, document_shard
+from pipeline.corpus.documents import SPLITS, Document, ShardWriter, document_shard, shard_folder
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.held_out.held_out_texts import HeldOutTexts, read_held_out_texts
@@ -30,9 +30,13 @@ from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.store.counts import DocumentCounts
 from pipeline.store.files import write_atomic
-from pipeline.store.layout import rejected_rows
+from pipeline.store.layout import REJECTED
+from pipeline.store.manifests.shard_places import placed
 from pipeline.store.records import FileRecord, Json
 from pipeline.work.task import report_progress
+
+SAMPLES_SUFFIX = ".jsonl"
+"""Suffix of the files with samples of rejected rows."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class ReadResult(DocumentCounts):
     """The files and counts of one task of `prepare`."""
 
     files: dict[str, FileRecord]
-    """Path below the stage's folder -> size and checksum."""
+    """Logical name of a file (`store/manifests/shard_places.py`) -> size and checksum."""
 
 
 def read_files(
@@ -137,10 +141,12 @@ def read_files(
     files: Sequence[InputFile],
     settings: ReadSettings,
     held_out: Path | None = None,
+    in_parts: bool = False,
 ) -> ReadResult:
     """Write the documents of `files`; `key` is part of the names of the shards.
 
-    `held_out`: the file of texts with the digest in the settings.
+    `held_out`: the file of texts with the digest in the settings. `in_parts`: whether the source's
+    files lie in parts of its folder.
 
     After any error no output is left. Raises DataError after reading every file if a file is broken
     and `on_broken_file` is `stop`; FileChanged at once if a file is not as `files` describes it
@@ -149,13 +155,13 @@ def read_files(
     """
     # Remove what an earlier attempt has left.
     folder = documents_dir / settings.source
-    folder.mkdir(parents=True, exist_ok=True)
-    rejected = rejected_rows(folder) / f"{key}.jsonl"
-    remove_task_outputs(folder, key)
+    rejected = documents_dir / placed(rejected_file(settings.source, key), in_parts)
+    make_empty_place(folder, key, in_parts)
     rejected.unlink(missing_ok=True)
 
     writers = {
-        split: ShardWriter(folder, split, key, settings.shard_text_bytes) for split in SPLITS
+        split: ShardWriter(folder, split, key, settings.shard_text_bytes, in_parts)
+        for split in SPLITS
     }
     task = _Task(settings, writers, total_bytes=sum(file.size for file in files))
     if held_out is not None:
@@ -190,7 +196,7 @@ def read_files(
         # If the file being written is gone, this worker has outlived its run, and the shards belong
         # to the next run.
         if not isinstance(error, FileNotFoundError):
-            remove_task_outputs(folder, key)
+            remove_task_outputs(folder, key, in_parts)
         raise
 
     task.report()
@@ -209,13 +215,27 @@ def read_files(
     return result
 
 
-def remove_task_outputs(folder: Path, key: str) -> None:
+def rejected_file(source: str, key: str) -> str:
+    """Return the logical name of the file with samples of a task's rejected rows."""
+    return f"{source}/{REJECTED}/{key}{SAMPLES_SUFFIX}"
+
+
+def make_empty_place(source_folder: Path, key: str, in_parts: bool) -> None:
+    """Make the folders of a task's shards, and delete those that an earlier attempt has left."""
+    remove_task_outputs(source_folder, key, in_parts)
+    for split in SPLITS:
+        folder = shard_folder(source_folder, f"{split}_{key}_000", in_parts)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_task_outputs(source_folder: Path, key: str, in_parts: bool = False) -> None:
     """Delete the finished shards of one task.
 
     Asks for the files by name, without listing the folder, which may hold shards of thousands of
     tasks.
     """
     for split in SPLITS:
+        folder = shard_folder(source_folder, f"{split}_{key}_000", in_parts)
         parts = 0
         while any(path.exists() for path in _shard_files(folder, split, key, parts)):
             parts += 1

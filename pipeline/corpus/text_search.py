@@ -248,13 +248,14 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
         write_parquet(_table_of_texts(search.sets), texts)
         tasks += _shard_tasks(documents_dir, unfinished, search, texts)
     with workers(executor) as crew:
-        run_tasks(tasks, unfinished, crew, "search for the tasks' questions")
+        results: dict[str, SearchedShard] = run_tasks(
+            tasks, unfinished, crew, "search for the tasks' questions"
+        )
 
     # Few documents hold a text that is searched for, so what was found is small.
     for search in searches:
-        source = search.documents.source
-        stems = [stem_of(name) for name in search.documents.shards]
-        parts = [SearchFolder.shard(unfinished, source, stem) for stem in stems]
+        names = [_task_name(name) for name in search.documents.shards]
+        parts = [unfinished / file for name in names for file in results[name]["files"]]
         found = pa.concat_tables(
             [
                 FOUND_IN_SHARD.empty_table(),
@@ -280,12 +281,11 @@ def _shard_tasks(
     documents_dir: Path, unfinished: Path, search: _SourceSearch, texts: Path
 ) -> Iterator[Task]:
     """Yield a work item for each shard of a source."""
-    source = search.documents.source
     for name, record in search.documents.shards.items():
         shard = documents_dir / name
-        output = SearchFolder.shard(unfinished, source, shard.stem)
+        output = SearchFolder.shard(unfinished, name)
         yield Task(
-            name=f"{source}~{shard.stem}",
+            name=_task_name(name),
             function=search_shard,
             arguments={
                 "shard": shard,
@@ -296,6 +296,10 @@ def _shard_tasks(
             fingerprint=fingerprint([versions.SEARCH, content_of(record), search.key]),
             size=record["bytes"],
         )
+
+
+def _task_name(shard: str) -> str:
+    return f"{source_of(shard)}~{stem_of(shard)}"
 
 
 def search_shard(shard: Path, texts: Path, output: Path, unfinished: Path) -> SearchedShard:

@@ -196,11 +196,13 @@ class PackedShard(RowCounts):
     """What one task of the stage `pack` reports about its shard of token ids."""
 
     files: dict[str, FileRecord]
-    """Path below the packing's folder -> record of the file."""
+    """Logical name of the file (`store/manifests/shard_places.py`) -> its record."""
 
 
-def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str | None) -> PackedShard:
-    """Write the index of one shard's rows (`prefix`.bin, .idx) to `path`.
+def pack_shard(
+    source: str, prefix: Path, path: Path, sequence_length: int, remedy: str | None
+) -> PackedShard:
+    """Write the index of the rows of one of a source's shards (`prefix`.bin, .idx) to `path`.
 
     Raises DataError for a broken shard.
     """
@@ -227,5 +229,5 @@ def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str | Non
         "positions": positions_in_all,
         "pieces": writer.pieces,
         "rows": writer.rows,
-        "files": {f"{path.parent.name}/{path.name}": record},
+        "files": {f"{source}/{path.name}": record},
     }

@@ -23,7 +23,6 @@ from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import OpenFiles, RecordedTokens, TokenStream, open_streams
 from pipeline.store.files import read_json
 from pipeline.store.layout import data_folder, tokenizer_report_path
-from pipeline.tokens.indexed_dataset import with_suffix
 
 
 def open_data(
@@ -78,16 +77,18 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
         )
     rows: dict[str, Rows] = {}
     for name, stream in streams.items():
-        shards = packing["sources"][name]["shards"]
-        files = [
-            (with_suffix(tokens / name / shard, ".bin"), rows_path(folder, name, shard), count)
-            for shard, count in shards
-        ]
         # Text may have been added, and packed, since the run recorded its files.
-        of_stream = set(stream.paths)
-        rows[name] = Packed(
-            stream, data.sequence_length, [file for file in files if file[0] in of_stream]
-        )
+        of_stream = {path.name.removesuffix(".bin"): path for path in stream.paths}
+        files = [
+            (
+                of_stream[shard],
+                rows_path(folder, name, shard, in_parts=of_stream[shard].parent != tokens / name),
+                count,
+            )
+            for shard, count in packing["sources"][name]["shards"]
+            if shard in of_stream
+        ]
+        rows[name] = Packed(stream, data.sequence_length, files)
     return rows
 
 

@@ -11,6 +11,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import fingerprint, read_json
 from pipeline.store.layout import data_folder, run_folder
+from pipeline.store.manifests.shard_places import file_of, logical_name, source_of
 from pipeline.store.records import Json, ListedFile
 
 HELD_OUT_SHARD = "validation_"
@@ -68,8 +69,9 @@ def _fingerprint(config: RunConfig, manifest_file: Path, suffix: str) -> str:
         return ""
     # A source's shards make one stream, in the order of their names.
     shards: dict[str, list[str]] = {}
-    for name in sorted(manifest["files"]):
-        source, _, shard = name.partition("/")
+    for name in sorted(manifest["files"], key=logical_name):
+        source = source_of(name)
+        shard = file_of(name)
         is_held_out = shard.startswith(HELD_OUT_SHARD) and shard.endswith(suffix)
         if is_held_out and source in config.sources:
             shards.setdefault(source, []).append(_content(manifest["files"][name]))

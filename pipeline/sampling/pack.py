@@ -22,15 +22,27 @@ from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import PackCounts, PaddedRowCounts, RowCounts, TokenizeCounts
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import MANIFEST, data_folder, manifest_path
+from pipeline.store.manifests.moved_files import existing_place
+from pipeline.store.manifests.shard_places import logical_name, placed, source_of, stem_of
 from pipeline.store.records import ListedFile, Manifest, ManifestMadeBefore, SizedFile, content_of
 from pipeline.work.executor import run_tasks
+from pipeline.work.placed_outputs import placed_files, settle_outputs
 from pipeline.work.task import Task
 from pipeline.work.workers import workers
 
+ROWS_SUFFIX = ".rows"
+OUTPUTS = (f"*/*{ROWS_SUFFIX}", f"*/??/*{ROWS_SUFFIX}")
+"""Files of rows, in the folder of a source or a part of it."""
+LEFTOVERS = ("*/.*.partial", "*/??/.*.partial")
+"""Files that a killed attempt may leave."""
 
-def rows_path(folder: Path, source: str, shard: str) -> Path:
-    """Return the file of one shard's rows; `folder` is the packing's, `shard` as its manifest names."""
-    return folder / source / f"{shard}.rows"
+
+def rows_path(folder: Path, source: str, shard: str, in_parts: bool = False) -> Path:
+    """Return the file of one shard's rows; `folder` is the packing's, `shard` as its manifest names.
+
+    `in_parts`: whether the source's files lie in parts of its folder.
+    """
+    return folder / placed(f"{source}/{shard}{ROWS_SUFFIX}", in_parts)
 
 
 class PackedSource(PaddedRowCounts):
@@ -67,12 +79,11 @@ def pack(config: RunConfig) -> Result[PackCounts]:
     _require_writable(folder)
     manifest_path(folder).unlink(missing_ok=True)
     # One task a shard; finished shards of an interrupted run are kept.
+    settle_outputs(folder, tasks, (ROWS_SUFFIX,))
     with workers(config.executor) as crew:
         results: dict[str, PackedShard] = run_tasks(tasks, folder, crew, "pack")
-    files = {
-        name: record for result in results.values() for name, record in result["files"].items()
-    }
-    remove_unlisted(folder, list(files), ["*/*.rows", "*/.*.partial"])
+    files = placed_files(tasks, {name: result["files"] for name, result in results.items()})
+    remove_unlisted(folder, list(files), [*OUTPUTS, *LEFTOVERS])
     # The manifest comes last: it makes the index complete.
     packing: PackingManifest = {
         "sequence_length": config.data.sequence_length,
@@ -102,7 +113,7 @@ def complete_index(config: RunConfig) -> ManifestMadeBefore | None:
     files: dict[str, SizedFile] = {MANIFEST: {"bytes": manifest_bytes}}
     for source, counts in packing["sources"].items():
         for shard, _ in counts["shards"]:
-            path = rows_path(folder, source, shard)
+            path = existing_place(rows_path(folder, source, shard))
             if not path.is_file():
                 return None
             files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size}
@@ -132,9 +143,12 @@ def _tasks(config: RunConfig, files: Mapping[str, ListedFile]) -> list[Task]:
     """Return a task for each training shard of the run's sources, in the order of reading."""
     tokens = data_folder(config).tokens
     tasks: list[Task] = []
-    for name in sorted(name for name in files if name.endswith(".bin")):
+    for name in sorted((name for name in files if name.endswith(".bin")), key=logical_name):
         prefix = name.removesuffix(".bin")
-        source, _, shard = prefix.partition("/")
+        source = source_of(name)
+        shard = stem_of(name)
+        # Rows lie as tokens do.
+        in_parts = name != logical_name(name)
         if source not in config.sources or not shard.startswith("train_"):
             continue
         records = [files[f"{prefix}{suffix}"] for suffix in (".bin", ".idx")]
@@ -144,8 +158,9 @@ def _tasks(config: RunConfig, files: Mapping[str, ListedFile]) -> list[Task]:
         if all(links):
             remedy = f"Copy {' and '.join(links)} again."
         arguments = {
+            "source": source,
             "prefix": tokens / prefix,
-            "path": rows_path(_folder(config), source, shard),
+            "path": rows_path(_folder(config), source, shard, in_parts),
             "sequence_length": config.data.sequence_length,
             "remedy": remedy,
         }
@@ -153,7 +168,16 @@ def _tasks(config: RunConfig, files: Mapping[str, ListedFile]) -> list[Task]:
         # Twice, as packing and file format had a version each when the first indexes were made.
         version = [versions.PACK, versions.PACK]
         key = fingerprint([*version, config.data.sequence_length, contents])
-        tasks.append(Task(f"{source}~{shard}", pack_shard, arguments, key, records[0]["bytes"]))
+        tasks.append(
+            Task(
+                f"{source}~{shard}",
+                pack_shard,
+                arguments,
+                key,
+                records[0]["bytes"],
+                outputs_in_parts=in_parts,
+            )
+        )
     return tasks
 
 

@@ -26,6 +26,7 @@ from pipeline.store import versions
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.manifests.moved_files import existing_place, stage_folder_of
 from pipeline.store.records import FileRecord
 
 MAGIC = b"BESTFIT\x00"
@@ -109,6 +110,7 @@ class PackedRows:
         Raises DataError where the file is missing, has another format or sequence length, or has
         the wrong size.
         """
+        path = existing_place(path)
         self._path = path
         self._sequence_length = sequence_length
         self._tokens = tokens
@@ -199,7 +201,7 @@ class PackedRows:
 
     def _damaged(self, what: str) -> DataError:
         """Return an error with the problem of the file and how to make the file again."""
-        manifest = manifest_path(self._path.parents[1])
+        manifest = manifest_path(stage_folder_of(self._path))
         return DataError(
             f"{self._path}: {what}. Delete it and {manifest}, then run `pipeline pack` "
             "with the same run file."

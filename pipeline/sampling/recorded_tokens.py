@@ -12,6 +12,7 @@ from pipeline.store.artifacts import MOST_NAMED, read_manifest
 from pipeline.store.counts import TokenizeCounts
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import data_folder, manifest_path, run_folder
+from pipeline.store.manifests.shard_places import file_of, logical_name
 from pipeline.store.records import ListedFile, Manifest
 
 
@@ -23,9 +24,9 @@ def record_tokens(config: RunConfig) -> None:
     if manifest is None or (recorded is not None and recorded["output"] == manifest["output"]):
         return
     files = {
-        name: _content(record)
+        logical_name(name): _content(record)
         for name, record in manifest["files"].items()
-        if name.endswith(".bin") and name.partition("/")[2].startswith("train_")
+        if name.endswith(".bin") and file_of(name).startswith("train_")
     }
     content: RecordedTokens = {
         "output": manifest["output"],
@@ -43,19 +44,21 @@ def _content(record: ListedFile) -> RecordedFile:
 
 
 def tokens_of_run(config: RunConfig) -> RecordedTokens | None:
-    """Return what a run recorded of its tokens, None where it recorded nothing.
+    """Return what a run recorded of its tokens, with the paths that the files have now.
 
-    Raises DataError, naming the files, where files are missing in data_dir or hold other tokens.
+    None where it recorded nothing. Raises DataError, naming the files, where files are missing in
+    data_dir or hold other tokens.
     """
     tokens_dir = data_folder(config).tokens
     recorded: RecordedTokens | None = read_json(run_folder(config).recorded_tokens)
     manifest: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
     if recorded is None or manifest is None:
         return None
+    paths = {logical_name(path): path for path in manifest["files"]}
     changed = [
         name
         for name, record in recorded["files"].items()
-        if not _is_unchanged(tokens_dir, name, record, manifest)
+        if not _is_unchanged(tokens_dir, paths.get(name, name), record, manifest)
     ]
     if changed:
         raise DataError(
@@ -64,7 +67,8 @@ def tokens_of_run(config: RunConfig) -> RecordedTokens | None:
             f"now: {first_of(changed, MOST_NAMED)}. So the run's samples cannot be determined. Set "
             "paths.data_dir=FOLDER to the folder that has these files"
         )
-    return recorded
+    files = {paths[name]: record for name, record in recorded["files"].items()}
+    return {**recorded, "files": files}
 
 
 def _is_unchanged(

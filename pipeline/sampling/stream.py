@@ -19,8 +19,9 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.store.manifests.moved_files import existing_place
 from pipeline.tokens.indexed_dataset import made_again
-from pipeline.tokens.shards.shard_table import read_shard_table, shard_names
+from pipeline.tokens.shards.shard_table import bin_files_of, read_shard_table
 
 MOST_OPEN_FILES = 4096
 """Files that a process keeps open, for all sources; the one used longest ago is closed.
@@ -58,7 +59,11 @@ class OpenFiles:
             if file is not None:
                 self._open.move_to_end(path)
                 return file
-        file = FileIO(path)
+        try:
+            file = FileIO(path)
+        except FileNotFoundError:
+            # While a job reads, text may be added, and its source's files be moved.
+            file = FileIO(existing_place(path))
         with self._lock:
             self._open[path] = file
             if len(self._open) > self._most_open:
@@ -194,7 +199,8 @@ class RecordedTokens(TypedDict):
     """Hash of the content of all token files at that time."""
     counts: TokenTypes
     files: dict[str, RecordedFile]
-    """Path relative to `data_dir/tokens` -> size, and checksum or identity, of the file."""
+    """Path relative to `data_dir/tokens` -> size, and checksum or identity, of the file; in the run's
+    record its logical name, which does not change where the file is moved."""
 
 
 def open_streams(
@@ -214,28 +220,18 @@ def open_streams(
     if recorded is None:
         table = read_shard_table(tokens_dir)
         for source in sources:
-            shards = table.of(source, split)
-            lengths: list[int] = shards.tokens.tolist()
+            paths = table.bin_files(tokens_dir, source, split)
+            lengths: list[int] = table.of(source, split).tokens.tolist()
             dtype = np.dtype(table.dtypes[source])
-            streams[source] = TokenStream(
-                list(zip(_bin_files(tokens_dir / source, shards.names), lengths, strict=True)),
-                dtype,
-                files,
-            )
+            streams[source] = TokenStream(list(zip(paths, lengths, strict=True)), dtype, files)
         return streams
 
-    names = shard_names(recorded["files"])
+    names = bin_files_of(recorded["files"])
     for source in sources:
-        own = names.get((source, split), [])
         dtype = np.dtype(recorded["counts"]["dtypes"][source])
-        lengths = [
-            recorded["files"][f"{source}/{name}.bin"]["bytes"] // dtype.itemsize for name in own
+        shards = [
+            (tokens_dir / name, recorded["files"][name]["bytes"] // dtype.itemsize)
+            for name in names.get((source, split), [])
         ]
-        streams[source] = TokenStream(
-            list(zip(_bin_files(tokens_dir / source, own), lengths, strict=True)), dtype, files
-        )
+        streams[source] = TokenStream(shards, dtype, files)
     return streams
-
-
-def _bin_files(folder: Path, names: Sequence[str]) -> list[Path]:
-    return [folder / f"{name}.bin" for name in names]

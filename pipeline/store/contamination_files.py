@@ -43,9 +43,12 @@ class SearchFolder:
         return unfinished / f"texts-{key}.parquet"
 
     @staticmethod
-    def shard(unfinished: Path, source: str, stem: str) -> Path:
-        """Return the Parquet file with what a search found in one shard of documents."""
-        return unfinished / source / f"{stem}.parquet"
+    def shard(unfinished: Path, shard: str) -> Path:
+        """Return the Parquet file with what a search found in one shard of documents.
+
+        `shard`: path of the shard below the folder of documents; this file lies likewise.
+        """
+        return unfinished / shard
 
 
 def contaminated_items_path(evaluation: Path, task: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import xxhash
 
 from pipeline.errors import DataError, UserError, first_items
+from pipeline.store.manifests.shard_places import logical_name
 from pipeline.store.records import FileRecord, Json, ListedFile, SizedFile, content_of
 
 MOST_NAMED = 5
@@ -84,8 +85,11 @@ def refuse_unwritable(path: Path, option: str, *, is_folder: bool) -> None:
 
 
 def output_digest(files: Mapping[str, ListedFile]) -> str:
-    """Return the hash of the content of a stage's files, which is its manifest's `output`."""
-    return fingerprint({name: content_of(record) for name, record in files.items()})
+    """Return the hash of the content of a stage's files, which is its manifest's `output`.
+
+    It is the same whether the files of a source's shards lie in parts of its folder or not.
+    """
+    return fingerprint({logical_name(name): content_of(record) for name, record in files.items()})
 
 
 def sync_folder(path: Path) -> None:

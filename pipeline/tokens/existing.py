@@ -17,6 +17,7 @@ from pipeline.logs import warn
 from pipeline.store import versions
 from pipeline.store.counts import TokenCounts, TokenizerCounts
 from pipeline.store.files import fingerprint, temporary_path
+from pipeline.store.manifests.shard_places import needs_parts, placed
 from pipeline.store.records import LinkedFileRecord
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.existing_pairs import Pair
@@ -43,11 +44,13 @@ def pair_tasks(
     end = tokenizer["end_of_document_id"]
     tasks: list[Task] = []
     for pair in chain.from_iterable(pairs.values()):
+        in_parts = needs_parts(len(pairs[pair.source]))
         arguments = {
             "pair": pair,
             "folder": folder,
             "vocab_size": vocab_size,
             "end_of_document": end,
+            "in_parts": in_parts,
         }
         files = [
             [str(file), link_identity(pair.name + suffix, file)]
@@ -58,7 +61,8 @@ def pair_tasks(
         size = min(pair.files[".bin"].stat().st_size, most_read)
         # One less: `tokenize` had a version before it took pairs.
         key = fingerprint([versions.TOKENIZE - 1, files, vocab_size, end])
-        tasks.append(Task(f"{pair.source}~{pair.name}", link_pair, arguments, key, size))
+        name = f"{pair.source}~{pair.name}"
+        tasks.append(Task(name, link_pair, arguments, key, size, outputs_in_parts=in_parts))
     return tasks
 
 
@@ -72,11 +76,13 @@ class LinkedPair(TokenCounts):
     documents_ended: int
     """Checked documents whose last id is the tokenizer's end-of-document id."""
     files: dict[str, LinkedFileRecord]
-    """Path below the stage's folder -> record of the link."""
+    """Logical name of a link (`store/manifests/shard_places.py`) -> its record."""
 
 
-def link_pair(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> LinkedPair:
-    """Check a pair and link it.
+def link_pair(
+    pair: Pair, folder: Path, vocab_size: int, end_of_document: int, in_parts: bool
+) -> LinkedPair:
+    """Check a pair and link it in the stage's folder, or in a part of its source's folder.
 
     Raises DataError where the pair is not an indexed dataset, or has ids of another tokenizer.
     """
@@ -89,12 +95,13 @@ def link_pair(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
     # Link under a temporary name, so that no reader meets half a pair.
     records: dict[str, LinkedFileRecord] = {}
     for suffix, file in pair.files.items():
-        link = folder / pair.source / f"{pair.name}{suffix}"
+        name = f"{pair.source}/{pair.name}{suffix}"
+        link = folder / placed(name, in_parts)
         link.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_path(link)
         temporary.symlink_to(file)
         temporary.replace(link)
-        records[f"{pair.source}/{link.name}"] = {
+        records[name] = {
             "bytes": file.stat().st_size,
             "identity": link_identity(link.name, file),
             "samples": sample_checksum(file),

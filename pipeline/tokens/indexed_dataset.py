@@ -25,6 +25,7 @@ from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.manifests.moved_files import existing_place, stage_folder_of
 from pipeline.store.records import FileRecord
 
 MAGIC = b"MMIDIDX\x00\x00"
@@ -213,7 +214,7 @@ def made_again(path: Path) -> str:
 
     Both have to be deleted: a finished stage checks no file, a finished task no content.
     """
-    delete = f"{manifest_path(path.parents[1])}"
+    delete = f"{manifest_path(stage_folder_of(path))}"
     if os.path.lexists(path):
         delete = f"{path} and {delete}"
     return f"Delete {delete}, then run `pipeline tokenize`: it makes that shard again."
@@ -226,7 +227,8 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
     `remedy`; without one, the shard is taken to lie in data_dir/tokens, where `made_again` helps.
     """
     # The files, and the end of a message about one of them.
-    index = with_suffix(prefix, ".idx")
+    index = existing_place(with_suffix(prefix, ".idx"))
+    prefix = index.with_name(prefix.name)
     data = with_suffix(prefix, ".bin")
 
     def ending(wrong: Path) -> str:

@@ -18,6 +18,7 @@ from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
 from pipeline.store.layout import DataFolder
+from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.inspected_data import (
@@ -235,7 +236,7 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
         "meta": record["meta"],
         "origin_file": record["origin_file"],
         "origin_row": record["origin_row"],
-        "source": path.parent.name,
+        "source": source_of(data.name(path)),
         "split": split,
         "text_bytes": len(text.encode()),
         "characters": len(text),
@@ -257,7 +258,7 @@ def _record(data: Data, path: Path, row: int) -> DocumentRow:
         pieces.of_id[i] for i in map(int, ids) if i < len(pieces.of_id) and i not in pieces.special
     ]
     return {
-        "id": f"{path.parent.name}/{path.stem}/{row}",
+        "id": f"{logical_name(data.name(path))}/{row}",
         "text": b"".join(parts).decode("utf-8", "replace"),
         "meta": "",
         "origin_file": str(path.resolve()),

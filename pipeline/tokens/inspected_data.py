@@ -11,7 +11,7 @@ from typing import TypedDict
 import numpy as np
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, open_shard, shard_paths, text_lengths
+from pipeline.corpus.documents import SPLITS, open_shard, shard_paths, split_of, text_lengths
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import (
@@ -22,6 +22,7 @@ from pipeline.store.counts import (
     TokenizerCounts,
 )
 from pipeline.store.layout import DataFolder, data_folder
+from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.store.records import Manifest
 from pipeline.tokens import indexed_dataset
@@ -155,7 +156,7 @@ class Data:
     existing: frozenset[str] = frozenset()
     """Names of the sources of kind `megatron`, whose text became tokens elsewhere."""
     token_files: tuple[str, ...] = ()
-    """The `.idx` files that the manifest of `tokenize` lists, sorted."""
+    """The `.idx` files that the manifest of `tokenize` lists, sorted by the names of shards."""
 
     def shards(self, source: str, split: str) -> list[Path]:
         """Return the Parquet files of a split; the `.idx` files where the ids existed already."""
@@ -166,12 +167,20 @@ class Data:
         return [
             DataFolder(self.folder).tokens / name
             for name in self.token_files
-            if name.startswith(f"{source}/{split}_")
+            if source_of(name) == source and split_of(name) == split
         ]
 
+    def name(self, path: Path) -> str:
+        """Return the path of one of `shards` below its stage's folder, without its suffix."""
+        data = DataFolder(self.folder)
+        stage = data.documents
+        if path.suffix == ".idx":
+            stage = data.tokens
+        return path.relative_to(stage).with_suffix("").as_posix()
+
     def token_prefix(self, path: Path) -> Path:
-        """Return the token files of a shard, without their suffixes."""
-        return DataFolder(self.folder).tokens / path.parent.name / path.stem
+        """Return the token files of a shard, without their suffixes; they lie as documents do."""
+        return DataFolder(self.folder).tokens / self.name(path)
 
 
 def open_data(config: RunConfig) -> Data:
@@ -195,7 +204,9 @@ def open_data(config: RunConfig) -> Data:
     tokenized: dict[str, dict[str, TokenCounts]] | None = None
     token_files: list[str] = []
     if tokens is not None:
-        token_files = sorted(name for name in tokens["files"] if name.endswith(".idx"))
+        token_files = sorted(
+            (name for name in tokens["files"] if name.endswith(".idx")), key=logical_name
+        )
         if _were_made_from(tokens, documents, tokenizer):
             tokenized = tokens["counts"]["sources"]
         else:

@@ -34,6 +34,7 @@ from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import PrepareCounts, TokenCounts, TokenizeCounts, TokenizerCounts
 from pipeline.store.files import fingerprint, output_digest, remove_unlisted
 from pipeline.store.layout import data_folder
+from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.records import FileRecord, ListedFile, Manifest, content_of
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, EncoderKind, load_encoder, why_reference
@@ -42,10 +43,17 @@ from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.shards.shard_table import make_shard_table, write_shard_table
 from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import run_tasks
+from pipeline.work.placed_outputs import placed_files, settle_outputs
 from pipeline.work.task import Task, report_progress
 from pipeline.work.threads import map_ahead
 from pipeline.work.workers import workers
 
+OUTPUTS = tuple(
+    f"{folder}/*{suffix}" for folder in ("*", "*/??") for suffix in indexed_dataset.SUFFIXES
+)
+"""Files that the stage writes, in the folder of a source or a part of it."""
+LEFTOVERS = ("*/.*.partial", "*/??/.*.partial")
+"""Files that a killed attempt may leave."""
 COMPARED_BYTES = 2000
 """Bytes of every row group (8 MiB of text) that are compared; the reference takes a millisecond."""
 
@@ -69,6 +77,7 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     if shards:
         tasks += _shard_tasks(config, shards, learned["output"])
     tasks += existing.pair_tasks(pairs, data.tokens, learned["counts"])
+    settle_outputs(data.tokens, tasks, indexed_dataset.SUFFIXES)
     with workers(config.executor) as crew:
         results: dict[str, EncodedShard | LinkedPair] = run_tasks(
             tasks, data.tokens, crew, "tokenize"
@@ -81,7 +90,11 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     dtypes = dict.fromkeys(config.sources, own_dtype)
     dtypes |= existing.types_of_sources(pairs, linked, learned["counts"])
     keep_measurements(config)
-    result = _collect(data.tokens, results, dtypes, vocab_size)
+    files = placed_files(tasks, {name: result["files"] for name, result in results.items()})
+    result = _collect(results, files, dtypes, vocab_size)
+
+    # Delete files of earlier settings and of interrupted tasks.
+    remove_unlisted(data.tokens, list(result.files), [*OUTPUTS, *LEFTOVERS])
 
     # What ranks read instead of the manifest, which comes last.
     output = output_digest(result.files)
@@ -94,7 +107,7 @@ class EncodedShard(TokenCounts):
 
     encoder: Literal["gigatoken", "reference"]
     files: dict[str, FileRecord]
-    """Path below the stage's folder -> size and checksum of the file."""
+    """Logical name of a file (`store/manifests/shard_places.py`) -> size and checksum."""
 
 
 def _shard_tasks(
@@ -115,10 +128,12 @@ def _shard_tasks(
 
     tasks: list[Task] = []
     for name, record in shards.items():
-        stem = name.removesuffix(SHARD_SUFFIX)
+        stem = logical_name(name).removesuffix(SHARD_SUFFIX)
         arguments = {
             "shard": data.documents / name,
-            "prefix": data.tokens / stem,
+            "folder": data.tokens,
+            # Tokens lie as documents do.
+            "name": name.removesuffix(SHARD_SUFFIX),
             "tokenizer": data.tokenizer,
             "encoder_kind": kind,
             "parse_special_tokens": config.tokens.parse_special_tokens,
@@ -126,19 +141,29 @@ def _shard_tasks(
         key = fingerprint(
             [versions.TOKENIZE, content_of(record), tokenizer_output, config.tokens.model_dump()]
         )
-        task_name = stem.replace("/", "~")
-        tasks.append(Task(task_name, tokenize_shard, arguments, key, record["bytes"]))
+        tasks.append(
+            Task(
+                stem.replace("/", "~"),
+                tokenize_shard,
+                arguments,
+                key,
+                record["bytes"],
+                outputs_in_parts=name != logical_name(name),
+            )
+        )
     return tasks
 
 
 def tokenize_shard(
     shard: Path,
-    prefix: Path,
+    folder: Path,
+    name: str,
     tokenizer: Path,
     encoder_kind: EncoderKind,
     parse_special_tokens: bool,
 ) -> EncodedShard:
-    """Encode one Parquet shard to `prefix`.bin, .idx and .doc."""
+    """Encode one Parquet shard to `folder/name`.bin, .idx and .doc; `folder`: the stage's."""
+    prefix = folder / name
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
     with naming_damaged_shard(shard):
         result = None
@@ -147,11 +172,15 @@ def tokenize_shard(
         if result is None:
             result = write_shard(shard, prefix, encoder, fast=False)
     assert result is not None, "the reference agrees with itself"
-    return result
+    files = {f"{source_of(name)}/{file}": record for file, record in result["files"].items()}
+    return {**result, "files": files}
 
 
 def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> EncodedShard | None:
-    """Write the shard's tokens; return None, and leave no file, where gigatoken gives other ids."""
+    """Write the shard's tokens; return None, and leave no file, where gigatoken gives other ids.
+
+    The result lists the files by their names alone.
+    """
     # Encode row groups ahead of writing them.
     groups = shard_footer(shard).num_row_groups
     dtype = indexed_dataset.token_dtype(encoder.vocab_size)
@@ -177,10 +206,7 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> Enco
         "tokens": writer.tokens,
         "text_bytes": text_bytes,
         "encoder": "reference",
-        "files": {
-            f"{prefix.parent.name}/{prefix.name}{suffix}": record
-            for suffix, record in files.items()
-        },
+        "files": {f"{prefix.name}{suffix}": record for suffix, record in files.items()},
     }
     if fast:
         result["encoder"] = "gigatoken"
@@ -216,14 +242,12 @@ def _piece(texts: list[memoryview], seed: int) -> str:
 
 
 def _collect(
-    folder: Path,
     results: Mapping[str, EncodedShard | LinkedPair],
+    files: Mapping[str, ListedFile],
     dtypes: dict[str, str],
     vocab_size: int,
 ) -> Result[TokenizeCounts]:
-    """Add up the results of all tasks, and remove files that no task has written."""
-    # Add up the shards by source and split.
-    files: dict[str, ListedFile] = {}
+    """Add up the results of all tasks, by source and split. `files`: all that the tasks have written."""
     sources: dict[str, dict[str, TokenCounts]] = {
         source: {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
         for source in dtypes
@@ -236,11 +260,6 @@ def _collect(
         counts["tokens"] += result["tokens"]
         counts["text_bytes"] += result["text_bytes"]
         encoders[result.get("encoder", "existing pairs")] += 1
-        files |= result["files"]
-
-    # Delete files of earlier settings and of interrupted tasks.
-    patterns = [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES]
-    remove_unlisted(folder, list(files), [*patterns, "*/.*.partial"])
 
     # Describe the stage for its manifest and its last lines.
     counted: TokenizeCounts = {

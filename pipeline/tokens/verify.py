@@ -24,6 +24,7 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import Counts, TokenizeCounts
 from pipeline.store.files import file_record
 from pipeline.store.layout import DataFolder, manifest_path
+from pipeline.store.manifests.shard_places import source_of, stem_of
 from pipeline.store.records import ListedFile, Manifest, content_of
 from pipeline.tokens import existing, existing_pairs
 from pipeline.tokens.indexed_dataset import (
@@ -49,7 +50,7 @@ def check_shard(tokens_dir: Path, name: str, manifest: Manifest[TokenizeCounts])
     was found, what was expected, remedy.
     """
     data, index = (manifest["files"][f"{name}{suffix}"] for suffix in PAIR)
-    dtype = np.dtype(manifest["counts"]["dtypes"][name.split("/")[0]])
+    dtype = np.dtype(manifest["counts"]["dtypes"][source_of(name)])
 
     def index_problem(path: Path, record: ListedFile) -> str | None:
         problem = _index_problem(path, dtype, data["bytes"], "link_to" in record)
@@ -99,7 +100,7 @@ def shard_names(
 ) -> list[str]:
     """Return `<source>/<shard>` of all pairs in a manifest, or of those of some sources, sorted."""
     names = sorted(name.removesuffix(".bin") for name in manifest["files"] if name.endswith(".bin"))
-    return [name for name in names if sources is None or name.split("/")[0] in sources]
+    return [name for name in names if sources is None or source_of(name) in sources]
 
 
 class BackgroundCheck:
@@ -330,8 +331,8 @@ def _remedy(folder: Path, name: str, record: ListedFile) -> str:
         return made_again(path)
 
     # A linked file belongs to the user: only its owner can restore it.
-    source, stem = name.split("/")
-    setting = f"sources.{source}.{existing_pairs.FIELDS[stem.split('_')[0]]}"
+    split = stem_of(name).partition("_")[0]
+    setting = f"sources.{source_of(name)}.{existing_pairs.FIELDS[split]}"
     restore = (
         f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
     )

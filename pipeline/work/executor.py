@@ -10,13 +10,11 @@ from typing import Any
 
 from pipeline.errors import TasksFailed, UserError
 from pipeline.store.layout import task_records
+from pipeline.store.manifests.shard_places import needs_parts
 from pipeline.work.progress_board import progress_board
 from pipeline.work.stored_results import stored_results
 from pipeline.work.task import Task
 from pipeline.work.workers import Workers
-
-MOST_RECORDS_IN_A_FOLDER = 2000
-"""Records of longer lists lie in 256 folders: of a million tasks 4,000 in each."""
 
 
 def run_tasks(
@@ -35,7 +33,7 @@ def run_tasks(
     stop the run.
     """
     records = task_records(folder)
-    if len(tasks) > MOST_RECORDS_IN_A_FOLDER:
+    if needs_parts(len(tasks)):
         tasks = [task.in_part() for task in tasks]
     results: dict[str, Any] = dict(stored_results(tasks, records))
     waiting = [task for task in tasks if task.name not in results]

@@ -15,6 +15,7 @@ import xxhash
 
 from pipeline.errors import Interrupted, UserError, out_of_space
 from pipeline.store.files import read_json, write_json
+from pipeline.store.manifests.shard_places import placed
 from pipeline.store.records import SizedFile
 from pipeline.work.progress_board import Send
 
@@ -36,6 +37,9 @@ class Task:
     """Size of the input, in bytes if nothing else is said."""
     part: str = ""
     """Folder in the folder of records that holds the record; empty for that folder itself."""
+    outputs_in_parts: bool = False
+    """Whether the files that the result lists by their logical names lie in parts of the source's
+    folder (`store/manifests/shard_places.py`). A record is true wherever they are moved."""
 
     @property
     def record_name(self) -> str:
@@ -55,7 +59,7 @@ class TaskResult(TypedDict, total=False):
     """The part of every task's result that this room reads; each kind of task has more."""
 
     files: Mapping[str, SizedFile]
-    """Path below the stage's folder -> size of the output."""
+    """Path below the stage's folder, or logical name where files lie in parts -> size of the output."""
 
 
 class TaskRecord(TypedDict):
@@ -132,16 +136,16 @@ def stored_result(task: Task, records: Path) -> TaskResult | None:
     record: TaskRecord | None = read_json(task.record_path(records))
     if not record or record["fingerprint"] != task.fingerprint:
         return None
-    if not _outputs_exist(record["result"], records.parent):
+    if not _outputs_exist(record["result"], records.parent, task.outputs_in_parts):
         return None
     return record["result"]
 
 
-def _outputs_exist(result: TaskResult, folder: Path) -> bool:
+def _outputs_exist(result: TaskResult, folder: Path, in_parts: bool) -> bool:
     """Tell whether the files that a task's result lists exist in their full size."""
     for name, record in result.get("files", {}).items():
         try:
-            status = (folder / name).stat()
+            status = (folder / placed(name, in_parts)).stat()
         except (FileNotFoundError, NotADirectoryError):
             return False
         if not stat.S_ISREG(status.st_mode) or status.st_size != record["bytes"]:

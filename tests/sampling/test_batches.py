@@ -93,7 +93,7 @@ def test_packed_documents_have_positions_of_their_own(tmp_path: Path) -> None:
         ids = np.array([1, 2, END, 4, 5, 6, 7, 8, 9, END, 11, END])
         writer.add(ids, np.array([3, 7, 2]), np.arange(3))
         writer.finish()
-    made = pack_shard(tmp_path / "train_0", tmp_path / "p" / "s" / "train_0.rows", 4, "")
+    made = pack_shard("s", tmp_path / "train_0", tmp_path / "p" / "s" / "train_0.rows", 4, "")
     stream = write_ids(tmp_path / "same", [ids])
     rows = Packed(
         stream, 4, [(stream.paths[0], tmp_path / "p" / "s" / "train_0.rows", made["rows"])]

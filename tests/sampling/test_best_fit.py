@@ -163,7 +163,9 @@ def test_every_target_is_in_one_row_and_short_documents_are_whole(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(best_fit, "GROUP_POSITIONS", 50)
         patch.setattr(best_fit, "GROUP_ROWS", 2)
-        counts = pack_shard(folder / "a", folder / "web" / "a.rows", sequence_length, "Mend it.")
+        counts = pack_shard(
+            "web", folder / "a", folder / "web" / "a.rows", sequence_length, "Mend it."
+        )
     rows = PackedRows(folder / "web" / "a.rows", sequence_length, sum(lengths))
     ends = np.cumsum(lengths, dtype=np.int64)
     targets, pieces = [], Counter()

@@ -61,7 +61,7 @@ def packed(tmp_path: Path) -> tuple[Rows, TokenStream, list[int]]:
             writer.add(ids, np.array(documents), np.arange(len(documents)))
             writer.finish()
         value += sum(documents)
-        made = pack_shard(prefix, index, 8, "")
+        made = pack_shard("web", prefix, index, 8, "")
         shards.append((prefix.with_suffix(".bin"), sum(documents)))
         files.append((prefix.with_suffix(".bin"), index, made["rows"]))
     stream = TokenStream(shards, np.dtype(np.uint16))

@@ -99,7 +99,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
             searches.passages("web", "copa", "ab"),
             searches.unfinished("cd"),
             searches.texts(searches.unfinished("cd"), "ef"),
-            searches.shard(searches.unfinished("cd"), "web", "train_0_000"),
+            searches.shard(searches.unfinished("cd"), "web/train_0_000.parquet"),
             contaminated_items_path(run.evaluation, "copa"),
             clean_scores_path(run.evaluation),
             layout.manifest_path(Path("/x")),

@@ -65,7 +65,7 @@ def test_a_damaged_record_is_named_and_nothing_is_deleted(tmp_path: Path) -> Non
 def test_records_of_a_long_list_lie_in_parts_and_older_ones_stay_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.work.executor.MOST_RECORDS_IN_A_FOLDER", 4)
+    monkeypatch.setattr("pipeline.store.manifests.shard_places.MOST_ITEMS_IN_A_FOLDER", 4)
     records = finish(tasks(3), tmp_path)
     for number in (3, 4):
         (tmp_path / f"{number}.bin").write_bytes(bytes(number))

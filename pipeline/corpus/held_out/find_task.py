@@ -52,10 +52,12 @@ def find_held_out(
     files: Sequence[InputFile],
     settings: ReadSettings,
     ids: IdList | None,
+    in_parts: bool = False,
 ) -> FoundTexts:
     """Write the hashes of the texts that a group of files holds out by its own settings or by `ids`.
 
-    A broken file is read up to the break: the task that makes its documents reports it.
+    A broken file is read up to the break: the task that makes its documents reports it. `in_parts`:
+    whether the file with the hashes lies in a part of the folder.
     """
     listed: frozenset[str] = frozenset()
     if ids is not None:
@@ -66,9 +68,10 @@ def find_held_out(
         with contextlib.suppress(FileBroken):
             _find_in_file(file, settings, listed, hashes, present)
         report_progress((number + 1) / len(files))
-    path = folder.hashes(key)
+    path = folder.hashes(key, in_parts)
     write_hashes(path, hashes)
-    return {"files": {path.name: file_record(path)}, "ids": sorted(present)}
+    name = path.relative_to(folder.path).as_posix()
+    return {"files": {name: file_record(path)}, "ids": sorted(present)}
 
 
 def _find_in_file(

@@ -6,6 +6,8 @@ No other module spells these names. Reads and writes nothing.
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.store.manifests.shard_places import part_of
+
 
 @dataclass(frozen=True)
 class HeldOutFolder:
@@ -23,9 +25,15 @@ class HeldOutFolder:
         """The ids that the run file lists, one a line."""
         return self.path / "ids.txt"
 
-    def hashes(self, key: str) -> Path:
-        """Return the file with the hashes of the texts that one task found."""
-        return self.path / f"{key}.hashes"
+    def hashes(self, key: str, in_parts: bool) -> Path:
+        """Return the file with the hashes of the texts that one task found.
+
+        `in_parts`: whether it lies in a part of the folder, as very many tasks write one each.
+        """
+        name = f"{key}.hashes"
+        if in_parts:
+            name = f"{part_of(name)}/{name}"
+        return self.path / name
 
     def texts(self, digest: str) -> Path:
         """Return the file with the hashes of all held-out texts, which have that digest."""

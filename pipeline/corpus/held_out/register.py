@@ -8,7 +8,7 @@ collected first, so that the same text is on one side in every source. Reads raw
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xxhash
@@ -29,6 +29,7 @@ from pipeline.errors import DataError, TasksFailed
 from pipeline.store import versions
 from pipeline.store.files import fingerprint, remove_unlisted, write_atomic
 from pipeline.store.layout import data_folder
+from pipeline.store.manifests.shard_places import needs_parts
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task
 from pipeline.work.workers import Workers
@@ -69,6 +70,9 @@ def find_held_out_texts(
         for name in config.sources_with_text
         for task in _tasks_of_source(config, name, files[name], ids)
     ]
+    # Files of earlier runs stay where they are: the result of a task names its file.
+    if needs_parts(len(tasks)):
+        tasks = [replace(task, arguments={**task.arguments, "in_parts": True}) for task in tasks]
     try:
         results: dict[str, FoundTexts] = run_tasks(
             tasks, folder.path, crew, "prepare: held-out texts"
@@ -83,7 +87,11 @@ def find_held_out_texts(
     digest = digest_of(hashes)
     path = folder.texts(digest)
     write_atomic(path, hashes.tobytes())
-    remove_unlisted(folder.path, [*parts, path.name, folder.ids.name], ["*", ".*.partial"])
+    remove_unlisted(
+        folder.path,
+        [*parts, path.name, folder.ids.name],
+        ["*", "??/*", ".*.partial", "??/.*.partial"],
+    )
     return Register(path, digest)
 
 

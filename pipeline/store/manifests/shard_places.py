@@ -16,8 +16,9 @@ import xxhash
 
 MOST_ITEMS_IN_A_FOLDER = 2000
 """Work items of one list whose files lie together; of 100,000 items, 400 lie in each part."""
-KEY = re.compile(r"\.?(?:train|validation)_([0-9a-f]{2})[0-9a-f]{10}_\d{3,}\.")
-"""The name of a file of a shard that `prepare` made: split, key of the work item, number."""
+KEY = re.compile(r"\.?(?:(?:train|validation)_)?([0-9a-f]{2})[0-9a-f]{10}(?:_\d{3,})?\.\w+")
+"""The name of a file that a work item of `prepare` made: the item's key, of a shard with its split
+before it and its number after it."""
 PART = re.compile(r"[0-9a-f]{2}")
 
 
@@ -33,7 +34,7 @@ def part_of(file: str) -> str:
     split; for other names, such as those of token files made elsewhere, a hash of the name without
     its suffix.
     """
-    key = KEY.match(file)
+    key = KEY.fullmatch(file)
     if key is not None:
         return key[1]
     stem = file.removeprefix(".").rpartition(".")[0]

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import xxhash
@@ -31,6 +31,7 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import TokenizeCounts
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import manifest_path, shard_table_path
+from pipeline.store.manifests.shard_places import logical_name, placed, source_of, stem_of
 from pipeline.store.records import ListedFile, Manifest
 from pipeline.tokens.indexed_dataset import HEADER, with_suffix
 
@@ -60,6 +61,8 @@ class TableHead(TypedDict):
     """`output` of the manifest that the table belongs to."""
     dtypes: dict[str, str]
     """Source -> numpy's name for the type of its ids."""
+    in_parts: NotRequired[list[str]]
+    """Sources whose files lie in parts of their folder, where there are any."""
     splits: list[SplitCounts]
     """In the order of the shards."""
 
@@ -86,11 +89,21 @@ class ShardTable:
     """Source -> numpy's name for the type of its ids."""
     shards: Mapping[tuple[str, str], Shards]
     """(source, split) -> its shards; no entry where it has none."""
+    in_parts: frozenset[str] = frozenset()
+    """Sources whose files lie in parts of their folder (`store/manifests/shard_places.py`)."""
 
     def of(self, source: str, split: str) -> Shards:
         """Return the shards of a split (`train` or `validation`), none for an unknown one."""
         none = np.zeros(0, np.int64)
         return self.shards.get((source, split), Shards((), none, none))
+
+    def bin_files(self, tokens_dir: Path, source: str, split: str) -> list[Path]:
+        """Return the `.bin` files of a split, in the order of its shards."""
+        in_parts = source in self.in_parts
+        return [
+            tokens_dir / placed(f"{source}/{name}.bin", in_parts)
+            for name in self.of(source, split).names
+        ]
 
 
 def read_shard_table(tokens_dir: Path) -> ShardTable:
@@ -149,6 +162,8 @@ def write_shard_table(tokens_dir: Path, table: ShardTable) -> None:
             for (source, split), shards in parts
         ],
     }
+    if table.in_parts:
+        head["in_parts"] = sorted(table.in_parts)
     content = [json.dumps(head).encode(), b"\n"]
     content += [shards.tokens.astype("<i8").tobytes() for _, shards in parts]
     content += [shards.documents.astype("<i8").tobytes() for _, shards in parts]
@@ -169,29 +184,31 @@ def make_shard_table(
     Reads the headers of linked `.idx` files, which alone have no `.doc` file beside them.
     """
     shards: dict[tuple[str, str], Shards] = {}
-    for (source, split), names in shard_names(files).items():
+    in_parts: set[str] = set()
+    for (source, split), paths in bin_files_of(files).items():
         itemsize = np.dtype(dtypes[source]).itemsize
-        tokens = [files[f"{source}/{name}.bin"]["bytes"] // itemsize for name in names]
-        documents = [_documents_of(files, tokens_dir, f"{source}/{name}") for name in names]
+        tokens = [files[path]["bytes"] // itemsize for path in paths]
+        documents = [_documents_of(files, tokens_dir, path.removesuffix(".bin")) for path in paths]
         shards[source, split] = Shards(
-            names, np.array(tokens, np.int64), np.array(documents, np.int64)
+            [stem_of(path) for path in paths],
+            np.array(tokens, np.int64),
+            np.array(documents, np.int64),
         )
-    return ShardTable(output, dict(dtypes), shards)
+        if paths[0] != logical_name(paths[0]):
+            in_parts.add(source)
+    return ShardTable(output, dict(dtypes), shards, frozenset(in_parts))
 
 
-def shard_names(files: Iterable[str]) -> dict[tuple[str, str], list[str]]:
-    """Return (source, split) -> names of its shards without a suffix, sorted.
+def bin_files_of(files: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """Return (source, split) -> paths of its `.bin` files, sorted by the names of the shards.
 
-    `files`: the paths of token files below the stage's folder. A shard belongs to a source by its
-    folder, and to a split by its name.
+    `files`: the paths of token files below the stage's folder.
     """
-    names: dict[tuple[str, str], list[str]] = {}
-    for path in sorted(files):
-        source, _, file = path.partition("/")
-        if file.endswith(".bin"):
-            shard = file.removesuffix(".bin")
-            names.setdefault((source, shard.partition("_")[0]), []).append(shard)
-    return names
+    paths: dict[tuple[str, str], list[str]] = {}
+    for path in sorted((path for path in files if path.endswith(".bin")), key=logical_name):
+        split = stem_of(path).partition("_")[0]
+        paths.setdefault((source_of(path), split), []).append(path)
+    return paths
 
 
 def _documents_of(files: Mapping[str, ListedFile], tokens_dir: Path, name: str) -> int:
@@ -276,4 +293,5 @@ def _table_in(content: bytes) -> ShardTable | None:
             names[first:end], numbers[0, first:end], numbers[1, first:end]
         )
         first = end
-    return ShardTable(head["output"], head["dtypes"], shards)
+    in_parts = frozenset(head.get("in_parts", ()))
+    return ShardTable(head["output"], head["dtypes"], shards, in_parts)
