@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.errors import TasksFailed, UserError
 from pipeline.store.layout import task_records
 from pipeline.store.manifests.shard_places import needs_parts
+from pipeline.work.kept_tasks import count_kept
 from pipeline.work.progress_board import progress_board
 from pipeline.work.stored_results import stored_results
 from pipeline.work.task import Task
@@ -36,6 +37,7 @@ def run_tasks(
     if needs_parts(len(tasks)):
         tasks = [task.in_part() for task in tasks]
     results: dict[str, Any] = dict(stored_results(tasks, records))
+    count_kept(folder, len(results))
     waiting = [task for task in tasks if task.name not in results]
 
     # The last ones to finish should be small.

@@ -11,9 +11,9 @@ from typing import TypedDict
 
 from pipeline.errors import DataError
 from pipeline.store.files import read_json, write_json
-from pipeline.store.layout import stage_seconds_path, task_records
+from pipeline.store.layout import stage_seconds_path
 from pipeline.store.periodic import Periodic
-from pipeline.work.stored_results import record_files
+from pipeline.work.kept_tasks import forget_kept, kept_tasks
 
 SAVE_SECONDS = 5.0
 """Time between two saves: a job that is killed loses at most this much of its time."""
@@ -49,7 +49,7 @@ class StageClock:
         """
         below_the_stage = folder.relative_to(root).parts[1:]
         self._path = stage_seconds_path(root, "-".join((stage, *below_the_stage)))
-        self._records = task_records(folder)
+        self._folder = folder
         # Without the folder, the work of earlier jobs is gone.
         saved = None
         if folder.is_dir():
@@ -60,7 +60,7 @@ class StageClock:
         self._saving = Periodic(SAVE_SECONDS, self._save)
 
     def __enter__(self) -> "StageClock":
-        self._tasks_before = self._task_records()
+        forget_kept(self._folder)
         self._started = time.monotonic()
         self._save()
         self._saving.start()
@@ -78,16 +78,11 @@ class StageClock:
 
     def finish(self) -> float:
         """Return the seconds of all jobs whose work is in the output; forget those of the others."""
-        has_kept_tasks = bool(self._tasks_before & self._task_records())
-        if self._grows or has_kept_tasks:
+        if self._grows or kept_tasks(self._folder):
             self._spent["seconds"] += self._spent["with_other_inputs"]
         self._spent["with_other_inputs"] = 0.0
         self._write()
         return self._spent["seconds"]
-
-    def _task_records(self) -> set[tuple[str, int]]:
-        """Return name and modification time of each finished task's record, new if done again."""
-        return {(path.name, path.stat().st_mtime_ns) for path in record_files(self._records)}
 
     def _save(self) -> None:
         self._spent["seconds"] = self._seconds_before + round(time.monotonic() - self._started, 3)

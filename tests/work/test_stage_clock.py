@@ -1,6 +1,7 @@
 """What a stage took: all jobs whose work is in its output, by a clock that the test sets."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +9,13 @@ import pytest
 from helpers import run_stages
 
 from pipeline.config.run_file import load
+from pipeline.config.run_sections import Executor
 from pipeline.store.files import read_json
-from pipeline.store.layout import task_records
 from pipeline.work import stage_clock
+from pipeline.work.executor import run_tasks
 from pipeline.work.stage_clock import StageClock
+from pipeline.work.task import Task
+from pipeline.work.workers import workers
 
 
 class Clock:
@@ -32,20 +36,29 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def job(
-    clock: Clock, root: Path, inputs: str, seconds: float, *, grows: bool = False
+    clock: Clock,
+    root: Path,
+    inputs: str,
+    seconds: float,
+    *,
+    grows: bool = False,
+    task: str = "a shard",
 ) -> StageClock:
-    """Work for some seconds, and make the task `second`; the task `first` is made once."""
+    """Work for some seconds on one task, which a job with another `task` does not take over."""
     folder = root / "tokens"
-    with StageClock(root, "tokenize", folder, inputs, grows=grows) as made:
+    with (
+        StageClock(root, "tokenize", folder, inputs, grows=grows) as made,
+        workers(Executor(workers=1)) as crew,
+    ):
         clock.now += seconds
-        task_records(folder).mkdir(parents=True, exist_ok=True)
+        run_tasks([Task("first", dict, {}, task)], folder, crew, "tokenize")
     return made
 
 
 def kill(clock: Clock, root: Path, inputs: str, seconds: float) -> None:
     """Work until the last save before a kill: nothing of the end is done."""
     made = StageClock(root, "tokenize", root / "tokens", inputs, grows=False)
-    made._tasks_before, made._started = set(), clock.now
+    made._started = clock.now
     (root / "tokens").mkdir(exist_ok=True)
     clock.now += seconds
     made._save()
@@ -71,23 +84,14 @@ def test_jobs_with_other_inputs_count_where_their_work_was_taken_over(
     clock: Clock, tmp_path: Path
 ) -> None:
     job(clock, tmp_path, "a", 100).finish()
-    record = task_records(tmp_path / "tokens") / "first.json"
-    record.write_text("{}")
     added = job(clock, tmp_path, "with more text", 5)
     assert added.finish() == 105
-    other = StageClock(tmp_path, "tokenize", tmp_path / "tokens", "another tokenizer", grows=False)
-    with other:
-        clock.now += 7
-        record.unlink()
-        record.write_text("{}")
-        (stamp,) = {path.stat().st_mtime_ns for path in record.parent.iterdir()}
-        assert (record.name, stamp) not in other._tasks_before
+    other = job(clock, tmp_path, "another tokenizer", 7, task="with another tokenizer")
     assert other.finish() == 7
 
 
 def test_jobs_with_two_other_inputs_count_both(clock: Clock, tmp_path: Path) -> None:
     job(clock, tmp_path, "a", 100)
-    (task_records(tmp_path / "tokens") / "first.json").write_text("{}")
     job(clock, tmp_path, "with more text", 20)
     assert job(clock, tmp_path, "with still more text", 5).finish() == 125
 
@@ -108,8 +112,7 @@ def test_a_damaged_file_holds_nothing_up(clock: Clock, tmp_path: Path, damaged: 
 
 def test_a_folder_that_was_deleted_begins_anew(clock: Clock, tmp_path: Path) -> None:
     job(clock, tmp_path, "a", 100).finish()
-    (task_records(tmp_path / "tokens")).rmdir()
-    (tmp_path / "tokens").rmdir()
+    shutil.rmtree(tmp_path / "tokens")
     assert job(clock, tmp_path, "a", 2).finish() == 2
 
 
