@@ -65,10 +65,19 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
 
 
 def run_one(
-    stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]
+    stages: Sequence[Stage],
+    stage: Stage,
+    run_file: Path,
+    overrides: Sequence[str],
+    if_described: bool = False,
 ) -> None:
-    """Run one stage; its inputs must be done, and the run file has to have the sections it reads."""
+    """Run one stage; its inputs must be done, and the run file has to have the sections it reads.
+
+    `if_described`: a stage that the run file does not describe is left out, as `pipeline run` does.
+    """
     table = {each.name: each for each in stages}
+    if if_described and not _is_described(stages, stage, run_file, overrides):
+        return
     needs = stage.sections_read(table)
     config = load(run_file, overrides, needs=needs, reader=f"`{stage.command}`")
     if not (stage.on_workers and config.executor.uses_slurm):
@@ -80,6 +89,20 @@ def run_one(
         return
     with srun_step_roles(config.executor, stage.folder(config)):
         run_stage(stage, config, table, rebuild_inputs=False)
+
+
+def _is_described(
+    stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]
+) -> bool:
+    """Tell whether the run file describes a stage, and print it where it does not."""
+    config = load(run_file, overrides, needs=())
+    up_to_this = stages[: stages.index(stage) + 1]
+    if stage in stages_described(up_to_this, config):
+        return True
+    if is_first_task():
+        absent = stage.absent_sections(config, {each.name: each for each in stages})
+        note(f"{stage.name}: not described by this run file, which lacks {', '.join(absent)}")
+    return False
 
 
 def export_chosen_steps(run_file: Path, overrides: Sequence[str], steps: str) -> None:

@@ -27,6 +27,7 @@ from pipeline.model.model_facts import model_facts
 from pipeline.planning.rates import assumed_rates
 from pipeline.planning.run_setting import measured_data, planned_data
 from pipeline.store.layout import data_folder
+from pipeline.store.stages import STAGES
 from pipeline.training.preflight import check_settings
 
 HERE_SECONDS = 120.0
@@ -34,14 +35,19 @@ HERE_SECONDS = 120.0
 
 
 def needs_of_run(config: RunConfig) -> Needs:
-    """Return what the run needs, with what was found about its launch, disk and operators."""
+    """Return what the run needs, with what was found about its launch, disk and operators.
+
+    A run file that describes no training needs its folders alone.
+    """
     run = Looks(HERE_SECONDS)
-    checks: dict[str, Callable[[], list[Finding]]] = {
-        "launch": lambda: launch_findings(config),
-        "settings": lambda: settings_findings(config),
-        "model": lambda: model_findings(config),
-        "disk": lambda: disk_findings(config),
-    }
+    checks: dict[str, Callable[[], list[Finding]]] = {}
+    if is_training_described(config):
+        checks = {
+            "launch": lambda: launch_findings(config),
+            "settings": lambda: settings_findings(config),
+            "model": lambda: model_findings(config),
+            "disk": lambda: disk_findings(config),
+        }
     findings: list[Finding] = []
     for name, check in checks.items():
         none: list[Finding] = []
@@ -66,6 +72,12 @@ def needs_of_run(config: RunConfig) -> Needs:
         "paths.run_dir": str(nearest_folder(config.paths.run_dir)),
     }
     return Needs(config, operators, findings, folders)
+
+
+def is_training_described(config: RunConfig) -> bool:
+    """Tell whether the run file has all sections that the stage `train` reads."""
+    table = {stage.name: stage for stage in STAGES}
+    return not table["train"].absent_sections(config, table)
 
 
 def settings_findings(config: RunConfig) -> list[Finding]:

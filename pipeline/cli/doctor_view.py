@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.cli.doctor_needs import needs_of_run
+from pipeline.cli.start_checks import note_undescribed, stages_described
 from pipeline.cluster.doctor.examination import Needs, examine, kind_to_look_at
 from pipeline.cluster.doctor.finding import Finding, Verdict, would_stop
 from pipeline.config.run_file import load
@@ -18,6 +19,7 @@ from pipeline.logs import (
     print_wide,
     styled,
 )
+from pipeline.store.stages import STAGES
 
 LEAST_WIDTH = 80
 """Columns of the table."""
@@ -33,7 +35,10 @@ def show_examination(run_file: Path | None, overrides: Sequence[str], as_json: b
     needs = Needs()
     with elapsed("doctor: looking at the nodes") as tick:
         if run_file is not None:
-            config = load(run_file, overrides)
+            config = load(run_file, overrides, needs=())
+            # Whether a stage is described in part, which no command would run.
+            stages_described(STAGES, config)
+            note_undescribed("doctor", STAGES, config)
             # Whether the nodes are known, before anything that takes time.
             kind_to_look_at(config).nodes(config)
             needs = needs_of_run(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.config.run_config import RunConfig, section_problems
 from pipeline.errors import ConfigError, UserError
+from pipeline.logs import note
 from pipeline.store.artifacts import Check, Stage, StageState, import_function
 from pipeline.work.dask_workers import in_srun_step
 
@@ -94,6 +95,13 @@ def undescribed_line(stages: Sequence[Stage], config: RunConfig) -> str | None:
         f"not described by this run file: {', '.join(undescribed)}. They read the sections "
         f"{', '.join(sections)} (`pipeline config --example`)"
     )
+
+
+def note_undescribed(command: str, stages: Sequence[Stage], config: RunConfig) -> None:
+    """Print which stages the run file does not describe, so that a command leaves them out."""
+    line = undescribed_line(stages, config)
+    if line is not None:
+        note(f"{command}: {line}")
 
 
 def _raise_together(errors: Sequence[UserError]) -> None:

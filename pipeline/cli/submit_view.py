@@ -9,9 +9,11 @@ from pathlib import Path
 
 from pipeline.cli.job_table import job_lines
 from pipeline.cli.start_checks import (
+    note_undescribed,
     refuse_impossible_folders,
     refuse_mistakes,
     refuse_unwritable,
+    stages_described,
 )
 from pipeline.cluster.batch_script import JobPaths, PlannedJob, batch_script
 from pipeline.cluster.slurm_jobs import has_slurm, states_of_jobs
@@ -78,7 +80,7 @@ def submit(
         raise ConfigError(
             ["--site: is required; give --site or PIPELINE_SITE: " + _all_sites() + ", or a file"]
         )
-    config = load(run_file, of_run)
+    config = load(run_file, of_run, needs=())
     if not options.dry_run and not has_slurm():
         raise UserError(
             "this machine has no Slurm (no sbatch or scontrol in PATH). Submit from a login node of "
@@ -86,6 +88,7 @@ def submit(
         )
 
     # What the run needs, and whether it could start.
+    note_undescribed("submit", stages, config)
     waiting = _waiting_stages(stages, config)
     needed = {_kind_of(stage) for stage in waiting}
     kinds: list[JobKind] = [kind for kind in JOB_KINDS if kind in needed]
@@ -130,11 +133,15 @@ def _all_sites() -> str:
 
 
 def _waiting_stages(stages: Sequence[Stage], config: RunConfig) -> list[Stage]:
-    """Return the stages that are not done. Raises UserError for a run that is done."""
+    """Return the stages that the run file describes and that are not done.
+
+    Raises UserError for a run that is done, ConfigError where a stage is described in part.
+    """
     refuse_impossible_folders(config)
+    described = stages_described(stages, config)
     table = {stage.name: stage for stage in stages}
     states = stage_states(table, config, look_at=table)
-    waiting = [stage for stage in stages if states[stage.name].kind != "done"]
+    waiting = [stage for stage in described if states[stage.name].kind != "done"]
     if not waiting:
         raise UserError(
             f"{config.paths.run_dir}: every stage of this run is done, there is nothing to submit. "

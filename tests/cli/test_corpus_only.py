@@ -7,13 +7,18 @@ import pytest
 from helpers import SHORT_PROOF, without_progress
 
 from pipeline.__main__ import STAGES
-from pipeline.cli import commands, plan_view, status_view
+from pipeline.cli import commands, plan_view, status_view, submit_view
+from pipeline.cli.doctor_needs import needs_of_run
+from pipeline.cli.doctor_view import show_examination
+from pipeline.cluster.batch_script import BATCH_SCRIPTS
 from pipeline.config.run_file import load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UserError
 from pipeline.store.artifacts import stage_states
+from pipeline.store.jobs.jobs_folder import jobs_folder
 from pipeline.tokens import tokenizer_folder
 from pipeline.tokens.tokenizer_report import tokenizer_report
 
+DATA_JOB = BATCH_SCRIPTS / "data.sbatch"
 NOT_TRAINED = ["train", "export", "evaluate", "report"]
 
 
@@ -122,3 +127,57 @@ def test_status_and_plan_tell_what_is_not_described(
     assert plan["not_described"]["tokenize"] == ["tokenizer"]
     plan_view.show_plan(STAGES, question, as_json=False, page=None)
     assert "1 file, " in capsys.readouterr().out
+
+
+def test_a_job_for_the_data_leaves_out_stages_that_are_not_described(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {stage.name: stage for stage in STAGES}
+    for name in ("train-tokenizer", "tokenize", "pack"):
+        with pytest.raises(ConfigError, match=f"`pipeline {name}`"):
+            commands.run_one(STAGES, table[name], corpus, [])
+        commands.run_one(STAGES, table[name], corpus, [], if_described=True)
+        assert f"{name}: not described by this run file, which lacks" in capsys.readouterr().err
+        # The shipped job asks for exactly that, of every stage but the first.
+        assert f'"$pipeline" {name} --if-described "$@"' in DATA_JOB.read_text()
+    assert not (corpus.parent / "data").exists()
+
+    # What is described in part is refused; what later stages lack is not asked.
+    half = ["data={sequence_length: 16, packing: best-fit}"]
+    with pytest.raises(ConfigError, match=r"tokenizer: .*`pipeline pack`"):
+        commands.run_one(STAGES, table["pack"], corpus, half, if_described=True)
+    commands.run_one(STAGES, table["tokenize"], corpus, half, if_described=True)
+
+
+def test_a_corpus_is_submitted_as_one_job(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = corpus.with_name("site.yaml")
+    site.write_text(
+        "{description: a cluster, hardware: a100-40gb, nodes_have_network: true,\n"
+        'gpu_nodes: {gpus: 2, cores: 48, longest_time: "10:00:00"},\n'
+        'cpu_nodes: {cores: 16, longest_time: "06:00:00"}}\n'
+    )
+    options = submit_view.SubmitOptions(str(site), dry_run=True)
+    submit_view.submit(STAGES, corpus, [], options)
+    printed = capsys.readouterr()
+    assert "a cluster: 1 job, scripts in" in printed.out
+    assert "submit: not described by this run file: train-tokenizer, tokenize" in printed.err
+    settings = jobs_folder(load(corpus, needs=()).paths.run_dir).settings
+    assert load(settings, needs=()) == load(corpus, needs=())
+
+    # Done, there is nothing to submit; described in part, it is refused.
+    commands.run_all(STAGES, corpus, [])
+    with pytest.raises(UserError, match="there is nothing to submit"):
+        submit_view.submit(STAGES, corpus, [], options)
+    half = ["tokenizer={kind: byte-level-bpe, vocab_size: 260}", "train={train_tokens: 3000}"]
+    for refusing in (
+        lambda: submit_view.submit(STAGES, corpus, half, options),
+        lambda: show_examination(corpus, half, as_json=True),
+    ):
+        with pytest.raises(ConfigError, match=r"model, data, optimizer, schedule"):
+            refusing()
+
+
+def test_a_corpus_needs_its_folders_alone_of_nodes(corpus: Path) -> None:
+    needs = needs_of_run(load(corpus, needs=()))
+    assert list(needs.findings) == [] and list(needs.operators) == []
+    assert set(needs.folders) == {"paths.data_dir", "paths.run_dir"}

@@ -21,10 +21,20 @@ def stage_command(stage: Stage) -> Callable[..., None]:
 
 
 def _plain_command(stage: Stage) -> Callable[..., None]:
-    def command(run_file: RunFile, overrides: Overrides = None) -> None:
+    def command(
+        run_file: RunFile,
+        overrides: Overrides = None,
+        if_described: Annotated[
+            bool,
+            typer.Option(
+                "--if-described",
+                help="Do nothing where the run file lacks the sections of this stage.",
+            ),
+        ] = False,
+    ) -> None:
         from pipeline.cli import commands
 
-        commands.run_one(STAGES, stage, run_file, overrides or [])
+        commands.run_one(STAGES, stage, run_file, overrides or [], if_described)
 
     return command
 
