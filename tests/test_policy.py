@@ -160,11 +160,12 @@ def test_who_imports_deepspeed() -> None:
 
 
 PARQUET_READERS = {
+    "corpus/annotating/annotation_file.py",
     "corpus/documents.py",
     "corpus/kinds/parquet_files.py",
     "corpus/parquet_tables.py",
 }
-"""What reads documents, what reads raw files, and what reads small files whole."""
+"""What reads annotations, documents and raw files, and what reads small files whole."""
 PARQUET_WRITERS = {"benchmarks/measure_tokenize.py"}
 
 
@@ -518,6 +519,7 @@ def test_the_table_is_read_as_it_is_written() -> None:
 LAYOUTS = (
     "store/layout.py",
     "store/contamination_files.py",
+    "store/curation/annotation_folder.py",
     "corpus/held_out/held_out_folder.py",
     "store/jobs/jobs_folder.py",
     "store/scores_folder.py",

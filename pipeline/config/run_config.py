@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
+from pipeline.config.curation.annotate_section import Annotate
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.groups import GroupSizes
 from pipeline.config.run_sections import Checkpoint, Executor, Guard, Launch
@@ -58,6 +59,8 @@ class RunConfig(Section):
     `has` tells.
     """
 
+    fields_left_out_unused = ("annotate",)
+
     preset: str | None = None
     """Name of a file in `pipeline/config/presets`; its settings apply where the run file has none."""
     paths: Paths
@@ -69,6 +72,9 @@ class RunConfig(Section):
     ids and figures."""
     prepare: Prepare = Prepare()
     """How raw text becomes documents: how much is held out, and what stops the stage."""
+    annotate: Annotate | None = None
+    """What is computed of each document for `select`; without it the stage `annotate` has nothing to
+    do."""
     tokenizer: TokenizerSection = _if_set()
     """How the vocabulary is learned, or which existing tokenizer is used."""
     tokens: Tokens = Tokens()
@@ -98,7 +104,7 @@ class RunConfig(Section):
     launch: Launch = Launch()
     """Where and how the training ranks are started."""
     executor: Executor = Executor()
-    """Worker processes of the stages `prepare`, `tokenize` and `pack`."""
+    """Worker processes of the stages `prepare`, `annotate`, `tokenize` and `pack`."""
     deepspeed: TemplateLocation = _if_set()
     """DeepSpeed JSON template, which decides how ZeRO executes the run: name of a shipped template
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""

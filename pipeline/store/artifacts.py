@@ -204,6 +204,9 @@ def expected_inputs(
     # The settings that change the output.
     settings = config.model_dump()
     for dotted in stage.settings:
+        # A section that is not set is not in a dump, and decides nothing.
+        if dotted in config.fields_left_out_unused and dotted not in settings:
+            continue
         inputs |= flatten(setting_named(settings, dotted), dotted)
     # The output of earlier stages, unless a change of it is to be ignored.
     if not stage.keeps_output:

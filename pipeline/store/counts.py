@@ -77,6 +77,23 @@ class PrepareCounts(Counts):
     sources: dict[str, PreparedSource]
 
 
+class AnnotatedSource(TypedDict):
+    """Documents of one source that are annotated."""
+
+    documents: int
+    text_bytes: int
+    """Bytes of text in UTF-8."""
+
+
+class AnnotateCounts(Counts):
+    """What `annotate` has made."""
+
+    sources: dict[str, AnnotatedSource]
+    """Source -> its documents."""
+    columns: dict[str, list[str]]
+    """Part of the annotations -> names of its columns."""
+
+
 class TokenCounts(TypedDict):
     """Token ids of one split of one source, or of one shard."""
 

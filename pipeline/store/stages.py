@@ -6,6 +6,7 @@ A new stage is a function in the room of what it reads, and one row here: its co
 
 from pipeline.store import versions
 from pipeline.store.artifacts import Check, Stage
+from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.layout import PACK_MANIFEST, REPORT_MANIFEST, data_folder, run_folder
 
 STAGES = (
@@ -26,6 +27,21 @@ STAGES = (
         version=versions.PREPARE,
         is_asked=lambda config: bool(config.sources_with_text),
         is_made_unasked=True,
+        shared=True,
+        on_workers=True,
+    ),
+    Stage(
+        name="annotate",
+        help="Describe every document: quality signals, language, hashes, spans.",
+        reads="documents",
+        writes="data_dir/annotations",
+        function="pipeline.corpus.annotating.annotate:annotate",
+        folder=lambda config: annotation_folder(config).path,
+        settings=("annotate",),
+        inputs=("prepare",),
+        checks=(Check("pipeline.corpus.annotating.annotate:check_parts", is_ahead=True),),
+        version=versions.ANNOTATE,
+        is_asked=lambda config: config.annotate is not None,
         shared=True,
         on_workers=True,
     ),

@@ -15,6 +15,9 @@ fingerprints of their own import it from here.
 """
 
 PREPARE = 4
+ANNOTATE = 1
+"""Version of the files of `annotate`; each part of them has one of its own, which leaves the columns of the
+others as they are."""
 TRAIN_TOKENIZER = 3
 TOKENIZE = 3
 PACK = 1

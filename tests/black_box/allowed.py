@@ -1,6 +1,7 @@
 """What may differ from the commit that wrote observed.json, each with its reason."""
 
 ADDED_COMMANDS = {
+    "annotate": "describes documents, of which the recorded commit had no stage",
     "pack": "packing is a stage of its own, which the recorded commit did within `train`",
     "generate": "continues a text with any checkpoint; the recorded commit could not",
     "compare": "compares scores question by question, which the recorded commit did not keep",

@@ -11,6 +11,7 @@ from pipeline.store.contamination_files import (
     clean_scores_path,
     contaminated_items_path,
 )
+from pipeline.store.curation.annotation_folder import AnnotationFolder
 from pipeline.store.layout import DataFolder, RunFolder
 from pipeline.store.tasks_folder import VALIDATION, TasksFolder
 
@@ -57,15 +58,18 @@ RUN = {
     "tensorboard_of_scores": "tensorboard/scores",
     "wandb_id_of_scores": "wandb/scores_id",
 }
+ANNOTATIONS = {"path": "annotations", "manifest": "annotations/manifest.json"}
 TASKS = {"downloads": ".downloads", "hub_revisions": "hub_revisions.json"}
 """On-disk format: other names would hide what is there."""
 
 
 @pytest.mark.parametrize(
-    ("folder", "names"), [(DataFolder, DATA), (RunFolder, RUN), (TasksFolder, TASKS)]
+    ("folder", "names"),
+    [(DataFolder, DATA), (RunFolder, RUN), (TasksFolder, TASKS), (AnnotationFolder, ANNOTATIONS)],
 )
 def test_names_stay_as_they_are(
-    folder: type[DataFolder] | type[RunFolder] | type[TasksFolder], names: dict[str, str]
+    folder: type[DataFolder] | type[RunFolder] | type[TasksFolder] | type[AnnotationFolder],
+    names: dict[str, str],
 ) -> None:
     root = folder(Path("/root"))
     properties = {name for name, value in vars(folder).items() if isinstance(value, property)} - {

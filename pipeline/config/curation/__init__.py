@@ -1,0 +1,1 @@
+"""The sections of a run file that describe and judge documents."""

@@ -1,0 +1,102 @@
+"""The stage `annotate`: describe every document in data_dir/documents, one work item a shard.
+
+Writes `data_dir/annotations/`, a Parquet file for each shard with a row for each document. Documents are
+not changed, and nothing is judged here: `select` does.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, annotate_shard
+from pipeline.corpus.annotating.part import AnnotationPart
+from pipeline.corpus.annotating.parts import parts_asked_for
+from pipeline.corpus.documents import SHARD_SUFFIX, check_files, shard_records
+from pipeline.logs import human_bytes
+from pipeline.store import versions
+from pipeline.store.artifacts import Result, read_manifest
+from pipeline.store.counts import AnnotateCounts, AnnotatedSource, PrepareCounts
+from pipeline.store.curation.annotation_folder import annotation_folder
+from pipeline.store.files import fingerprint, remove_unlisted
+from pipeline.store.layout import data_folder
+from pipeline.store.manifests.shard_places import logical_name, source_of
+from pipeline.store.records import ListedFile, Manifest, content_of
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task
+from pipeline.work.workers import workers
+
+LEFTOVERS = ("*/.*.partial", "*/*/.*.partial")
+"""Files that a killed attempt may leave; their names are never used again."""
+FILES = (f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}")
+
+
+def check_parts(config: RunConfig) -> None:
+    """Raise ConfigError where a part that the run file asks for cannot be made."""
+    parts_asked_for(config)
+
+
+def annotate(config: RunConfig) -> Result[AnnotateCounts]:
+    """Annotate every documents shard that is not annotated yet.
+
+    Raises DataError naming each shard that is missing or damaged.
+    """
+    written: Manifest[PrepareCounts] | None = read_manifest(data_folder(config).documents_manifest)
+    assert written is not None, "run_stage checks the inputs"
+    shards = shard_records(written["files"])
+    check_files(data_folder(config).documents, shards)
+    folder = annotation_folder(config).path
+    remove_unlisted(folder, [], LEFTOVERS)
+
+    parts = parts_asked_for(config)
+    tasks = _tasks(config, shards, parts)
+    with workers(config.executor) as crew:
+        results: dict[str, AnnotatedShard] = run_tasks(tasks, folder, crew, "annotate")
+
+    # Remove annotations of documents that are no longer part of the corpus.
+    files: dict[str, ListedFile] = {}
+    for result in results.values():
+        files |= result["files"]
+    remove_unlisted(folder, list(files), [*FILES, *LEFTOVERS])
+    return Result(_counts(config, results, parts), files)
+
+
+def _tasks(
+    config: RunConfig, shards: Mapping[str, ListedFile], parts: Sequence[AnnotationPart]
+) -> list[Task]:
+    """Return a task for each documents shard."""
+    made = {part.name: part.fingerprint() for part in parts}
+    tasks: list[Task] = []
+    for name, record in shards.items():
+        arguments = {
+            "shard": data_folder(config).documents / name,
+            "checksum": content_of(record),
+            "output": annotation_folder(config).file(name),
+            "name": name,
+            "parts": parts,
+        }
+        key = fingerprint([versions.ANNOTATE, content_of(record), made])
+        task_name = logical_name(name).removesuffix(SHARD_SUFFIX).replace("/", "~")
+        tasks.append(Task(task_name, annotate_shard, arguments, key, record["bytes"]))
+    return tasks
+
+
+def _counts(
+    config: RunConfig, results: Mapping[str, AnnotatedShard], parts: Sequence[AnnotationPart]
+) -> AnnotateCounts:
+    """Return what the manifest says of the stage: documents by source, columns by part."""
+    sources: dict[str, AnnotatedSource] = {
+        name: {"documents": 0, "text_bytes": 0} for name in config.sources_with_text
+    }
+    for result in results.values():
+        for file in result["files"]:
+            counts = sources[source_of(file)]
+            counts["documents"] += result["documents"]
+            counts["text_bytes"] += result["text_bytes"]
+    documents = sum(counts["documents"] for counts in sources.values())
+    text_bytes = sum(counts["text_bytes"] for counts in sources.values())
+    columns = {part.name: [field.name for field in part.fields()] for part in parts}
+    return {
+        "headline": f"{documents:,} documents, {human_bytes(text_bytes)} of text; "
+        f"{', '.join(columns)}",
+        "sources": sources,
+        "columns": columns,
+    }

@@ -1,0 +1,102 @@
+"""One work item of `annotate`: a shard of documents to its file of annotations.
+
+Columns of parts whose fingerprint has not changed are taken from the file that is there; the bytes are
+the same as if all were computed.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.corpus.annotating.annotation_file import AnnotationWriter
+from pipeline.corpus.annotating.columns import column_of
+from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.earlier_columns import EarlierColumns
+from pipeline.corpus.annotating.part import AnnotationPart, Value
+from pipeline.corpus.documents import open_shard, shard_footer, text_lengths
+from pipeline.store.records import FileRecord
+from pipeline.work.task import report_progress
+
+BATCH_BYTES = 64 * 2**20
+"""Bytes of text, and of spans that it may have, in a row group of annotations."""
+LINE_BYTES = 200
+"""Bytes counted for the spans of a line: a start, an end and a value in each of seven columns."""
+
+
+class AnnotatedShard(TypedDict):
+    """Result of the work item of one shard."""
+
+    documents: int
+    text_bytes: int
+    files: dict[str, FileRecord]
+    """Path below the stage's folder -> size and checksum of the file."""
+
+
+def annotate_shard(
+    shard: Path, checksum: str, output: Path, name: str, parts: Sequence[AnnotationPart]
+) -> AnnotatedShard:
+    """Write the annotations of one shard.
+
+    `checksum`: that of the shard. `name`: path of `output` below the stage's folder. Raises DataError
+    where the shard is missing or damaged.
+    """
+    fingerprints = {part.name: part.fingerprint() for part in parts}
+    fields = [field for part in parts for field in part.fields()]
+    documents = 0
+    text_bytes = 0
+    with (
+        EarlierColumns(output, checksum, parts) as earlier,
+        AnnotationWriter(output, fields, checksum, fingerprints) as writer,
+    ):
+        total = shard_footer(shard).num_rows
+        for number, rows in enumerate(_batches(shard)):
+            known = earlier.read(number, rows["id"])
+            computed = _computed(rows["text"], [part for part in parts if part.name not in known])
+            columns = known | computed
+            writer.add([rows["id"], *(array for part in parts for array in columns[part.name])])
+            documents += len(rows["id"])
+            text_bytes += int(text_lengths(pa.chunked_array([rows["text"]])).sum())
+            report_progress(documents / total, documents=documents, text_bytes=text_bytes)
+        record = writer.finish()
+    return {"documents": documents, "text_bytes": text_bytes, "files": {name: record}}
+
+
+def _computed(texts: pa.Array, parts: Sequence[AnnotationPart]) -> dict[str, list[pa.Array]]:
+    """Return the columns of some parts, document by document: what parts share is made once."""
+    values: list[list[list[Value]]] = [[[] for _ in part.fields()] for part in parts]
+    if parts:
+        for text in texts:
+            document = DocumentText(text.as_py())
+            for part, columns in zip(parts, values, strict=True):
+                for column, value in zip(columns, part.values(document), strict=True):
+                    column.append(value)
+    return {
+        part.name: [
+            column_of(column, field.type)
+            for column, field in zip(columns, part.fields(), strict=True)
+        ]
+        for part, columns in zip(parts, values, strict=True)
+    }
+
+
+def _batches(shard: Path) -> Iterator[dict[str, pa.Array]]:
+    """Yield ids and texts of a shard in batches of bounded size, which depend on the texts alone."""
+    for group in range(shard_footer(shard).num_row_groups):
+        with open_shard(shard) as file:
+            table = file.read_row_group(group, columns=["id", "text"], use_threads=False)
+        columns = {name: table[name].combine_chunks() for name in ("id", "text")}
+        lines = pc.call_function(
+            "count_substring", [table["text"]], pc.MatchSubstringOptions("\n")
+        ).to_numpy()
+        sizes = text_lengths(table["text"]) + LINE_BYTES * (lines + 1)
+        start = 0
+        while start < len(sizes):
+            # At least one document, however large it is.
+            fitting = int(np.searchsorted(np.cumsum(sizes[start:]), BATCH_BYTES, "right"))
+            count = max(1, fitting)
+            yield {name: column.slice(start, count) for name, column in columns.items()}
+            start += count

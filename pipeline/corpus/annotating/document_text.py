@@ -1,0 +1,134 @@
+"""One document with everything that several parts need of it, each made once.
+
+Reads and writes no file.
+"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from functools import cached_property
+
+import numpy as np
+
+RAW_WORDS = re.compile(r"\w+|[^\w\s]+")
+"""Words, and runs of other characters, of a text as it is.
+
+Source: NLTK's `WordPunctTokenizer`, which RedPajama-v2 uses; here `re` says what a word character is."""
+_PUNCTUATION = string.punctuation.encode()
+_NEWLINE = ord("\n")
+
+
+def folded(text: str) -> str:
+    """Return a text in lower case and NFD, without the punctuation of ASCII; white space stays.
+
+    Source: RedPajama-Data, app/src/utilities/text/normalization.py. Its lines, split into words at
+    white space, are the published normalised lines.
+    """
+    # UTF-8 has the bytes of ASCII for nothing else; bytes are translated faster than characters.
+    lower = text.encode().translate(None, _PUNCTUATION).decode().lower()
+    if lower.isascii():
+        return lower
+    return unicodedata.normalize("NFD", lower)
+
+
+def normalised_words(text: str) -> list[str]:
+    """Return the normalised words of a text, on which shingles and most signals are defined."""
+    return folded(text).split()
+
+
+class DocumentText:
+    """A text, its lines and its words, computed when first asked for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @cached_property
+    def characters(self) -> np.ndarray:
+        """Code points of the text, `(characters,)`: uint8 where all are ASCII, else uint32."""
+        return code_points(self.text)
+
+    @cached_property
+    def line_ends(self) -> np.ndarray:
+        """Places after each line with its newline, `(lines,) int64`, in characters.
+
+        A line ends after a newline or with the text; an empty text has none.
+        """
+        ends = np.flatnonzero(self.characters == _NEWLINE) + 1
+        if self.text and not self.text.endswith("\n"):
+            ends = np.append(ends, len(self.text))
+        return ends.astype(np.int64, copy=False)
+
+    @cached_property
+    def line_starts(self) -> np.ndarray:
+        """Places where lines begin, `(lines,) int64`, in characters."""
+        starts = np.zeros_like(self.line_ends)
+        starts[1:] = self.line_ends[:-1]
+        return starts
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines without their newlines."""
+        return self.text.split("\n")[: len(self.line_ends)]
+
+    @cached_property
+    def raw_words(self) -> Counter[str]:
+        """The RAW_WORDS of the text -> how often each occurs."""
+        return Counter(RAW_WORDS.findall(self.text))
+
+    @cached_property
+    def raw_word_count(self) -> int:
+        """Number of RAW_WORDS."""
+        return self.raw_words.total()
+
+    @cached_property
+    def folded(self) -> str:
+        """The text as `folded` returns it."""
+        return folded(self.text)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The normalised words."""
+        return self.folded.split()
+
+    @cached_property
+    def line_words(self) -> np.ndarray:
+        """Number of normalised words of each line, `(lines,) int64`."""
+        lines = self.folded.split("\n")[: len(self.line_ends)]
+        return np.fromiter((len(line.split()) for line in lines), np.int64, len(lines))
+
+    @cached_property
+    def word_counts(self) -> Counter[str]:
+        """Normalised word -> how often it occurs, in the order of first occurrence."""
+        return Counter(self.words)
+
+    @cached_property
+    def word_ids(self) -> np.ndarray:
+        """Number of each normalised word in `word_counts`, `(words,) int64`."""
+        numbers = {word: number for number, word in enumerate(self.word_counts)}
+        return np.fromiter(map(numbers.__getitem__, self.words), np.int64, len(self.words))
+
+    @cached_property
+    def word_lengths(self) -> np.ndarray:
+        """Characters of each normalised word, `(words,) int64`."""
+        lengths = np.fromiter(map(len, self.word_counts), np.int64, len(self.word_counts))
+        return lengths[self.word_ids]
+
+
+def code_points(text: str) -> np.ndarray:
+    """Return the code points of a text, `(characters,)`: uint8 where all are ASCII, else uint32."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+
+
+def counts_between(marks: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return how many marks lie in each of several ranges that follow each other.
+
+    `marks`: `(n,) bool`; `ends`: `(ranges,) int64`, ascending, the first range begins at 0.
+    """
+    before = np.searchsorted(np.flatnonzero(marks), ends)
+    return np.diff(before, prepend=0)

@@ -1,0 +1,119 @@
+"""The part `minhash`: bands of MinHash, one hash a band.
+
+Two documents whose sets of shingles have Jaccard similarity s agree in a band of r rows with
+probability s^r, and in at least one of b bands with `1 - (1 - s^r)^b`.
+Source: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from pipeline.config.curation.annotate_section import MinHash
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
+from pipeline.store.records import Json
+
+PERMUTATION_SEED = 42
+BLOCK_SHINGLES = 256
+"""Shingles that are hashed at once by all functions: of 112 functions 230 kB, which stay in a core's
+cache."""
+
+
+@dataclass(frozen=True)
+class MinHashBands(AnnotationPart):
+    """Hashes of the bands of a document's signature; null where it has fewer words than a shingle."""
+
+    section: MinHash
+
+    name = "minhash"
+
+    @classmethod
+    def asked_for(cls, config: RunConfig) -> Self | None:
+        """Return the part if `annotate.minhash` is set."""
+        if config.annotate is None or config.annotate.minhash is None:
+            return None
+        return cls(config.annotate.minhash)
+
+    def settings(self) -> Json:
+        """Return the section `annotate.minhash`."""
+        return self.section.model_dump()
+
+    def fields(self) -> Sequence[pa.Field]:
+        """Return the column `minhash_bands`."""
+        return [pa.field("minhash_bands", list_of(pa.uint64()))]
+
+    def values(self, document: DocumentText) -> Sequence[Value]:
+        """Return one hash a band, `(bands,) uint64`."""
+        words = list(document.word_counts)
+        hashes = word_hashes(words)[document.word_ids]
+        shingles = shingle_hashes(hashes, self.section.words)
+        if not len(shingles):
+            return [None]
+        signature = min_hashes(shingles, self.section.bands * self.section.rows)
+        return [band_hashes(signature, self.section.bands)]
+
+
+def word_hashes(words: Sequence[str]) -> np.ndarray:
+    """Return xxh3 of 64 bits over the UTF-8 of each word, `(words,) uint64`."""
+    digest = xxhash.xxh3_64_intdigest
+    return np.fromiter((digest(word.encode()) for word in words), np.uint64, len(words))
+
+
+def shingle_hashes(words: np.ndarray, size: int) -> np.ndarray:
+    """Return a hash of each run of `size` words, in order, equal ones included.
+
+    `words`: `(n,) uint64`, hashes of the words of a text in order. Returns
+    `(max(0, n - size + 1),) uint64`.
+    """
+    count = max(0, len(words) - size + 1)
+    hashes = np.zeros(count, np.uint64)
+    # A polynomial in an odd number, so that the order of words counts, each step mixed.
+    for place in range(size):
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes += words[place : place + count]
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+@lru_cache(maxsize=4)
+def permutations(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random odd factors and random addends, two `(count,) uint64`."""
+    generator = np.random.Generator(np.random.PCG64(PERMUTATION_SEED))
+    drawn = generator.integers(0, 2**64, (2, count), np.uint64, endpoint=False)
+    return drawn[0] | np.uint64(1), drawn[1]
+
+
+def min_hashes(shingles: np.ndarray, count: int) -> np.ndarray:
+    """Return the signature: for each of `count` hash functions the minimum over all shingles.
+
+    The functions are `(a h + b) mod 2^64`, of which the upper 32 bits count (multiply-shift).
+    Source: Dietzfelbinger et al. 1997, A Reliable Randomized Algorithm for the Closest-Pair Problem.
+    `shingles`: `(n,) uint64` with n > 0. Returns `(count,) uint32`.
+    """
+    factors, addends = permutations(count)
+    signature = np.full(count, np.iinfo(np.uint64).max, np.uint64)
+    products = np.empty((count, BLOCK_SHINGLES), np.uint64)
+    for start in range(0, len(shingles), BLOCK_SHINGLES):
+        block = shingles[start : start + BLOCK_SHINGLES]
+        hashed = products[:, : len(block)]
+        np.multiply(factors[:, None], block, out=hashed)
+        hashed += addends[:, None]
+        np.minimum(signature, hashed.min(axis=1), out=signature)
+    return (signature >> np.uint64(32)).astype(np.uint32)
+
+
+def band_hashes(signature: np.ndarray, bands: int) -> np.ndarray:
+    """Return one hash for each band of a signature, `(bands,) uint64`.
+
+    Bands of the same rows in different places have different hashes.
+    """
+    rows = np.ascontiguousarray(signature).reshape(bands, -1)
+    hashes = [xxhash.xxh3_64_intdigest(row.tobytes(), band) for band, row in enumerate(rows)]
+    return np.array(hashes, np.uint64)

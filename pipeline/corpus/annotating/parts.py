@@ -1,0 +1,20 @@
+"""The table of the parts of the annotations, in the order of their columns."""
+
+from collections.abc import Sequence
+
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.annotating.minhash import MinHashBands
+from pipeline.corpus.annotating.paragraphs import ParagraphHashes
+from pipeline.corpus.annotating.part import AnnotationPart
+from pipeline.corpus.annotating.text_hash import TextHash
+
+PARTS: tuple[type[AnnotationPart], ...] = (TextHash, MinHashBands, ParagraphHashes)
+
+
+def parts_asked_for(config: RunConfig) -> Sequence[AnnotationPart]:
+    """Return the parts that the run file asks for, in the order of the table.
+
+    Raises ConfigError where one of them cannot be made.
+    """
+    asked = [part.asked_for(config) for part in PARTS]
+    return [part for part in asked if part is not None]

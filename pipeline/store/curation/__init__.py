@@ -1,0 +1,1 @@
+"""Names of what the stages that describe and judge documents write."""
