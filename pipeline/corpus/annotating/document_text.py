@@ -11,6 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline.corpus.annotating.repeated_ngrams import RepeatedNgrams
+
 RAW_WORDS = re.compile(r"\w+|[^\w\s]+")
 """Words, and runs of other characters, of a text as it is.
 
@@ -116,6 +118,11 @@ class DocumentText:
         """Characters of each normalised word, `(words,) int64`."""
         lengths = np.fromiter(map(len, self.word_counts), np.int64, len(self.word_counts))
         return lengths[self.word_ids]
+
+    @cached_property
+    def repeated_words(self) -> RepeatedNgrams:
+        """The normalised words that occur more than once; longer n-grams follow from them."""
+        return RepeatedNgrams.of_words(self.word_ids)
 
 
 def code_points(text: str) -> np.ndarray:

@@ -6,9 +6,15 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.minhash import MinHashBands
 from pipeline.corpus.annotating.paragraphs import ParagraphHashes
 from pipeline.corpus.annotating.part import AnnotationPart
+from pipeline.corpus.annotating.signals.signals_part import QualitySignals
 from pipeline.corpus.annotating.text_hash import TextHash
 
-PARTS: tuple[type[AnnotationPart], ...] = (TextHash, MinHashBands, ParagraphHashes)
+PARTS: tuple[type[AnnotationPart], ...] = (
+    QualitySignals,
+    TextHash,
+    MinHashBands,
+    ParagraphHashes,
+)
 
 
 def parts_asked_for(config: RunConfig) -> Sequence[AnnotationPart]:

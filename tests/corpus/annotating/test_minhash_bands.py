@@ -21,10 +21,11 @@ def bands_of(words: list[str], section: MinHash) -> np.ndarray:
 
 def pair(shared: int, own: int, size: int, generator: np.random.Generator) -> list[list[str]]:
     """Return the words of two texts with `shared` shingles in common and `own` more in each."""
-    drawn = generator.permutation(10**6)
-    common = [f"w{word}" for word in drawn[: shared + size - 1]]
+    # Numbers of 63 bits: no word is drawn twice.
+    drawn = [f"w{word}" for word in generator.integers(0, 2**63, shared + size - 1 + 2 * own)]
+    common = drawn[: shared + size - 1]
     rest = drawn[len(common) :]
-    return [common + [f"w{word}" for word in rest[k * own : (k + 1) * own]] for k in (0, 1)]
+    return [common + rest[:own], common + rest[own:]]
 
 
 def test_the_curve_of_14_bands_of_8_rows_by_hand() -> None:

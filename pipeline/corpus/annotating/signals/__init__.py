@@ -1,0 +1,1 @@
+"""Quality signals of one document."""
