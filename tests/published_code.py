@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ class PublishedCode(NamedTuple):
 
 
 @contextmanager
-def published_code() -> Iterator[PublishedCode]:
+def published_code() -> Generator[PublishedCode]:
     """Import the checkout's modules, and forget them afterwards."""
     before = {*sys.modules}
     root = str(Path(os.environ[VARIABLE]) / "app" / "src")

@@ -18,10 +18,11 @@ from pipeline.config.curation.annotate_section import MinHash
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
+from pipeline.corpus.annotating.redpajama_minhash import published_bands, published_signature
 from pipeline.store.records import Json
 
-PERMUTATION_SEED = 42
-BLOCK_SHINGLES = 256
+FUNCTIONS_SEED = 42
+BLOCK_SHINGLES = 512
 """Shingles that are hashed at once by all functions: of 112 functions 230 kB, which stay in a core's
 cache."""
 
@@ -51,13 +52,22 @@ class MinHashBands(AnnotationPart):
 
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return one hash a band, `(bands,) uint64`."""
+        if self.section.scheme == "redpajama-v2":
+            return [self._published(document)]
         words = list(document.word_counts)
         hashes = word_hashes(words)[document.word_ids]
         shingles = shingle_hashes(hashes, self.section.words)
         if not len(shingles):
             return [None]
         signature = min_hashes(shingles, self.section.bands * self.section.rows)
-        return [band_hashes(signature, self.section.bands)]
+        return [hashes_of_bands([row.tobytes() for row in np.split(signature, self.section.bands)])]
+
+    def _published(self, document: DocumentText) -> np.ndarray | None:
+        """Return the hashes of RedPajama-v2's own bands."""
+        signature = published_signature(document.words)
+        if signature is None:
+            return None
+        return hashes_of_bands(published_bands(signature, self.section.similarity))
 
 
 def word_hashes(words: Sequence[str]) -> np.ndarray:
@@ -83,37 +93,37 @@ def shingle_hashes(words: np.ndarray, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def permutations(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return random odd factors and random addends, two `(count,) uint64`."""
-    generator = np.random.Generator(np.random.PCG64(PERMUTATION_SEED))
-    drawn = generator.integers(0, 2**64, (2, count), np.uint64, endpoint=False)
-    return drawn[0] | np.uint64(1), drawn[1]
+def hash_functions(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random odd factors and random addends, two `(count, 1) uint32`."""
+    # Raw bits: the methods of a Generator may draw other numbers in another version of numpy.
+    bits = np.random.PCG64(FUNCTIONS_SEED).random_raw(2 * count)
+    drawn = (bits >> np.uint64(32)).astype(np.uint32).reshape(2, count, 1)
+    return drawn[0] | np.uint32(1), drawn[1]
 
 
 def min_hashes(shingles: np.ndarray, count: int) -> np.ndarray:
-    """Return the signature: for each of `count` hash functions the minimum over all shingles.
+    """Return the signature: for each of `count` functions the minimum over all shingles.
 
-    The functions are `(a h + b) mod 2^64`, of which the upper 32 bits count (multiply-shift).
-    Source: Dietzfelbinger et al. 1997, A Reliable Randomized Algorithm for the Closest-Pair Problem.
-    `shingles`: `(n,) uint64` with n > 0. Returns `(count,) uint32`.
+    The functions are `(a h + b) mod 2^32` with a odd, of the upper half h of a shingle's hash: each puts
+    all h in another order. `shingles`: `(n,) uint64` with n > 0. Returns `(count,) uint32`.
     """
-    factors, addends = permutations(count)
-    signature = np.full(count, np.iinfo(np.uint64).max, np.uint64)
-    products = np.empty((count, BLOCK_SHINGLES), np.uint64)
-    for start in range(0, len(shingles), BLOCK_SHINGLES):
-        block = shingles[start : start + BLOCK_SHINGLES]
+    factors, addends = hash_functions(count)
+    halves = (shingles >> np.uint64(32)).astype(np.uint32)
+    signature = np.full(count, np.iinfo(np.uint32).max, np.uint32)
+    products = np.empty((count, min(len(halves), BLOCK_SHINGLES)), np.uint32)
+    for start in range(0, len(halves), BLOCK_SHINGLES):
+        block = halves[start : start + BLOCK_SHINGLES]
         hashed = products[:, : len(block)]
-        np.multiply(factors[:, None], block, out=hashed)
-        hashed += addends[:, None]
+        np.multiply(factors, block, out=hashed)
+        hashed += addends
         np.minimum(signature, hashed.min(axis=1), out=signature)
-    return (signature >> np.uint64(32)).astype(np.uint32)
+    return signature
 
 
-def band_hashes(signature: np.ndarray, bands: int) -> np.ndarray:
+def hashes_of_bands(bands: Sequence[bytes]) -> np.ndarray:
     """Return one hash for each band of a signature, `(bands,) uint64`.
 
     Bands of the same rows in different places have different hashes.
     """
-    rows = np.ascontiguousarray(signature).reshape(bands, -1)
-    hashes = [xxhash.xxh3_64_intdigest(row.tobytes(), band) for band, row in enumerate(rows)]
+    hashes = [xxhash.xxh3_64_intdigest(rows, band) for band, rows in enumerate(bands)]
     return np.array(hashes, np.uint64)
