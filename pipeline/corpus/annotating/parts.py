@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.annotating.language import Language
 from pipeline.corpus.annotating.minhash import MinHashBands
 from pipeline.corpus.annotating.paragraphs import ParagraphHashes
 from pipeline.corpus.annotating.part import AnnotationPart
+from pipeline.corpus.annotating.pii import PersonalData
 from pipeline.corpus.annotating.signals.signals_part import QualitySignals
 from pipeline.corpus.annotating.text_hash import TextHash
 
 PARTS: tuple[type[AnnotationPart], ...] = (
     QualitySignals,
+    Language,
+    PersonalData,
     TextHash,
     MinHashBands,
     ParagraphHashes,
