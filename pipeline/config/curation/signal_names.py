@@ -37,8 +37,34 @@ SIGNAL_SETS: Mapping[str, tuple[str, ...]] = {
         "rps_lines_numerical_chars_fraction",
         "rps_lines_start_with_bulletpoint",
     ),
+    "gopher": (
+        "gopher_word_count",
+        "gopher_mean_word_length",
+        "gopher_hash_to_word_ratio",
+        "gopher_ellipsis_to_word_ratio",
+        "gopher_frac_lines_start_with_bullet",
+        "gopher_frac_words_with_letter",
+        "gopher_stop_words",
+        "gopher_frac_dupe_lines",
+        "gopher_frac_dupe_paragraphs",
+        "gopher_frac_chars_dupe_lines",
+        "gopher_frac_chars_dupe_paragraphs",
+    ),
+    "c4": (
+        "c4_num_sentences",
+        "c4_lorem_ipsum",
+        "c4_opening_brackets",
+        "c4_lines_kept",
+    ),
+    "fineweb": (
+        "fineweb_frac_lines_end_with_punctuation",
+        "fineweb_frac_short_lines",
+        "fineweb_frac_chars_dupe_lines",
+        "fineweb_newlines_to_words",
+    ),
 }
-"""Set -> signals. Those of RedPajama-v2 are the ones that need no model, block list or URL.
+"""Set -> signals. Those of RedPajama-v2 are the ones that need no model, block list or URL; the other
+sets hold what their filters measure and RedPajama-v2 does not, or defines otherwise.
 
-Source: RedPajama-Data, app/src/core/quality_signals/ (names are the classes' in lower case).
+Source of the first: RedPajama-Data, app/src/core/quality_signals/ (names are the classes' in lower case).
 """

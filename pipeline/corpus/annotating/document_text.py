@@ -87,6 +87,11 @@ class DocumentText:
         return self.raw_words.total()
 
     @cached_property
+    def spaced_words(self) -> list[str]:
+        """What stands between white space of the text as it is."""
+        return self.text.split()
+
+    @cached_property
     def folded(self) -> str:
         """The text as `folded` returns it."""
         return folded(self.text)

@@ -11,6 +11,9 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
 from pipeline.corpus.annotating.signals import (
+    c4,
+    fineweb,
+    gopher,
     redpajama_documents,
     redpajama_lines,
     redpajama_repetitions,
@@ -19,7 +22,7 @@ from pipeline.corpus.annotating.signals.redpajama_documents import stop_word_fra
 from pipeline.corpus.annotating.signals.signal import DocumentSignal, LineSignal
 from pipeline.store.records import Json
 
-MODULES = (redpajama_documents, redpajama_repetitions, redpajama_lines)
+MODULES = (redpajama_documents, redpajama_repetitions, redpajama_lines, gopher, c4, fineweb)
 """The modules that define signals; `pipeline/config/curation/signal_names.py` lists the names."""
 STOP_WORD_FRACTION = "rps_doc_stop_word_fraction"
 """The signal that depends on a setting."""

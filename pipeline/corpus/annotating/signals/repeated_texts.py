@@ -1,0 +1,34 @@
+"""Lines and paragraphs that occur more than once in a document. Reads and writes no file."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+LINE_BREAKS = re.compile(r"\n+")
+PARAGRAPH_BREAKS = re.compile(r"\n{2,}")
+
+
+class Repeats(NamedTuple):
+    """Pieces of a text that have stood in it before."""
+
+    pieces: int
+    """Number of all pieces."""
+    repeated: int
+    """Number of those that have stood in the text before."""
+    characters: int
+    """Characters of those that have stood in the text before."""
+
+
+def count_repeats(pieces: Iterable[str]) -> Repeats:
+    """Count the pieces that equal an earlier one."""
+    seen: set[str] = set()
+    total = 0
+    repeated = 0
+    characters = 0
+    for piece in pieces:
+        total += 1
+        if piece in seen:
+            repeated += 1
+            characters += len(piece)
+        seen.add(piece)
+    return Repeats(total, repeated, characters)
