@@ -521,6 +521,7 @@ LAYOUTS = (
     "store/contamination_files.py",
     "store/curation/annotation_folder.py",
     "corpus/held_out/held_out_folder.py",
+    "store/curation/selection_folder.py",
     "store/jobs/jobs_folder.py",
     "store/scores_folder.py",
     "store/tasks_folder.py",
@@ -529,7 +530,7 @@ LAYOUTS = (
 FOREIGN_NAMES = "store/pretrained_folders.py"
 """The module that spells names of files inside transformers folders."""
 NOT_ONLY_FILES = {"run", "local-machine", "train", "validation", "test", "dev"}
-NOT_ONLY_FILES |= {".json", ".log", ".parquet", ".sbatch", ".txt"}
+NOT_ONLY_FILES |= {".json", ".jsonl", ".log", ".parquet", ".sbatch", ".txt"}
 """What layouts spell and others may, too: how a root may be named, a kind of source, splits,
 suffixes."""
 SAME_WORDS = {

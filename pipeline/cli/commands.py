@@ -131,7 +131,7 @@ def run_stage(
     states = artifacts.stage_states(table, config, look_at={stage.name})
 
     # An input that the run file does not ask for is made in passing: it has no content.
-    for name in stage.inputs:
+    for name in stage.inputs_made(config, table):
         if states[name].kind == "missing" and not table[name].is_asked(config):
             run_stage(table[name], config, table, rebuild_inputs)
 
@@ -153,7 +153,7 @@ def _run_holding_lease(
     stage: Stage, config: RunConfig, table: Mapping[str, Stage], rebuild_inputs: bool
 ) -> None:
     # Another command may have finished the stage before this one got the lease.
-    read_stages = (*stage.inputs, *stage.needs)
+    read_stages = (*stage.inputs_made(config, table), *stage.needs)
     look_at = {stage.name}
     if stage.reads_files:
         look_at.update(read_stages)
@@ -170,7 +170,7 @@ def _run_holding_lease(
 
     # What the output is made from is recorded before it is made.
     inputs = artifacts.expected_inputs(stage, config, table)
-    made_from = artifacts.outputs_of(stage.inputs, config, table)
+    made_from = artifacts.outputs_of(stage.inputs_made(config, table), config, table)
 
     # Tell the user what begins, and why.
     for reason in states[stage.name].reasons:

@@ -47,18 +47,23 @@ def changed_input_lines(
     """Return a line for each input that has changed since a stage made the output that it keeps."""
     if not stage.keeps_output or manifest is None:
         return []
-    now = outputs_of(stage.inputs, config, table)
+    now = outputs_of(stage.inputs_made(config, table), config, table)
     made_from = manifest.get("made_from", {})
-    changed = [
-        name
-        for name in stage.inputs
-        if None not in (now[name], made_from.get(name)) and now[name] != made_from[name]
-    ]
-    return [
-        f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make "
-        f"all that follows stale. To make it again, delete {stage.manifest_path(config)}"
-        for name in changed
-    ]
+    lines: list[str] = []
+    for name, output in now.items():
+        if output is None or output == made_from.get(name):
+            continue
+        if name in made_from:
+            origin = f"an earlier output of {name}"
+        elif name == "select" and made_from:
+            origin = "all documents, before the run file had the section `select`"
+        else:
+            continue
+        lines.append(
+            f"{stage.name} was made from {origin} and is kept: a new one would make all that follows "
+            f"stale. To make it again, delete {stage.manifest_path(config)}"
+        )
+    return lines
 
 
 def warn_of_readers(stage: Stage, config: RunConfig) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from pipeline.config.curation.annotate_section import Annotate
+from pipeline.config.curation.select_section import Select
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.groups import GroupSizes
 from pipeline.config.run_sections import Checkpoint, Executor, Guard, Launch
@@ -59,7 +60,7 @@ class RunConfig(Section):
     `has` tells.
     """
 
-    fields_left_out_unused = ("annotate",)
+    fields_left_out_unused = ("annotate", "select")
 
     preset: str | None = None
     """Name of a file in `pipeline/config/presets`; its settings apply where the run file has none."""
@@ -75,6 +76,8 @@ class RunConfig(Section):
     annotate: Annotate | None = None
     """What is computed of each document for `select`; without it the stage `annotate` has nothing to
     do."""
+    select: Select | None = None
+    """Which documents the later stages read, and which parts of them. Left out: all, whole."""
     tokenizer: TokenizerSection = _if_set()
     """How the vocabulary is learned, or which existing tokenizer is used."""
     tokens: Tokens = Tokens()

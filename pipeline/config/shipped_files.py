@@ -1,4 +1,4 @@
-"""Files shipped with the package that a run file names: presets, mixtures, suites, templates,
+"""Files shipped with the package that a run file names: presets, mixtures, suites, rules, templates,
 recipes.
 
 `templates` (DeepSpeed) and `recipes` (tokenizers) are links to `ds_configs/` and `tokenizer/` at
@@ -19,6 +19,7 @@ MIXTURES = PRESETS / "mixtures"
 SUITES = PRESETS / "suites"
 HARDWARE = PRESETS / "hardware"
 SITES = PRESETS / "sites"
+RULES = PRESETS / "rules"
 TEMPLATES = Path(__file__).parent / "templates"
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -148,6 +148,12 @@ class Stage:
         """Return the sections that the stage would read and the run file does not have."""
         return config.absent(self.sections_read(stages))
 
+    def inputs_made(self, config: RunConfig, stages: Mapping[str, Stage]) -> list[str]:
+        """Return the names of those inputs that exist: the run file asks for them."""
+        return [
+            name for name in self.inputs if name in stages and not stages[name].is_left_out(config)
+        ]
+
     def is_left_out(self, config: RunConfig) -> bool:
         """Tell whether the run file does not ask for the stage and nobody reads its manifest."""
         return not self.is_asked(config) and not self.is_made_unasked
@@ -205,12 +211,14 @@ def expected_inputs(
     settings = config.model_dump()
     for dotted in stage.settings:
         # A section that is not set is not in a dump, and decides nothing.
-        if dotted in config.fields_left_out_unused and dotted not in settings:
+        section = dotted.partition(".")[0]
+        if section in config.fields_left_out_unused and section not in settings:
             continue
         inputs |= flatten(setting_named(settings, dotted), dotted)
     # The output of earlier stages, unless a change of it is to be ignored.
     if not stage.keeps_output:
-        for name, output in outputs_of(stage.inputs, config, stages).items():
+        made = stage.inputs_made(config, stages)
+        for name, output in outputs_of(made, config, stages).items():
             inputs[f"output of {name}"] = output
     # What lies outside of data_dir and run_dir.
     if stage.outside:
@@ -274,7 +282,8 @@ def stage_states(
         # Every difference is a reason; only these make later stages stale.
         reasons: list[str] = []
         if not stage.keeps_output:
-            unfinished = [name for name in stage.inputs if name not in up_to_date]
+            made = stage.inputs_made(config, stages)
+            unfinished = [name for name in made if name not in up_to_date]
             reasons += [f"its input {name} is {states[name].kind}" for name in unfinished]
         reasons += differences(manifest["inputs"], expected)
         if not reasons:

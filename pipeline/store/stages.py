@@ -7,6 +7,7 @@ A new stage is a function in the room of what it reads, and one row here: its co
 from pipeline.store import versions
 from pipeline.store.artifacts import Check, Stage
 from pipeline.store.curation.annotation_folder import annotation_folder
+from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.layout import PACK_MANIFEST, REPORT_MANIFEST, data_folder, run_folder
 
 STAGES = (
@@ -46,15 +47,29 @@ STAGES = (
         on_workers=True,
     ),
     Stage(
+        name="select",
+        help="Decide by rules and comparison which documents are read, and which parts of them.",
+        reads="documents, annotations",
+        writes="data_dir/selection",
+        function="pipeline.corpus.selecting.select:select",
+        folder=lambda config: selection_folder(config).path,
+        settings=("select.rules", "select.exact_duplicates", "select.pii"),
+        inputs=("prepare", "annotate"),
+        version=versions.SELECT,
+        is_asked=lambda config: config.select is not None,
+        shared=True,
+        on_workers=True,
+    ),
+    Stage(
         name="train-tokenizer",
         help="Learn the vocabulary; export an exact fast tokenizer.",
-        reads="documents",
+        reads="documents, selection",
         writes="data_dir/tokenizer",
         function="pipeline.tokens.train_tokenizer:train_tokenizer",
         folder=lambda config: data_folder(config).tokenizer,
         settings=("tokenizer",),
         sections=("tokenizer",),
-        inputs=("prepare",),
+        inputs=("prepare", "select"),
         outside="pipeline.tokens.kinds.tokenizer_kind:tokenizer_inventory",
         checks=(
             Check("pipeline.tokens.kinds.tokenizer_kind:check_tokenizer_files", is_ahead=True),
@@ -69,12 +84,12 @@ STAGES = (
     Stage(
         name="tokenize",
         help="Turn documents into token ids in Megatron's indexed format.",
-        reads="documents or existing ids, tokenizer",
+        reads="documents or existing ids, selection, tokenizer",
         writes="data_dir/tokens",
         function="pipeline.tokens.tokenize:tokenize",
         folder=lambda config: data_folder(config).tokens,
         settings=("tokens",),
-        inputs=("prepare", "train-tokenizer"),
+        inputs=("prepare", "select", "train-tokenizer"),
         outside="pipeline.tokens.existing_pairs:pair_inventory",
         checks=(Check("pipeline.tokens.existing_pairs:find_pairs"),),
         version=versions.TOKENIZE,
@@ -160,7 +175,7 @@ STAGES = (
     Stage(
         name="evaluate",
         help="Score models: few-shot tasks, bits per byte per source.",
-        reads="export or checkpoints, documents",
+        reads="export or checkpoints, documents, selection",
         writes="run_dir/evaluation",
         function="pipeline.evaluation.evaluate:evaluate",
         folder=lambda config: run_folder(config).evaluation,
@@ -174,7 +189,7 @@ STAGES = (
             "evaluation.heldout_bytes",
             "evaluation.contamination",
         ),
-        inputs=("prepare", "export"),
+        inputs=("prepare", "select", "export"),
         outside="pipeline.evaluation.evaluate:evaluation_inputs",
         checks=(
             Check("pipeline.evaluation.task_facts:refuse_cloze_without_text", is_ahead=True),
@@ -194,7 +209,7 @@ STAGES = (
         function="pipeline.reporting.report:report",
         folder=lambda config: config.paths.run_dir,
         settings=(),
-        inputs=("prepare", "tokenize", "train", "export", "evaluate"),
+        inputs=("prepare", "select", "tokenize", "train", "export", "evaluate"),
         outside="pipeline.tokens.tokenizer_report:compared_inventory",
         checks=(Check("pipeline.tokens.tokenizer_report:check_compared"),),
         version=versions.REPORT,

@@ -115,7 +115,8 @@ def test_an_earlier_stage_that_is_missing_is_named_before_anything_is_asked(run_
     with pytest.raises(
         DataError, match="train-tokenizer reads the output of prepare, which is missing"
     ):
-        commands.run_one(stages, stages[1], run_file, [])
+        train_tokenizer = next(stage for stage in stages if stage.name == "train-tokenizer")
+        commands.run_one(stages, train_tokenizer, run_file, [])
     assert asked == []
 
 

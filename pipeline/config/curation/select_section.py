@@ -1,0 +1,78 @@
+"""The section `select`: which documents a run reads, and which parts of them.
+
+The docstring of a field is what `pipeline config --describe` prints.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.curation.rules import Rules
+from pipeline.config.values import Section
+
+OTHER_REASONS = (
+    "exact-duplicate",
+    "listed-duplicate",
+    "near-duplicate",
+    "held-out-copy",
+    "contaminated",
+    "personal-data",
+    "empty-after-cuts",
+)
+"""Reasons for which a document is removed, besides `rule:NAME`."""
+DEFAULT = "default"
+"""Entry of `select.max_removed` for the reasons that have none of their own."""
+MOST_REMOVED = 0.3
+"""Largest share of a source that one reason may take, unless the run file names another one."""
+
+DuplicateKey = Literal["text_hash", "published", "url", "id"]
+
+
+class Select(Section):
+    rules: Rules = Field(default_factory=dict[str, str])
+    """Comparisons that a document has to pass, each over a column of the annotations:
+    `rps_doc_word_count >= 50`, `language == en`, or for a signal of lines
+    `mean(rps_lines_start_with_bulletpoint) <= 0.9` (also `sum`, `count`). A value that is undefined
+    passes no comparison. The name of a preset stands for all of its rules
+    (`pipeline/config/presets/rules`). `{NAME: COMPARISON}`
+    gives a rule a name of its own."""
+    exact_duplicates: tuple[DuplicateKey, ...] = ()
+    """What two documents must have in common to be copies: `text_hash`, all of the text; `id` or
+    `url`, the value of that key of `meta`; `published`, removes what the list of duplicates of the
+    corpus names. One copy stays: held-out documents of `validation_paths` first, then by the order
+    of `sources`, held-out before training, the longest text, the id."""
+    pii: Literal["keep", "replace", "remove"] = "keep"
+    """E-mail addresses, IP addresses and phone numbers that `annotate.pii` has found. `replace`: by
+    `|||EMAIL_ADDRESS|||`, `|||IP_ADDRESS|||`, `|||PHONE_NUMBER|||` (Soldaini et al. 2024,
+    arXiv:2402.00159). `remove`: remove the documents that hold any."""
+    max_removed: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=lambda: {DEFAULT: MOST_REMOVED}
+    )
+    """Largest share of a source's documents that one reason may remove, by the reason as the table
+    of the stage names it (`rule:NAME`, `exact-duplicate`, ...); `default` for all others (0.3 if it
+    is not set). Above it the stage stops, for a wrong filter is found by how much it removes."""
+
+    @model_validator(mode="after")
+    def _names_reasons(self) -> Self:
+        """Refuse a share for a reason that there is not."""
+        reasons = [f"rule:{name}" for name in self.rules]
+        for name in self.max_removed:
+            if name not in (DEFAULT, *reasons, *OTHER_REASONS):
+                raise PydanticCustomError(
+                    "reason",
+                    "max_removed names {name}, which is no reason here; there are {reasons}",
+                    {"name": name, "reasons": ", ".join((DEFAULT, *OTHER_REASONS, *reasons))},
+                )
+        return self
+
+    @property
+    def reads_annotations(self) -> bool:
+        """Whether annotations decide anything."""
+        keys = {"text_hash", "published"} & {*self.exact_duplicates}
+        return bool(self.rules or keys or self.pii != "keep")
+
+    def share_allowed(self, reason: str) -> float:
+        """Return the largest share of a source that a reason may remove."""
+        default = self.max_removed.get(DEFAULT, MOST_REMOVED)
+        return self.max_removed.get(reason, default)

@@ -1,0 +1,171 @@
+"""The shards that `select` judges, in the order in which their documents come before others.
+
+Reads the manifests of `prepare` and `annotate`, and names of raw files.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import NamedTuple
+
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.documents import SPLITS, check_files, listed_shards
+from pipeline.corpus.groups import group_files
+from pipeline.corpus.source_kind import source_kind
+from pipeline.errors import DataError
+from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import Counts
+from pipeline.store.curation.annotation_folder import annotation_folder
+from pipeline.store.layout import data_folder
+from pipeline.store.records import Manifest, content_of
+
+GROUP_BYTES = 256 * 2**20
+"""Bytes of documents on the disk after which a work item takes no further shard."""
+GROUP_SHARDS = 64
+"""Maximum number of shards of a work item."""
+ALWAYS_STAYS = 0
+"""Rank of documents that are held out by `validation_paths`: no verdict removes them."""
+
+
+class JudgedShard(NamedTuple):
+    """A shard of documents."""
+
+    name: str
+    """Path below the folder of documents."""
+    number: int
+    """Place among all shards: by source in the order of the run file, then by name."""
+    source: str
+    split: str
+    rank: int
+    """Rank of its documents: among copies, one of a lower rank stays."""
+    size: int
+    """Bytes on the disk."""
+    documents: str
+    """What identifies the content of the documents."""
+    annotations: str | None
+    """Checksum of the annotations; None where none are read."""
+
+    @property
+    def identity(self) -> str:
+        """What the id of a document begins with: `source/stem`."""
+        return f"{self.source}/{PurePath(self.name).stem}"
+
+    @property
+    def always_stays(self) -> bool:
+        """Whether no verdict removes its documents."""
+        return self.rank == ALWAYS_STAYS
+
+
+@dataclass(frozen=True)
+class ShardGroup:
+    """Neighbouring shards of one source, which one work item judges."""
+
+    number: int
+    shards: tuple[JudgedShard, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the group, a part of names of files."""
+        return f"{self.number:06d}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of documents on the disk."""
+        return sum(shard.size for shard in self.shards)
+
+
+def rank_of(source: int, split: str) -> int:
+    """Return the rank of a source's documents, given its number in the run file.
+
+    Held-out documents of a source come before those that are trained on.
+    """
+    return 1 + len(SPLITS) * source + int(split == "train")
+
+
+def judged_shards(config: RunConfig, with_annotations: bool) -> list[JudgedShard]:
+    """Return all shards in their order.
+
+    Raises DataError where a shard is missing, or has no annotations while `with_annotations`.
+    """
+    # What the manifests list.
+    documents = data_folder(config).documents
+    listed = listed_shards(documents)
+    check_files(documents, listed)
+    annotations: dict[str, str] = {}
+    if with_annotations:
+        annotations = annotation_checksums(config)
+
+    # Sources in the order of the run file, shards by name.
+    shards: list[JudgedShard] = []
+    missing: list[str] = []
+    for number, source in enumerate(config.sources_with_text):
+        staying = _prefixes_that_stay(config, source)
+        names = [name for name in listed if name.startswith(f"{source}/")]
+        for name in sorted(names, key=lambda each: PurePath(each).stem):
+            record = listed[name]
+            stem = PurePath(name).stem
+            split = stem.partition("_")[0]
+            rank = rank_of(number, split)
+            if stem.startswith(staying):
+                rank = ALWAYS_STAYS
+            if with_annotations and name not in annotations:
+                missing.append(name)
+            shards.append(
+                JudgedShard(
+                    name,
+                    len(shards),
+                    source,
+                    split,
+                    rank,
+                    record["bytes"],
+                    content_of(record),
+                    annotations.get(name),
+                )
+            )
+    if missing:
+        raise DataError(
+            f"{annotation_folder(config).path}: has no annotations of {len(missing):,} shards, such "
+            f"as {missing[0]}. Run `pipeline annotate` first."
+        )
+    return shards
+
+
+def annotation_checksums(config: RunConfig) -> dict[str, str]:
+    """Return the checksum of each file of annotations, by its path.
+
+    Raises DataError where `annotate` has not finished.
+    """
+    folder = annotation_folder(config)
+    manifest: Manifest[Counts] | None = read_manifest(folder.manifest)
+    if manifest is None:
+        raise DataError(f"{folder.path}: holds no annotations. Run `pipeline annotate` first.")
+    return {name: content_of(record) for name, record in manifest["files"].items()}
+
+
+def _prefixes_that_stay(config: RunConfig, source: str) -> tuple[str, ...]:
+    """Return the beginnings of the stems of shards that hold files of `validation_paths`."""
+    settings = config.sources[source]
+    if not settings.validation_paths:
+        return ()
+    files = source_kind(settings).find_files(config, source).validation_files
+    return tuple(f"validation_{group.key}_" for group in group_files(files))
+
+
+def shard_groups(shards: Sequence[JudgedShard]) -> list[ShardGroup]:
+    """Divide shards into the groups of the work items; a group has shards of one source and split."""
+    return [ShardGroup(number, tuple(group)) for number, group in enumerate(_neighbours(shards))]
+
+
+def _neighbours(shards: Sequence[JudgedShard]) -> Iterator[list[JudgedShard]]:
+    waiting: list[JudgedShard] = []
+    size = 0
+    for shard in shards:
+        is_full = len(waiting) == GROUP_SHARDS or size >= GROUP_BYTES
+        if waiting and (is_full or waiting[-1].source != shard.source):
+            yield waiting
+            waiting = []
+            size = 0
+        waiting.append(shard)
+        size += shard.size
+    if waiting:
+        yield waiting

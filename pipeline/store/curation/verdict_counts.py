@@ -1,0 +1,38 @@
+"""Types of the counts that `select` writes into its manifest. Reads and writes nothing."""
+
+from typing import TypedDict
+
+from pipeline.store.counts import Counts
+
+
+class ReasonCounts(TypedDict):
+    """Documents that were removed for one reason, their first one."""
+
+    documents: int
+    text_bytes: int
+
+
+class SplitVerdicts(TypedDict):
+    """Verdicts on the documents of one split of one source."""
+
+    documents: int
+    """All documents."""
+    text_bytes: int
+    """Bytes of text of all documents."""
+    kept: int
+    """Documents that are kept."""
+    kept_bytes: int
+    """Bytes of text of the documents that are kept, before parts are replaced."""
+    cut: int
+    """Documents that are kept and have parts replaced."""
+    removed: dict[str, ReasonCounts]
+    """First reason -> documents."""
+
+
+class SelectCounts(Counts):
+    """Counts of the stage `select`."""
+
+    sources: dict[str, dict[str, SplitVerdicts]]
+    """Source -> split -> verdicts."""
+    clamped_spans: int
+    """Parts to replace that lay partly or wholly behind the end of their text."""
