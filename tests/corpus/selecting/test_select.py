@@ -232,7 +232,7 @@ def test_annotations_of_other_documents_and_flipped_bytes_are_refused(tmp_path: 
     annotate_shard(data, shard, ["one", "two"], {"words": [9.0, 9.0]})
     content = bytearray(path.read_bytes())
     words = pq.read_metadata(path).row_group(0).column(2)
-    content[words.data_page_offset + words.total_compressed_size - 1] ^= 1
+    content[words.dictionary_page_offset + words.total_compressed_size - 1] ^= 1
     path.write_bytes(content)
     with pytest.raises(TasksFailed, match=r"is damaged.*Delete it, then run `pipeline annotate`"):
         select(config)
