@@ -26,6 +26,8 @@ PACK = 1
 TRAIN = 2
 SEARCH = 1
 """Version of the search of documents for texts (`corpus/text_search.py`), which is no stage."""
+NEAR_DUPLICATES = 1
+"""Version of the comparison of documents (`corpus/near_duplicates/`), a part of `select`."""
 EXPORT = 2
 EVALUATE = 4
 REPORT = 3

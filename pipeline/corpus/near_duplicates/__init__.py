@@ -1,0 +1,1 @@
+"""Near-duplicates among documents, each one verified against a document that stays."""

@@ -1,0 +1,155 @@
+"""The steps before the rounds of a comparison, each a list of work items over shards or partitions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from pipeline.corpus.near_duplicates.band_records import (
+    RecordedShard,
+    partitions_for,
+    write_band_records,
+)
+from pipeline.corpus.near_duplicates.compared_shards import ComparedShards
+from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
+from pipeline.corpus.near_duplicates.groups import (
+    BANDS,
+    PREFIXES,
+    GroupedPartition,
+    write_groups,
+)
+from pipeline.corpus.near_duplicates.rare_shingles import (
+    prefix_length,
+    write_prefix_records,
+    write_rarity,
+)
+from pipeline.corpus.near_duplicates.shingles import ShingledShard, write_shingles
+from pipeline.store import versions
+from pipeline.store.files import fingerprint, output_digest
+from pipeline.store.records import FileRecord, Json
+from pipeline.work.executor import run_tasks
+from pipeline.work.task import Task
+from pipeline.work.workers import Workers
+
+
+class WrittenFiles(TypedDict):
+    """The part of every result here that tells what was written."""
+
+    files: Mapping[str, FileRecord]
+    """Path below the folder of the step -> size and checksum."""
+
+
+def digest_of(results: Mapping[int, WrittenFiles]) -> str:
+    """Return the hash of all files of a step."""
+    return fingerprint([output_digest(result["files"]) for result in results.values()])
+
+
+class ComparisonSteps:
+    """The steps of one comparison, in its folder."""
+
+    def __init__(self, comparison: ComparedShards, folder: Path, crew: Workers) -> None:
+        """Write the table of the shards, for the work items."""
+        self._comparison = comparison
+        self._folder = folder
+        self._files = ComparisonFolder(folder)
+        self._crew = crew
+        # The table's name tells its content, so a worker that stays never takes an old one.
+        self.table = self._files.table(comparison.fingerprint_of_table)
+        comparison.write(self.table)
+        for other in self._files.tables():
+            if other != self.table:
+                other.unlink(missing_ok=True)
+
+    def band_records(self, partitions: int) -> dict[int, RecordedShard]:
+        """Write the records of the bands of all shards."""
+        output = self._files.bands.path
+        arguments = {"partitions": partitions, "folder": self._folder}
+        return self._by_shard(write_band_records, arguments, [partitions], output, "bands")
+
+    def groups(
+        self, partitions: int, digest: str, family: str = BANDS
+    ) -> dict[int, GroupedPartition]:
+        """Group the documents that share a key, partition by partition. `digest`: of the records."""
+        output = self._files.groups
+        if family == PREFIXES:
+            output = self._files.prefix_groups
+        inputs = [versions.NEAR_DUPLICATES, self._comparison.fingerprint, digest, family]
+        tasks = [
+            Task(
+                name=f"{partition:06x}",
+                function=write_groups,
+                arguments={
+                    "table": self.table,
+                    "partition": partition,
+                    "family": family,
+                    "folder": self._folder,
+                },
+                fingerprint=fingerprint([*inputs, partition, partitions]),
+            )
+            for partition in range(partitions)
+        ]
+        label = f"groups that share {family}"
+        done = run_tasks(tasks, output.path, self._crew, label, "partitions")
+        return {partition: done[task.name] for partition, task in enumerate(tasks)}
+
+    def shingles(self, partitions: int, words: int, digest: str) -> dict[int, ShingledShard]:
+        """Write the shingles of all documents that are in a group. `digest`: of the groups."""
+        output = self._files.sets.path
+        arguments = {"partitions": partitions, "words": words, "folder": self._folder}
+        inputs = [partitions, words, digest]
+        return self._by_shard(write_shingles, arguments, inputs, output, "shingles")
+
+    def groups_by_rarest(
+        self,
+        sets: Mapping[int, ShingledShard],
+        partitions: int,
+        threshold: float,
+        digest: str,
+    ) -> dict[int, GroupedPartition]:
+        """Group the documents of large groups by their rarest shingles.
+
+        `partitions`: of the bands; `digest`: of groups and sets.
+        """
+        large = [number for number, result in sets.items() if result["large_shingles"]]
+        task = Task(
+            name="rarity",
+            function=write_rarity,
+            arguments={"table": self.table, "shards": large, "folder": self._folder},
+            fingerprint=fingerprint([versions.NEAR_DUPLICATES, digest]),
+        )
+        done = run_tasks([task], self._files.rarity.path, self._crew, "frequencies", "files")
+        rarity = output_digest(done[task.name]["files"])
+
+        # As many records as the prefix of all these documents has.
+        shingles = sum(result["large_shingles"] for result in sets.values())
+        parts = partitions_for(prefix_length(shingles, threshold))
+        recorded: dict[int, RecordedShard] = self._by_shard(
+            write_prefix_records,
+            {"partitions": (partitions, parts), "threshold": threshold, "folder": self._folder},
+            [partitions, parts, threshold, digest, rarity],
+            self._files.prefixes.path,
+            "rarest shingles",
+        )
+        return self.groups(parts, digest_of(recorded), PREFIXES)
+
+    def _by_shard(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, object],
+        inputs: Sequence[Json],
+        output: Path,
+        label: str,
+    ) -> dict[int, Any]:
+        """Run a work item for each shard; return the results by shard."""
+        shards = self._comparison.shards
+        tasks = [
+            Task(
+                name=shard.name,
+                function=function,
+                arguments={"table": self.table, "shard": number, **arguments},
+                fingerprint=fingerprint([versions.NEAR_DUPLICATES, shard.fingerprint, *inputs]),
+                size=shard.text_bytes,
+            )
+            for number, shard in enumerate(shards)
+        ]
+        done = run_tasks(tasks, output, self._crew, label)
+        return {number: done[task.name] for number, task in enumerate(tasks)}
