@@ -44,8 +44,8 @@ class ComparedShard:
     """Documents of a smaller group come first: they stay. Several shards may be of one group."""
     rows: int
     """Number of documents in the shard."""
-    text_bytes: float
-    """Size of the shard, to begin with the largest."""
+    file_bytes: int
+    """Size of the Parquet shard of documents."""
     fingerprint: str
     """Hash of the documents, of the annotations that are read here, and of `keep`."""
 
@@ -68,7 +68,7 @@ class _StoredShard(TypedDict):
     keep: str | None
     group: int
     rows: int
-    text_bytes: float
+    file_bytes: int
     fingerprint: str
 
 
@@ -159,7 +159,7 @@ def _stored(shard: ComparedShard) -> _StoredShard:
         "keep": keep,
         "group": shard.group,
         "rows": shard.rows,
-        "text_bytes": shard.text_bytes,
+        "file_bytes": shard.file_bytes,
         "fingerprint": shard.fingerprint,
     }
 
@@ -178,6 +178,6 @@ def _shard_of(row: _StoredShard) -> ComparedShard:
         keep=keep_path,
         group=row["group"],
         rows=row["rows"],
-        text_bytes=row["text_bytes"],
+        file_bytes=row["file_bytes"],
         fingerprint=row["fingerprint"],
     )

@@ -63,7 +63,7 @@ class ComparisonSteps:
         """Write the records of the bands of all shards."""
         output = self._files.bands.path
         arguments = {"partitions": partitions, "folder": self._folder}
-        return self._by_shard(write_band_records, arguments, [partitions], output, "bands")
+        return self.by_shard(write_band_records, arguments, [partitions], output, "bands")
 
     def groups(
         self, partitions: int, digest: str, family: str = BANDS
@@ -72,31 +72,20 @@ class ComparisonSteps:
         output = self._files.groups
         if family == PREFIXES:
             output = self._files.prefix_groups
-        inputs = [versions.NEAR_DUPLICATES, self._comparison.fingerprint, digest, family]
-        tasks = [
-            Task(
-                name=f"{partition:06x}",
-                function=write_groups,
-                arguments={
-                    "table": self.table,
-                    "partition": partition,
-                    "family": family,
-                    "folder": self._folder,
-                },
-                fingerprint=fingerprint([*inputs, partition, partitions]),
-            )
-            for partition in range(partitions)
-        ]
-        label = f"groups that share {family}"
-        done = run_tasks(tasks, output.path, self._crew, label, "partitions")
-        return {partition: done[task.name] for partition, task in enumerate(tasks)}
+        return self.by_partition(
+            write_groups,
+            {"family": family, "folder": self._folder},
+            [digest, family],
+            (output.path, partitions),
+            f"groups that share {family}",
+        )
 
     def shingles(self, partitions: int, words: int, digest: str) -> dict[int, ShingledShard]:
         """Write the shingles of all documents that are in a group. `digest`: of the groups."""
         output = self._files.sets.path
         arguments = {"partitions": partitions, "words": words, "folder": self._folder}
         inputs = [partitions, words, digest]
-        return self._by_shard(write_shingles, arguments, inputs, output, "shingles")
+        return self.by_shard(write_shingles, arguments, inputs, output, "shingles")
 
     def groups_by_rarest(
         self,
@@ -122,7 +111,7 @@ class ComparisonSteps:
         # As many records as the prefix of all these documents has.
         shingles = sum(result["large_shingles"] for result in sets.values())
         parts = partitions_for(prefix_length(shingles, threshold))
-        recorded: dict[int, RecordedShard] = self._by_shard(
+        recorded: dict[int, RecordedShard] = self.by_shard(
             write_prefix_records,
             {"partitions": (partitions, parts), "threshold": threshold, "folder": self._folder},
             [partitions, parts, threshold, digest, rarity],
@@ -131,7 +120,7 @@ class ComparisonSteps:
         )
         return self.groups(parts, digest_of(recorded), PREFIXES)
 
-    def _by_shard(
+    def by_shard(
         self,
         function: Callable[..., Any],
         arguments: Mapping[str, object],
@@ -147,9 +136,35 @@ class ComparisonSteps:
                 function=function,
                 arguments={"table": self.table, "shard": number, **arguments},
                 fingerprint=fingerprint([versions.NEAR_DUPLICATES, shard.fingerprint, *inputs]),
-                size=shard.text_bytes,
+                size=shard.file_bytes,
             )
             for number, shard in enumerate(shards)
         ]
         done = run_tasks(tasks, output, self._crew, label)
         return {number: done[task.name] for number, task in enumerate(tasks)}
+
+    def by_partition(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, object],
+        inputs: Sequence[Json],
+        output: tuple[Path, int],
+        label: str,
+    ) -> dict[int, Any]:
+        """Run a work item for each partition; return the results by partition.
+
+        `output`: the folder of the step, and the number of partitions.
+        """
+        folder, partitions = output
+        common = [versions.NEAR_DUPLICATES, self._comparison.fingerprint, partitions, *inputs]
+        tasks = [
+            Task(
+                name=f"{partition:06x}",
+                function=function,
+                arguments={"table": self.table, "partition": partition, **arguments},
+                fingerprint=fingerprint([*common, partition]),
+            )
+            for partition in range(partitions)
+        ]
+        done = run_tasks(tasks, folder, self._crew, label, "partitions")
+        return {partition: done[task.name] for partition, task in enumerate(tasks)}

@@ -95,7 +95,7 @@ class Rounds:
                     "folder": self._folder,
                 },
                 fingerprint=self._fingerprint(-1, [self._states[number]]),
-                size=shard.text_bytes,
+                size=shard.file_bytes,
             )
             for number, shard in enumerate(self._comparison.shards)
         ]
@@ -152,7 +152,7 @@ class Rounds:
                     "folder": self._folder,
                 },
                 fingerprint=self._fingerprint(number, [pairs, self._states.get(shard)]),
-                size=self._comparison.shards[shard].text_bytes,
+                size=self._comparison.shards[shard].file_bytes,
             )
             for shard in shards
         }

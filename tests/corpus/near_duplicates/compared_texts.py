@@ -67,7 +67,7 @@ def write_shard(
         keep=keep_path,
         group=group,
         rows=len(texts),
-        text_bytes=sum(map(len, texts)),
+        file_bytes=sum(map(len, texts)),
         fingerprint=fingerprint([list(texts), values, keep]),
     )
 

@@ -1,0 +1,105 @@
+"""Paragraphs that stood before are spans to cut; the first one in the order of priority stays."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from compared_texts import ALONE, write_column, write_shard
+
+from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.paragraphs import ParagraphHashes
+from pipeline.corpus.near_duplicates import repeated_paragraphs
+from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
+from pipeline.corpus.near_duplicates.repeated_paragraphs import (
+    PARAGRAPHS,
+    find_repeated_paragraphs,
+    read_cuts,
+)
+from pipeline.work.workers import workers
+
+Cuts = dict[str, list[str]]
+"""Source -> the pieces of text that are cut, in order."""
+
+
+def shard_of_texts(
+    folder: Path, source: str, texts: Sequence[str], group: int = 0
+) -> ComparedShard:
+    shard = write_shard(folder, source, texts, group)
+    values: list[list[dict[str, int]]] = []
+    for text in texts:
+        ((starts, ends, hashes),) = ParagraphHashes().values(DocumentText(text))
+        spans = zip(starts.tolist(), ends.tolist(), hashes.tolist(), strict=True)
+        values.append([{"start": start, "end": end, "hash": key} for start, end, key in spans])
+    write_column(shard.annotations, PARAGRAPHS, values)
+    return shard
+
+
+def pieces_cut(
+    folder: Path, texts: dict[str, list[str]], groups: Sequence[int] = (0, 1, 2), fewest: int = 1
+) -> Cuts:
+    """Return what is cut of each source's texts."""
+    shards = [
+        shard_of_texts(folder, source, texts[source], group)
+        for source, group in zip(texts, groups, strict=False)
+    ]
+    with workers(ALONE) as crew:
+        found = find_repeated_paragraphs(shards, folder / "work", crew, fewest)
+    cuts = {
+        shard.source: [
+            texts[shard.source][row["row"]][row["start"] : row["end"]]
+            for row in read_cuts(found.paths[shard.name]).to_pylist()
+        ]
+        for shard in shards
+    }
+    assert found.repeated == sum(map(len, cuts.values()))
+    assert found.characters == sum(len(piece) for pieces in cuts.values() for piece in pieces)
+    return cuts
+
+
+def test_first_paragraph_in_the_order_of_priority_stays(tmp_path: Path) -> None:
+    texts = {
+        "a": ["One é line.\nshared footer\n"],
+        "b": ["Shared, FOOTER!\nown\nown\n", "x\nOne é line."],
+    }
+    assert pieces_cut(tmp_path / "ab", texts) == {
+        "a": [],
+        "b": ["Shared, FOOTER!\n", "own\n", "One é line."],
+    }
+    # The other source first: its own repetition is still cut.
+    assert pieces_cut(tmp_path / "ba", texts, groups=(1, 0)) == {
+        "a": ["One é line.\n", "shared footer\n"],
+        "b": ["own\n"],
+    }
+
+
+def test_longer_document_comes_first_within_a_group(tmp_path: Path) -> None:
+    texts = {"a": ["footer\n", "a longer text\nfooter\n"]}
+    assert pieces_cut(tmp_path, texts) == {"a": ["footer\n"]}
+    cut = read_cuts(next((tmp_path / "work").rglob("cuts/*/*.parquet"))).to_pylist()
+    assert [row["row"] for row in cut] == [0]
+
+
+def test_short_paragraphs_may_be_left(tmp_path: Path) -> None:
+    texts = {
+        "a": ["End.\nA long last line of the page.\n", "End.\nA long last line of the page.\n"]
+    }
+    assert pieces_cut(tmp_path, texts, fewest=10) == {"a": ["A long last line of the page.\n"]}
+
+
+def test_partitions_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"line {number % 7}\n" for number in range(40)]
+    texts = {"a": ["".join(lines[:20]), "".join(lines[5:25])], "b": ["".join(lines)]}
+    expected = pieces_cut(tmp_path / "one", texts)
+    assert sum(map(len, expected.values())) == 80 - 7
+    monkeypatch.setattr(repeated_paragraphs, "partitions_for", lambda _: 8)
+    assert pieces_cut(tmp_path / "eight", texts) == expected
+
+
+def test_document_that_is_left_out_does_not_count(tmp_path: Path) -> None:
+    shard = shard_of_texts(tmp_path, "a", ["footer\nand more\n", "footer\n"])
+    kept = write_shard(tmp_path / "k", "a", ["", ""], keep=[False, True]).keep
+    with workers(ALONE) as crew:
+        found = find_repeated_paragraphs([replace(shard, keep=kept)], tmp_path / "work", crew)
+    assert found.repeated == 0
+    assert found.paragraphs == 1
