@@ -522,6 +522,7 @@ LAYOUTS = (
     "store/curation/annotation_folder.py",
     "corpus/held_out/held_out_folder.py",
     "store/curation/selection_folder.py",
+    "corpus/decontaminating/decontamination_folder.py",
     "corpus/near_duplicates/comparison_folder.py",
     "store/jobs/jobs_folder.py",
     "store/scores_folder.py",

@@ -9,9 +9,10 @@ from typing import TypedDict
 
 from pipeline.config.shipped_files import SUITES, shipped_files
 from pipeline.config.suites import load_suite
+from pipeline.corpus.decontaminating.task_groups import GROUPS, members_of
 from pipeline.errors import DataError, first_of
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
-from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.source_records import (
     SourceRecord,
     damaged_questions,

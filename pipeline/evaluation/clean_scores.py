@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, TypedDict
 import numpy as np
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.decontaminating.item_texts import TaskItems
 from pipeline.corpus.text_search import bytes_to_search
 from pipeline.errors import DataError, LeaseError, first_items
 from pipeline.evaluation.cells import Cell, stored_scores
@@ -26,7 +27,7 @@ from pipeline.evaluation.contamination import (
 )
 from pipeline.evaluation.item_scores import item_scores, standard_error
 from pipeline.evaluation.task_data.source_records import how_to_fetch
-from pipeline.evaluation.task_items import TaskItems, read_task_items
+from pipeline.evaluation.task_items import read_task_items
 from pipeline.logs import counted_noun, human_bytes, note
 from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path

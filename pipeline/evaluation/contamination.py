@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Executor
+from pipeline.corpus.decontaminating.item_texts import TaskItems
 from pipeline.corpus.ngram_index import FEWEST_WORDS
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.text_search import (
@@ -27,7 +28,6 @@ from pipeline.corpus.text_search import (
     found_passages,
     search_documents,
 )
-from pipeline.evaluation.task_items import TaskItems
 from pipeline.logs import progress
 from pipeline.sampling.passage_tokens import passage_tokens
 from pipeline.sampling.trace import document_use

@@ -9,12 +9,13 @@ from typing import TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Executor
+from pipeline.corpus.decontaminating.item_texts import TaskItems, right_answer
 from pipeline.corpus.documents import read_documents, shard_path
 from pipeline.corpus.ngram_index import FEWEST_WORDS
 from pipeline.errors import UserError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.contamination import ItemPassage, item_passages, search_for_tasks
-from pipeline.evaluation.task_items import TaskItems, read_task_items, right_answer
+from pipeline.evaluation.task_items import read_task_items
 from pipeline.sampling.trace import document_origin
 from pipeline.sampling.trace_records import DocumentOrigin, TimeSeen
 from pipeline.sampling.traced_run import TracedRun

@@ -21,10 +21,11 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
+from pipeline.corpus.decontaminating.task_groups import GROUPS
 from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
-from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.definition_code import files_of_code
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,

@@ -10,8 +10,8 @@ from typing import TypedDict
 import orjson
 
 from pipeline.config.suites import Suite, SuiteTask
+from pipeline.corpus.decontaminating.task_groups import members_of
 from pipeline.evaluation.built_in.built_in_tasks import PATTERN_TASKS
-from pipeline.evaluation.task_data.catalogue import members_of
 from pipeline.store.counts import ModelScore, scores_with_values
 from pipeline.store.files import write_json
 from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder

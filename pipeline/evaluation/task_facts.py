@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.decontaminating.task_groups import GROUPS, members_of
 from pipeline.errors import ConfigError, first_of
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import (
@@ -18,7 +19,7 @@ from pipeline.evaluation.built_in.built_in_tasks import (
     PATTERN_TASKS,
     too_many_examples,
 )
-from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.model.model_facts import model_facts
 from pipeline.store.files import file_record, fingerprint
 from pipeline.store.records import Json

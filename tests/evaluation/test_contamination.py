@@ -15,6 +15,7 @@ from training_data import tokenize_texts
 
 from pipeline.cli.trace_view import show_trace
 from pipeline.config.run_sections import Executor
+from pipeline.corpus.decontaminating.item_texts import ITEMS, TaskItems
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
 from pipeline.errors import DataError, UserError
@@ -35,7 +36,7 @@ from pipeline.evaluation.contamination import (
     write_read_items,
 )
 from pipeline.evaluation.item_trace import trace_item
-from pipeline.evaluation.task_items import ITEMS, TaskItems, read_task_items
+from pipeline.evaluation.task_items import read_task_items
 from pipeline.sampling.order import VERSION_RECORD
 from pipeline.sampling.trace import trace_step
 from pipeline.sampling.traced_run import TracedRun

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.config.suites import Suite, SuiteTask
+from pipeline.corpus.decontaminating.task_groups import GROUPS
 from pipeline.evaluation.suite_scores import suite_scores, write_suite_scores
-from pipeline.evaluation.task_data.catalogue import GROUPS
 from pipeline.store.scores_folder import ScoresFolder
 
 

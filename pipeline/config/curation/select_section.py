@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.config.curation.decontaminate_section import Decontaminate
 from pipeline.config.curation.rules import Rules
 from pipeline.config.values import Section
 
@@ -46,6 +47,8 @@ class Select(Section):
     """E-mail addresses, IP addresses and phone numbers that `annotate.pii` has found. `replace`: by
     `|||EMAIL_ADDRESS|||`, `|||IP_ADDRESS|||`, `|||PHONE_NUMBER|||` (Soldaini et al. 2024,
     arXiv:2402.00159). `remove`: remove the documents that hold any."""
+    decontaminate: Decontaminate | None = None
+    """Questions of public tasks that no document may hold; by default none are searched for."""
     max_removed: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=lambda: {DEFAULT: MOST_REMOVED}
     )

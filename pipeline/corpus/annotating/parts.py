@@ -10,6 +10,7 @@ from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.pii import PersonalData
 from pipeline.corpus.annotating.signals.signals_part import QualitySignals
 from pipeline.corpus.annotating.text_hash import TextHash
+from pipeline.corpus.decontaminating.contamination_part import Contamination
 
 PARTS: tuple[type[AnnotationPart], ...] = (
     QualitySignals,
@@ -18,6 +19,7 @@ PARTS: tuple[type[AnnotationPart], ...] = (
     TextHash,
     MinHashBands,
     ParagraphHashes,
+    Contamination,
 )
 
 

@@ -49,6 +49,8 @@ class ComparisonSteps:
     def __init__(self, comparison: ComparedShards, folder: Path, crew: Workers) -> None:
         """Write the table of the shards, for the work items."""
         self._comparison = comparison
+        self.shards = comparison.shards
+        """The shards in the order of their numbers."""
         self._folder = folder
         self._files = ComparisonFolder(folder)
         self._crew = crew

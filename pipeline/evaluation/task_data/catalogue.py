@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.corpus.decontaminating.task_groups import GROUPS, MMLU_GROUPS, MMLU_SUBJECTS
 from pipeline.evaluation.task_data.core_tasks import CORE_FILES
-from pipeline.evaluation.task_data.mmlu_subjects import MMLU_GROUPS, MMLU_SUBJECTS
 from pipeline.evaluation.task_data.question_shapes import Shape
 from pipeline.store.tasks_folder import DEV, TEST, VALIDATION
 
@@ -220,23 +220,11 @@ CATALOGUE: dict[str, PublicTask] = {
     )
 }
 """Name -> task."""
-GROUPS: dict[str, tuple[str, ...]] = {
-    **{
-        group: tuple(f"mmlu_{subject}" for subject in names) for group, names in MMLU_GROUPS.items()
-    },
-    "mmlu_continuation": tuple(f"mmlu_{subject}_continuation" for subject in MMLU_SUBJECTS),
-}
-"""Group of lm-eval -> its tasks."""
 DEFINITIONS_OF_GROUPS = {
     **dict.fromkeys(MMLU_GROUPS, "mmlu/default"),
     "mmlu_continuation": "mmlu/continuation",
 }
 """Group of lm-eval -> folder of its definition."""
-
-
-def members_of(name: str) -> tuple[str, ...]:
-    """Return the tasks of a group, or the task itself."""
-    return GROUPS.get(name, (name,))
 
 
 def close_names(name: str) -> str:

@@ -17,17 +17,16 @@ import pyarrow as pa
 
 from pipeline.config.shipped_files import SUITES, shipped_files
 from pipeline.config.suites import load_suite
+from pipeline.corpus.decontaminating.task_groups import GROUPS, members_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.grid.offline import offline_variables
 from pipeline.evaluation.task_data import wheel
 from pipeline.evaluation.task_data.catalogue import (
     CATALOGUE,
-    GROUPS,
     UNKNOWN,
     PublicTask,
     close_names,
-    members_of,
 )
 from pipeline.evaluation.task_data.question_shapes import (
     SUFFIX,

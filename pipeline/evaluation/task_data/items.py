@@ -12,8 +12,8 @@ import pyarrow as pa
 from lm_eval.api.task import Task
 from lm_eval.utils import handle_non_serializable, hash_string
 
+from pipeline.corpus.decontaminating.item_texts import ITEMS
 from pipeline.evaluation.task_data.stored_tasks import StoredTask
-from pipeline.evaluation.task_items import ITEMS
 from pipeline.logs import progress
 
 

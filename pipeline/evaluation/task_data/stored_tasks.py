@@ -18,8 +18,9 @@ from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, TaskIndex
 
+from pipeline.corpus.decontaminating.task_groups import GROUPS
 from pipeline.errors import DataError
-from pipeline.evaluation.task_data.catalogue import CATALOGUE, DEFINITIONS_OF_GROUPS, GROUPS
+from pipeline.evaluation.task_data.catalogue import CATALOGUE, DEFINITIONS_OF_GROUPS
 from pipeline.evaluation.task_data.question_shapes import (
     AskedAs,
     definition_of_shape,

@@ -7,13 +7,12 @@ from lm_eval.tasks._index import TaskIndex
 
 from pipeline.config.shipped_files import SUITES, shipped_files
 from pipeline.config.suites import load_suite
+from pipeline.corpus.decontaminating.task_groups import GROUPS, members_of
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.task_data.catalogue import (
     CATALOGUE,
     DEFINITIONS_OF_GROUPS,
-    GROUPS,
     close_names,
-    members_of,
 )
 from pipeline.evaluation.task_data.stored_tasks import COLLECTION
 

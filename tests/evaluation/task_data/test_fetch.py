@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus.decontaminating.task_groups import GROUPS
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.grid.offline import offline_variables
-from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.fetch import expand_names, fetch_tasks
 from pipeline.evaluation.task_data.source_records import damaged_questions, read_source
 from pipeline.store.tasks_folder import TasksFolder

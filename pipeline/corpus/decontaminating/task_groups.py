@@ -1,4 +1,7 @@
-"""The subjects of MMLU, in the groups of lm-eval. Source: Hendrycks et al. 2020 (arXiv:2009.03300)."""
+"""Groups of public tasks: one name in a run file, a folder of questions for each member.
+
+The subjects of MMLU, in the groups of lm-eval. Source: Hendrycks et al. 2020 (arXiv:2009.03300).
+"""
 
 _HUMANITIES = (
     "formal_logic",
@@ -75,3 +78,15 @@ MMLU_GROUPS = {
     "mmlu_stem": _STEM,
 }
 """Group of lm-eval -> its subjects."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    **{
+        group: tuple(f"mmlu_{subject}" for subject in names) for group, names in MMLU_GROUPS.items()
+    },
+    "mmlu_continuation": tuple(f"mmlu_{subject}_continuation" for subject in MMLU_SUBJECTS),
+}
+"""Group of lm-eval -> its tasks."""
+
+
+def members_of(name: str) -> tuple[str, ...]:
+    """Return the tasks of a group, or the task itself."""
+    return GROUPS.get(name, (name,))

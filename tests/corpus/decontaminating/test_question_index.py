@@ -1,0 +1,122 @@
+"""Which questions of tasks are found in a document, and where."""
+
+import random
+from pathlib import Path
+
+import pytest
+from questions import words, write_questions
+
+from pipeline.config.curation.decontaminate_section import Decontaminate
+from pipeline.config.shipped_files import SUITES, shipped_files
+from pipeline.corpus.decontaminating.question_index import QuestionIndex, QuestionPassage
+from pipeline.corpus.decontaminating.searched_tasks import (
+    MADE_HERE,
+    names_of_tasks,
+    searched_tasks,
+    tasks_not_covered,
+)
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
+
+
+def index_of(folder: Path, questions: list[str]) -> QuestionIndex:
+    write_questions(folder, "quiz", questions)
+    return QuestionIndex(searched_tasks(Decontaminate(tasks=("quiz",)), folder).read())
+
+
+def test_question_of_13_words_is_found_and_one_of_12_as_a_whole(tmp_path: Path) -> None:
+    questions = [words("a", 13), words("b", 12), words("c", 8), words("d", 7), words("e", 20)]
+    index = index_of(tmp_path, questions)
+    assert index.questions == 5
+    assert index.too_short == 1
+    before = "Éin Text: "
+    found = [index.passages(f"{before}{question} und mehr") for question in questions]
+    first = len(before)
+    assert found[0] == [QuestionPassage("quiz", 100, "13-gram", first, first + len(questions[0]))]
+    assert found[1] == [QuestionPassage("quiz", 101, "whole", first, first + len(questions[1]))]
+    assert found[2] == [QuestionPassage("quiz", 102, "whole", first, first + len(questions[2]))]
+    assert found[3] == []
+    # 12 words of a longer question show nothing, 13 do.
+    assert index.passages(" ".join(questions[4].split()[:12])) == []
+    assert index.passages(" ".join(questions[1].split()[:11])) == []
+    (passage,) = index.passages(" ".join(questions[4].split()[3:16]))
+    assert (passage.item, passage.kind, passage.start) == (104, "13-gram", 0)
+
+
+def test_every_verbatim_copy_is_found_in_other_dress(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    questions = [
+        " ".join(
+            f"{chance.choice(['Wort', 'mot', 'слово', 'palabra'])}{chance.randrange(999)}"
+            for _ in range(length)
+        )
+        for length in range(8, 60)
+    ]
+    index = index_of(tmp_path, questions)
+    for number, question in enumerate(questions):
+        for dressed in (
+            question,
+            question.upper(),
+            question.replace(" ", " \n\t"),
+            question.replace(" ", ", ") + "?!",
+            f"«{question}»",
+        ):
+            found = index.passages(f"x {dressed} y")
+            assert {passage.item for passage in found} == {100 + number}
+            assert found[0].start == 2
+            assert found[0].end == 2 + len(dressed)
+
+
+def test_spans_count_characters(tmp_path: Path) -> None:
+    question = words("ü", 13)
+    index = index_of(tmp_path, [question])
+    text = f"😀 ß {question} 😀"
+    (passage,) = index.passages(text)
+    assert text[passage.start : passage.end] == question
+
+
+def test_names_of_groups_and_suites_are_written_out() -> None:
+    section = Decontaminate(suites=("small",), tasks=("mmlu_stem", "quiz", "quiz"))
+    names = names_of_tasks(section)
+    assert names == tuple(sorted(set(names)))
+    assert {"quiz", "mmlu_anatomy", "arc_easy"} <= {*names}
+    assert "mmlu_stem" not in names
+
+
+@pytest.mark.parametrize("suite", shipped_files(SUITES))
+def test_every_suite_names_tasks_that_can_be_fetched(suite: str) -> None:
+    assert {*MADE_HERE} <= {*BUILT_IN}
+    assert not {*names_of_tasks(Decontaminate(suites=(suite,)))} - {*CATALOGUE}
+
+
+def test_missing_questions_are_named_with_the_command(tmp_path: Path) -> None:
+    write_questions(tmp_path, "quiz", [words("a", 13)])
+    section = Decontaminate(tasks=("quiz", "riddles", "puzzles"))
+    with pytest.raises(ConfigError, match="lacks the questions of puzzles, riddles"):
+        searched_tasks(section, tmp_path)
+    with pytest.raises(ConfigError, match=r"needs evaluation\.tasks_dir"):
+        searched_tasks(section, None)
+    with pytest.raises(ValueError, match="names no tasks"):
+        Decontaminate()
+
+
+def test_damaged_questions_are_named(tmp_path: Path) -> None:
+    write_questions(tmp_path, "quiz", [words("a", 13)])
+    tasks = searched_tasks(Decontaminate(tasks=("quiz",)), tmp_path)
+    (tmp_path / "quiz" / "items.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"quiz/items\.parquet.*pipeline tasks fetch quiz"):
+        tasks.read()
+
+
+def test_fingerprint_is_that_of_the_named_tasks_questions(tmp_path: Path) -> None:
+    write_questions(tmp_path, "quiz", [words("a", 13)])
+    section = Decontaminate(tasks=("quiz",))
+    before = searched_tasks(section, tmp_path).fingerprint
+    # A task that is fetched later changes nothing; it is named where it is scored.
+    write_questions(tmp_path, "riddles", [words("b", 13)])
+    assert searched_tasks(section, tmp_path).fingerprint == before
+    assert tasks_not_covered(section, ["quiz", "riddles", "absent"], tmp_path) == ["riddles"]
+    assert tasks_not_covered(section, ["riddles"], None) == []
+    write_questions(tmp_path, "quiz", [words("c", 14)])
+    assert searched_tasks(section, tmp_path).fingerprint != before
