@@ -40,6 +40,8 @@ class KindName:
     """Pydantic annotation of a field that accepts only the names in a table of kinds."""
 
     table: KindTable
+    others: tuple[str, ...] = ()
+    """Names that the field accepts, too, and that stand for no kind."""
 
     def __get_pydantic_core_schema__(self, *_: object) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._check)
@@ -47,11 +49,15 @@ class KindName:
     @property
     def words(self) -> str:
         """The names, as `pipeline config --describe` prints the type of a field."""
-        return f"one of {', '.join(self.table.paths)}"
+        return f"one of {', '.join(self._names)}"
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*self.others, *self.table.paths)
 
     def _check(self, value: Any) -> str:
-        if not isinstance(value, str) or value not in self.table:
-            expected = quoted_choices(self.table.paths)
+        if not isinstance(value, str) or value not in self._names:
+            expected = quoted_choices(self._names)
             raise PydanticKnownError("literal_error", {"expected": expected})
         return value
 
@@ -103,6 +109,16 @@ SOURCE_KINDS = KindTable(
     }
 )
 """Kinds of sources of text or token ids (`pipeline/corpus/source_kind.py`)."""
+
+TREE_LAYOUTS = KindTable(
+    {
+        "redpajama-v1": "pipeline.corpus.trees.redpajama_v1:RedPajamaV1",
+        "redpajama-v2": "pipeline.corpus.trees.redpajama_v2:RedPajamaV2",
+        "slimpajama": "pipeline.corpus.trees.slimpajama:SlimPajama",
+        "dolma": "pipeline.corpus.trees.dolma:Dolma",
+    }
+)
+"""Layouts of published corpora (`pipeline/corpus/trees`)."""
 
 TOKENIZER_KINDS = KindTable(
     {

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.kinds import SOURCE_KINDS, KindName
+from pipeline.config.kinds import SOURCE_KINDS, TREE_LAYOUTS, KindName
 from pipeline.config.values import ByteCount, Encoding, Location, Section, SourceLocation
 from pipeline.config.yaml_files import YamlValue
 
@@ -20,8 +20,18 @@ def _digits_of(value: YamlValue) -> YamlValue:
     return value
 
 
+LanguageTag = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+"""A language as names of RedPajama-v2's files have it: `en`, `de`, ..."""
+SnapshotName = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}$")]
+"""A crawl of Common Crawl, by year and week: `2023-06`."""
+
+
 class Source(Section):
     fields_left_out_unused = (
+        "layout",
+        "partitions",
+        "languages",
+        "snapshots",
         "text_separator",
         "encoding",
         "document_bytes",
@@ -43,12 +53,26 @@ class Source(Section):
     validation_paths: tuple[SourceLocation, ...] = ()
     """Files that are held out for validation as a whole, written like `paths`; none of them is
     trained on, even if `paths` gives it, too. Of the training files then only `validation_fraction`
-    is held out. `megatron`: the pairs held out."""
+    is held out. `megatron`: the pairs held out. Layout `slimpajama`: by default the folder
+    `validation` of the tree."""
+    layout: Annotated[str, KindName(TREE_LAYOUTS, others=("auto", "plain"))] = "auto"
+    """`jsonl` only: how the folders that `paths` names are laid out, where each is the root of a
+    published corpus as it was downloaded (`pipeline/corpus/trees/README.md`). It decides which files
+    hold documents or are held out, the `text_field`, and which files beside them describe the
+    documents. `auto`: looked up in each folder. `plain`: all files in it are documents."""
+    partitions: tuple[Literal["head", "middle", "tail"], ...] = ()
+    """`redpajama-v2` only: buckets of perplexity that are read. Default: all that the tree has. `tail`
+    has no signals, signatures and list of duplicates."""
+    languages: tuple[LanguageTag, ...] = ()
+    """`redpajama-v2` only: languages that are read. Default: all that the tree has."""
+    snapshots: tuple[SnapshotName, ...] = ()
+    """`redpajama-v2` only: crawls that are read, such as `2023-06`. Default: all that the tree has."""
     validation_fraction: float | None = Field(default=None, ge=0, lt=0.5)
     """Fraction of the documents in `paths` that are held out, chosen by hash. Default:
     `prepare.validation_fraction`; with `validation_paths` none."""
     text_field: str | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
-    """JSON key or column that holds the text of a document. `metadata.text`: the field `text` in the
+    """JSON key or column that holds the text of a document. In layout `redpajama-v2`, `text` stands
+    for `raw_content`. `metadata.text`: the field `text` in the
     object or struct `metadata`; a key that has the dot in it comes first. `[title, text]`: several
     fields, joined with `text_separator`."""
     text_separator: str = "\n\n"

@@ -6,12 +6,12 @@ Reads folders, but the content of no file.
 import glob
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
+from pipeline.config.source_section import Source
 from pipeline.config.urls import RawPath, Url
-from pipeline.corpus import layouts
 from pipeline.corpus.folders import (
     Entry,
     count_left_out,
@@ -23,6 +23,9 @@ from pipeline.corpus.folders import (
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.corpus.remote.connection import Unreachable
 from pipeline.corpus.remote.listing import ServerFile, list_url
+from pipeline.corpus.trees.find_trees import Tree
+from pipeline.corpus.trees.named_splits import held_out_files, side_folder_problems
+from pipeline.corpus.trees.tree_search import search_tree
 from pipeline.errors import DataError
 
 
@@ -60,6 +63,17 @@ class SourceFiles:
     """Files among `files`, from folders or globs, whose names mark a held-out split."""
     validation_files: list[InputFile] = field(default_factory=list[InputFile])
     """Files that are held out as a whole, sorted by name."""
+    notes: list[str] = field(default_factory=list[str])
+    """What is read of published corpora, in words."""
+
+
+@dataclass(frozen=True)
+class Trees:
+    """The published corpora among the paths of a source."""
+
+    source: Source
+    trees: Mapping[RawPath, Tree]
+    """Entry of `paths` -> the tree of which it is the root."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,9 @@ class _Named:
     path: RawPath
     below: PurePath | None
     """Path relative to the searched folder, or to the folder where the glob begins; None where the
-    entry is the file itself."""
+    entry is the file itself; and of a published corpus, whose layout chooses the files."""
+    is_held_out: bool = False
+    """Whether the layout of its corpus holds the file out."""
 
 
 def search_files(
@@ -79,8 +95,11 @@ def search_files(
     paths: Sequence[RawPath],
     own: Sequence[Path] = (),
     names_splits: bool = True,
+    published: Trees | None = None,
 ) -> SourceFiles:
     """Expand files, globs and folders to files sorted by name, each file once.
+
+    `published`: the entries of `paths` of which a layout says which files hold documents.
 
     A search of a folder takes files with one of the suffixes; nothing is taken from below the
     folders `own`. A file that several entries give has its name from the first of them; a file that
@@ -92,11 +111,15 @@ def search_files(
     # Expand each entry; a file's key is its path without links.
     files: dict[str, _Named] = {}
     left_out: dict[RawPath, Entry] = {}
+    notes: list[str] = []
     problems: list[str] = []
     refused: type[DataError] = DataError
     for entry in paths:
         try:
-            named, others = _expand(entry, suffixes, own)
+            if published is not None and entry in published.trees:
+                named, others = _expand_tree(entry, published, suffixes, own, notes)
+            else:
+                named, others = _expand(entry, suffixes, own)
         except OSError as error:
             problems.append(
                 f"sources.{setting}: {error.filename} cannot be read: {error.strerror}. "
@@ -119,15 +142,21 @@ def search_files(
     problems += _same_names(setting, expanded)
     problems += _same_content(setting, expanded)
     searched = [(file.path, file.below) for file in expanded if file.below is not None]
-    problems += layouts.side_folder_problems(setting, searched)
+    problems += side_folder_problems(setting, searched)
     if problems:
         raise refused("\n".join(problems))
 
     # Held-out splits are read like other files; the stage warns about them.
     held_out: list[RawPath] = []
     if names_splits:
-        held_out = layouts.held_out_files(searched)
-    return SourceFiles(_read_status(setting, expanded), list(left_out.values()), held_out)
+        held_out = held_out_files(searched)
+    return SourceFiles(
+        _read_status(setting, [file for file in expanded if not file.is_held_out]),
+        list(left_out.values()),
+        held_out,
+        _read_status(setting, [file for file in expanded if file.is_held_out]),
+        notes,
+    )
 
 
 def identity_of_path(path: RawPath) -> str:
@@ -177,6 +206,32 @@ def _expand(
     return files, left_out
 
 
+def _expand_tree(
+    entry: RawPath,
+    published: Trees,
+    suffixes: Sequence[str],
+    own: Sequence[Path],
+    notes: list[str],
+) -> tuple[list[_Named], list[Entry]]:
+    """Return the files of a published corpus, named like those of any searched folder.
+
+    Appends to `notes` what is read of it.
+    """
+    tree = published.trees[entry]
+    if tree.layout.chooses_files:
+        searched = search_tree(tree, published.source, tuple(suffixes), own)
+        notes.append(searched.note)
+        files = [
+            _Named(
+                _name_of(PurePosixPath(entry.name) / file.below), file.path, None, file.is_held_out
+            )
+            for file in searched.files
+        ]
+        return files, searched.left_out
+    notes.append(f"{entry} has layout {tree.layout.name}: all files in it are read")
+    return _expand(entry, suffixes, own)
+
+
 def _expand_url(entry: Url, suffixes: tuple[str, ...]) -> tuple[list[_Named], list[Entry]]:
     """Return the files of a URL among `paths`, chosen and named like those of a path."""
     files: list[_Named] = []
@@ -202,12 +257,19 @@ def _expand_url(entry: Url, suffixes: tuple[str, ...]) -> tuple[list[_Named], li
 
 def _named_file(path: Path, entry: Path, match: Path, base: Path) -> _Named:
     """Name a file that `match`, one match of `entry`, gave; `base`: where the pattern begins."""
-    # File names are bytes, names in documents are text: bytes that are not UTF-8 are escaped.
-    name = os.fsencode(path.relative_to(base)).decode(errors="backslashreplace")
+    name = _name_of(path.relative_to(base))
     if path == entry:
         return _Named(name, path, below=None)
     searched = entry if match == entry else base
     return _Named(name, path, path.relative_to(searched))
+
+
+def _name_of(relative: PurePath) -> str:
+    """Return a path as the name of a file in documents.
+
+    File names are bytes, names in documents are text: bytes that are not UTF-8 are escaped.
+    """
+    return os.fsencode(relative).decode(errors="backslashreplace")
 
 
 def _why_nothing(entry: RawPath, suffixes: Sequence[str], left_out: Sequence[Entry]) -> str:

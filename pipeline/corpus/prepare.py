@@ -38,10 +38,13 @@ from pipeline.corpus.search_notes import (
     count_empty_files,
     left_out_by_source,
     summarise_left_out,
+    tree_lines,
     warn_about_files,
 )
 from pipeline.corpus.source_kind import input_files, source_kind
 from pipeline.corpus.split import SplitSetting, empty_split_advice
+from pipeline.corpus.trees.find_trees import as_published
+from pipeline.corpus.trees.side_gaps import warn_about_side_gaps
 from pipeline.errors import DataError, TasksFailed
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
@@ -85,6 +88,8 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     # Find all files first: a missing path is reported before hours of reading.
     files = _find_all_files(config)
     warn_about_files(files)
+    warn_about_side_gaps(config, files)
+    config = as_published(config)
 
     # The same workers find the texts to hold out, then read all files.
     with workers(config.executor) as crew:
@@ -124,7 +129,7 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     ]
     remove_unlisted(folder, [*outputs, *samples], [*OUTPUTS, *LEFTOVERS])
     counts: PrepareCounts = {"headline": _headline(sources), "sources": sources}
-    closing = [*_closing_lines(config, sources), *summarise_left_out(left_out)]
+    closing = [*tree_lines(files), *_closing_lines(config, sources), *summarise_left_out(left_out)]
     return Result(counts, outputs, closing=closing)
 
 

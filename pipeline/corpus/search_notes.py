@@ -45,6 +45,15 @@ def warn_about_files(files: Mapping[str, SourceFiles]) -> None:
             )
 
 
+def tree_lines(files: Mapping[str, SourceFiles]) -> list[str]:
+    """Return a line for each published corpus: its layout, and what of it is read."""
+    return [
+        f"source {name}: {line}"
+        for name, source_files in files.items()
+        for line in source_files.notes
+    ]
+
+
 def left_out_by_source(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
     """Return the entries that the search of each source left out and that no other source takes."""
     taken = {

@@ -13,7 +13,7 @@ from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.source_section import Source
 from pipeline.config.urls import RawPath
-from pipeline.corpus.file_search import InputFile, SourceFiles, has_files, search_files
+from pipeline.corpus.file_search import InputFile, SourceFiles, Trees, has_files, search_files
 from pipeline.corpus.held_out.listed_ids import describe_ids
 from pipeline.corpus.held_out.validation_files import join_validation_files
 from pipeline.corpus.raw_files import FileBroken
@@ -22,6 +22,7 @@ from pipeline.corpus.remote.connection import Unreachable
 from pipeline.corpus.remote.listing import ServerFile
 from pipeline.corpus.row_settings import UTF_8, RowSettings, row_settings
 from pipeline.corpus.rows import Reject, Row
+from pipeline.corpus.trees.find_trees import held_out_trees, trees_in_paths, wrong_choices
 from pipeline.errors import DataError, UserError
 from pipeline.logs import warn
 from pipeline.store.contamination_files import SearchFolder
@@ -48,6 +49,8 @@ class SourceKind(ABC):
     """Whether `delimiter` is a setting of this kind."""
     takes_validation_paths = False
     """Whether `validation_paths` is a setting of this kind."""
+    takes_layout = False
+    """Whether `layout` is a setting of this kind: whether published corpora have its files."""
     makes_its_files = False
     """Whether `find_files` writes the files first, which takes minutes. Then only the stage calls
     it, after the files of the other kinds were found."""
@@ -68,6 +71,7 @@ class SourceKind(ABC):
                 f"the text of kind {source.kind} is never changed; leave the setting out"
             )
         problems += self._unusable_settings(name, source)
+        problems += wrong_choices(name, source, self.takes_layout)
         if source.validation_paths and not self.takes_validation_paths:
             problems.append(
                 f"sources.{name}.validation_paths: kind {source.kind} has no such setting; "
@@ -182,22 +186,37 @@ class RawFiles(SourceKind):
         """
         return why_not_fetched(head)
 
-    def search(self, name: str, paths: Sequence[RawPath], own: Sequence[Path] = ()) -> SourceFiles:
+    def search(
+        self,
+        name: str,
+        paths: Sequence[RawPath],
+        own: Sequence[Path] = (),
+        published: Trees | None = None,
+    ) -> SourceFiles:
         """Return the files that `paths` give to source `name`, none from below the folders `own`."""
-        return search_files(f"{name}.paths", self.suffixes, paths, own, self.names_splits)
+        setting = f"{name}.paths"
+        return search_files(setting, self.suffixes, paths, own, self.names_splits, published)
 
     def _search_validation(self, config: RunConfig, name: str) -> SourceFiles:
-        paths = config.sources[name].validation_paths
+        source = config.sources[name]
+        setting = f"{name}.validation_paths"
         own = own_folders(config)
-        return search_files(f"{name}.validation_paths", self.suffixes, paths, own, False)
+        published = Trees(source, {tree.root: tree for tree in held_out_trees(source)})
+        paths = source.validation_paths
+        return search_files(setting, self.suffixes, paths, own, False, published)
 
     def find_files(self, config: RunConfig, name: str) -> SourceFiles:
         """Return the files that the source's `paths` and `validation_paths` give."""
         source = config.sources[name]
-        training = self.search(name, source.paths, own_folders(config))
-        if not source.validation_paths:
+        published = Trees(source, trees_in_paths(name, source))
+        training = self.search(name, source.paths, own_folders(config), published)
+        if source.validation_paths:
+            validation = self._search_validation(config, name)
+        elif training.validation_files:
+            validation = SourceFiles(training.validation_files, [], [])
+        else:
             return training
-        return join_validation_files(name, training, self._search_validation(config, name))
+        return join_validation_files(name, training, validation)
 
     def identify(self, config: RunConfig, name: str) -> Mapping[str, SettingValue]:
         """Return a hash of the files' names, sizes and modification times.
@@ -223,10 +242,10 @@ class RawFiles(SourceKind):
             if any(has_files(path, self.suffixes, own) for path in paths):
                 return dict.fromkeys(subjects, str(error))
             return dict.fromkeys(subjects)
-        lists = [files.files, files.validation_files]
-        return {
-            subject: _identities(listed) for subject, listed in zip(subjects, lists, strict=False)
-        }
+        identities = {subjects[0]: _identities(files.files)}
+        if source.validation_paths or files.validation_files:
+            identities[f"validation files of {name}"] = _identities(files.validation_files)
+        return identities
 
 
 def _identities(files: Sequence[InputFile]) -> SettingValue:

@@ -33,7 +33,13 @@ def join_validation_files(
         )
     left_out = {entry.path: entry for entry in [*training.left_out, *validation.left_out]}
     named_held_out = [path for path in training.held_out if identity_of_path(path) not in held_out]
-    return SourceFiles(files, list(left_out.values()), named_held_out, renamed)
+    return SourceFiles(
+        files,
+        list(left_out.values()),
+        named_held_out,
+        renamed,
+        [*training.notes, *validation.notes],
+    )
 
 
 def _identity(file: InputFile) -> str:

@@ -33,6 +33,7 @@ class JsonLines(RawFiles):
 
     suffixes = tuple(f"{form}{packed}" for form in FORMS for packed in ("", *COMPRESSIONS))
     has_text_field = True
+    takes_layout = True
     takes_encoding = True
 
     def why_unreadable(self, head: bytes) -> str | None:

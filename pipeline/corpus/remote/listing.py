@@ -78,7 +78,16 @@ class Listing:
     """What is not there where nothing has the name of the entry, such as `the bucket corpora`."""
 
 
+@dataclass(frozen=True)
+class FolderNames:
+    """What lies directly in a folder, by name, sorted; hidden names left out."""
+
+    folders: Sequence[str]
+    files: Sequence[str]
+
+
 _listings: dict[Url, Listing | DataError] = {}
+_names: dict[Url, FolderNames] = {}
 _silent: dict[Url, NoAnswer] = {}
 """Buckets and hosts that did not answer: no other of their URLs is waited for."""
 _lock = threading.Lock()
@@ -88,6 +97,7 @@ def forget_listings() -> None:
     """Let the next question about a URL go to its server again."""
     with _lock:
         _listings.clear()
+        _names.clear()
         _silent.clear()
 
 
@@ -113,6 +123,46 @@ def list_url(entry: Url) -> Listing:
     if isinstance(known, DataError):
         raise known
     return known
+
+
+def names_at(folder: Url) -> FolderNames:
+    """Return what lies directly in a folder, asked for once in this process.
+
+    Nothing where it does not exist. Raises Unreachable where the server does not answer or refuses
+    to.
+    """
+
+    def request(system: "AbstractFileSystem", path: str) -> list[Info]:
+        system.invalidate_cache()
+        return system.ls(path, detail=True)
+
+    with _lock:
+        names = _names.get(folder)
+        silent = _silent.get(_bucket_of(folder))
+    if names is not None:
+        return names
+    if silent is not None:
+        raise silent
+    try:
+        # A server that is silent is given up soon; a long list may take its time.
+        status_of(folder)
+        entries = ask(folder, LISTING_SECONDS, request)
+    except (FileNotFoundError, NotADirectoryError):
+        entries = []
+    except NoAnswer as error:
+        with _lock:
+            _silent[_bucket_of(folder)] = error
+        raise
+    folders: list[str] = []
+    files: list[str] = []
+    for entry in entries:
+        name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+        if not name.startswith("."):
+            (folders if entry["type"] == "directory" else files).append(name)
+    names = FolderNames(sorted(folders), sorted(files))
+    with _lock:
+        _names[folder] = names
+    return names
 
 
 def version_of(info: Info) -> str:

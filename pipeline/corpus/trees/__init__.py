@@ -1,0 +1,1 @@
+"""Published corpora as they were downloaded: their layouts, and the files beside their documents."""
