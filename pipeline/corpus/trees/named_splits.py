@@ -1,4 +1,4 @@
-"""Layouts of published corpora of which a search would take too much.
+"""What a plain search of folders would take too much of in published corpora.
 
 They have side folders without documents, and splits that are meant to be held out. Looks for
 folders; reads no file.
@@ -64,7 +64,9 @@ def _has_documents(tree: RawPath, files: Sequence[tuple[RawPath, PurePath]]) -> 
 def _explain_side_folders(setting: str, tree: RawPath, parts: Sequence[str]) -> str:
     owner = SIDE_FOLDERS[parts[0]]
     names = " and ".join(f"{part}/" for part in parts)
-    remedy = "Take its documents/ folder"
+    remedy = (
+        f"Name the root of the tree, {tree}, in paths of kind jsonl; or take its documents/ folder"
+    )
     if "RedPajama" in owner:
         remedy += ", with text_field: raw_content"
     return (

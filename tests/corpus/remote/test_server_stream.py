@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from corpus.trees.published_trees import make_redpajama_v2
 from helpers import digests, prepare_here, run_stages
 from s3_server import Bucket, s3_server, use_s3
 
@@ -22,9 +23,15 @@ from pipeline.config.run_file import load
 from pipeline.config.urls import Url
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.remote.connection import Unreachable
+from pipeline.corpus.remote.listing import forget_listings
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Row
 from pipeline.corpus.source_kind import describe_sources
+from pipeline.corpus.trees.published_annotations import (
+    published_annotations,
+    side_file_identities,
+)
+from pipeline.corpus.trees.published_record import PublishedRecord
 from pipeline.errors import DataError
 from pipeline.store.artifacts import stage_states
 from pipeline.store.layout import task_records
@@ -351,3 +358,29 @@ def test_the_description_of_a_source_holds_every_object(bucket: Bucket, run_file
     bucket.put("web/a.jsonl", lines("one"))
     described = describe_sources(load(run_file, [WEB]))["files of web"]
     assert isinstance(described, dict) and list(described) == ["web/a.jsonl"]
+
+
+def test_a_published_tree_is_read_and_joined_with_its_side_files_like_one_of_this_machine(
+    bucket: Bucket, run_file: Path, tmp_path: Path
+) -> None:
+    key = "2023-06/0000/en_head"
+    root = make_redpajama_v2(tmp_path / "rp2", [key, "2023-06/0000/en_middle"])
+    for path in root.rglob("*"):
+        if path.is_file():
+            bucket.put(f"rp2/{path.relative_to(root)}", path.read_bytes())
+    joined: list[list[PublishedRecord | None]] = []
+    for place in (str(root), f"{bucket.url}/rp2"):
+        source = f"sources.web={{kind: jsonl, paths: ['{place}'], partitions: [head]}}"
+        prepare_here(run_file, source, "prepare.validation_fraction=0")
+        config = load(run_file, [source])
+        (shard,) = (config.paths.data_dir / "documents" / "web").rglob("*.parquet")
+        joined.append(list(published_annotations(config, "web", shard)))
+    assert len(joined[0]) == 6
+    assert joined[0] == joined[1]
+    (signals, *_) = side_file_identities(config, "web", shard)
+    assert isinstance(signals, list) and str(signals[2]).startswith("ETag")
+    name = f"duplicates/{key}.duplicates.parquet"
+    bucket.remove(f"rp2/{name}")
+    forget_listings()
+    with pytest.raises(DataError, match=rf"^{bucket.url}/rp2/{name} is missing beside"):
+        list(published_annotations(config, "web", shard))
