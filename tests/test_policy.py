@@ -164,8 +164,9 @@ PARQUET_READERS = {
     "corpus/documents.py",
     "corpus/kinds/parquet_files.py",
     "corpus/parquet_tables.py",
+    "corpus/trees/side_rows.py",
 }
-"""What reads annotations, documents and raw files, and what reads small files whole."""
+"""What reads annotations, documents, raw files and those beside them, and small files whole."""
 PARQUET_WRITERS = {"benchmarks/measure_tokenize.py"}
 
 
@@ -540,7 +541,9 @@ SAME_WORDS = {
     # Where `tasks` looks without a folder: a root, not a folder below one.
     "cli/command_groups.py": {"tasks"},
     # Folders of the corpora that others publish.
-    "corpus/layouts.py": {"documents"},
+    "corpus/trees/dolma.py": {"documents"},
+    "corpus/trees/named_splits.py": {"documents"},
+    "corpus/trees/redpajama_v2.py": {"documents"},
     # Suffixes of files that are being written or downloaded.
     "corpus/folders.py": {".partial"},
     "corpus/kinds/local_machine.py": {".partial"},
