@@ -4,7 +4,7 @@ Source: the data card of togethercomputer/RedPajama-Data-1T, and its list of URL
 """
 
 from pipeline.config.urls import RawPath
-from pipeline.corpus.trees.tree_layout import TreeLayout, names_in
+from pipeline.corpus.trees.tree_layout import TreeLayout, has_folder
 
 SUBSETS = ("arxiv", "book", "c4", "common_crawl", "github", "stackexchange", "wikipedia")
 FEWEST_SUBSETS = 2
@@ -19,7 +19,7 @@ class RedPajamaV1(TreeLayout):
     chooses_files = False
 
     def evidence(self, root: RawPath) -> str:
-        subsets = [f"{name}/" for name in names_in(root).folders if name in SUBSETS]
+        subsets = [f"{name}/" for name in SUBSETS if has_folder(root, name)]
         if len(subsets) < FEWEST_SUBSETS:
             return ""
         return ", ".join(subsets)

@@ -37,6 +37,7 @@ from pipeline.errors import DataError
 DOCUMENTS = "documents"
 SNAPSHOT = re.compile(r"\d{4}-\d{2}")
 FILE = re.compile(r"(?P<language>[a-z]{2,3})_(?P<partition>head|middle|tail)\.json(\.\w+)?")
+ROW = re.compile(r"[0-9]{1,15}")
 BARE_PARTITION = "tail"
 """The bucket without signals, signatures and list of duplicates."""
 SIDE_FOLDERS = {
@@ -124,8 +125,9 @@ class RedPajamaV2(TreeLayout):
         )
 
     def side_folders(self, root: RawPath) -> Mapping[str, str]:
-        present = names_in(root).folders
-        return {folder: part for folder, (part, _) in SIDE_FOLDERS.items() if folder in present}
+        return {
+            folder: part for folder, (part, _) in SIDE_FOLDERS.items() if has_folder(root, folder)
+        }
 
     def side_file(self, folder: str, below: PurePosixPath) -> str | None:
         match = FILE.fullmatch(below.name)
@@ -229,22 +231,21 @@ def _listed_rows(file: RawPath, shard: str) -> tuple[np.ndarray, list[str]]:
     listed = ParquetSideRows(file, ["doc_id", "digest"]).all_rows()
     for place, entry in enumerate(listed):
         name, _, number = str(entry["doc_id"]).rpartition("/")
-        if name != shard or not number.isdecimal():
+        if name != shard or not ROW.fullmatch(number):
             raise wrong_row(file, place, f"has the doc_id {entry['doc_id']}, not {shard}/ROW")
         rows.append(int(number))
-        digests.append((entry["digest"] or "").removeprefix(DIGEST_PREFIX))
+        digests.append(str(entry["digest"] or "").removeprefix(DIGEST_PREFIX))
     return np.array(rows, np.int64), digests
 
 
 def _bands(
-    file: RawPath, row: int, column: str, value: Sequence[bytes | None] | None
+    file: RawPath, row: int, column: str, value: Sequence[bytes] | None
 ) -> tuple[bytes, ...] | None:
     if value is None:
         return None
-    bands = tuple(band for band in value if isinstance(band, bytes))
-    if len(bands) != len(value):
-        raise wrong_row(file, row, f"has other values than bytes in {column}")
-    return bands
+    if not isinstance(value, list) or any(type(band) is not bytes for band in value):
+        raise wrong_row(file, row, f"has other values than lists of bytes in {column}")
+    return tuple(value)
 
 
 def _shard(below: PurePosixPath) -> str:

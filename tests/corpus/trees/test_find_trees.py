@@ -77,6 +77,8 @@ def test_a_root_is_recognised_and_gives_the_files_of_its_documents(
     assert taken(run_file, root) == (below("c", *train), held_out)
     if layout:
         assert taken(run_file, root, layout=layout) == (below("c", *train), held_out)
+    if layout in (None, "redpajama-v1"):
+        assert taken(run_file, root, layout="plain") == (below("c", *train), held_out)
 
 
 def test_a_dolma_tree_that_nothing_has_tagged_is_read_where_it_is_named_one(

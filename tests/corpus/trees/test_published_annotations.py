@@ -198,6 +198,11 @@ def set_signal(value: Any) -> Callable[[list[Any]], list[Any]]:
         ("minhash/{}.minhash.parquet", drop_row(3), "row 3 has the id {}.json.gz/4, not"),
         (
             "duplicates/{}.duplicates.parquet",
+            lambda rows: [row | {"doc_id": f"{row['doc_id']}{'0' * 20}"} for row in rows],
+            "row 0 has the doc_id {}.json.gz/400000000000000000000, not",
+        ),
+        (
+            "duplicates/{}.duplicates.parquet",
             lambda rows: [row | {"doc_id": f"{HEAD}.json.gz/3"} for row in rows[:1]],
             "row 3 is listed with the digest",
         ),
@@ -254,6 +259,11 @@ def test_a_table_without_the_columns_of_its_kind_is_named(
         pa.schema([("id", pa.string())]),
     )
     with pytest.raises(DataError, match=r"has no column signature_sim1\.0, .* but id"):
+        prepared.joined()
+    other = pa.schema([pa.field(field.name, pa.string()) for field in MINHASH_SCHEMA])
+    rows = [dict.fromkeys(MINHASH_SCHEMA.names, f"{HEAD}.json.gz/{row}") for row in range(6)]
+    write_table(root / "minhash" / f"{HEAD}.minhash.parquet", rows, other)
+    with pytest.raises(DataError, match=r"row \d has other values than lists of bytes in signatu"):
         prepared.joined()
 
 
