@@ -264,10 +264,13 @@ def test_a_source_that_grows_over_the_bound_is_moved_and_not_made_again(
     assert trace_document(run, "5-2")["documents"] == ids
 
 
-def test_moving_makes_nothing_stale_and_readers_follow(grown: Path) -> None:
+def test_moving_makes_nothing_stale_and_readers_follow(
+    grown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load(grown)
     table = {stage.name: stage for stage in STAGES}
     shown = documents(open_data(config), Question(id="3-4"))
+    before = [files_of_shards(folder) for folder in stage_folders(config)]
 
     # Documents are moved, and the stages that read them stay done where they are.
     data_folder(config).documents_manifest.unlink()
@@ -289,3 +292,11 @@ def test_moving_makes_nothing_stale_and_readers_follow(grown: Path) -> None:
     assert trace_step(read_run(config), 3) == step
     # What was opened before reads on.
     assert trace_step(run, 4) == trace_step(read_run(config), 4)
+
+    # Below the bound, all is moved back.
+    lay_out(monkeypatch, 100)
+    for manifest in all_manifests(config):
+        manifest.unlink()
+    run_stages(grown, DATA_STAGES, [])
+    assert [files_of_shards(folder) for folder in stage_folders(config)] == before
+    assert all(len(flat_files(folder)) >= FILES for folder in stage_folders(config))

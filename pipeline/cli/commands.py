@@ -35,6 +35,7 @@ from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease
 from pipeline.work.dask_workers import is_first_task, srun_step_roles
 from pipeline.work.stage_clock import StageClock
+from pipeline.work.workers import kept_workers
 
 
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
@@ -55,8 +56,14 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     refuse_unwritable(config, waiting)
     refuse_mistakes((check for stage in waiting for check in stage.checks), config)
 
+    # Those that make the data work on the same workers; training needs their cores and memory.
+    with kept_workers():
+        for stage in described:
+            if stage.shared:
+                run_stage(stage, config, table, rebuild_inputs=True)
     for stage in described:
-        run_stage(stage, config, table, rebuild_inputs=True)
+        if not stage.shared:
+            run_stage(stage, config, table, rebuild_inputs=True)
     line = undescribed_line(stages, config)
     if line is not None:
         note(f"run: {line}")

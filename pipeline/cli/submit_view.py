@@ -77,8 +77,9 @@ def submit(
     # What the user wrote.
     of_run, of_site = split_overrides(overrides)
     if options.site is None:
+        sites = ", ".join(shipped_files(SITES))
         raise ConfigError(
-            ["--site: is required; give --site or PIPELINE_SITE: " + _all_sites() + ", or a file"]
+            [f"--site: is required; give --site or PIPELINE_SITE: {sites}, or a file"]
         )
     config = load(run_file, of_run, needs=())
     if not options.dry_run and not has_slurm():
@@ -126,10 +127,6 @@ def submit(
     for job in sent:
         note(f"submit: {job['name']} is job {job['id']}")
     note(f"submit: `pipeline status {run_file}` shows them; `scancel ID` ends one")
-
-
-def _all_sites() -> str:
-    return ", ".join(shipped_files(SITES))
 
 
 def _waiting_stages(stages: Sequence[Stage], config: RunConfig) -> list[Stage]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,8 +127,41 @@ class Workers:
             self._gone_since = None
 
 
+@dataclass
+class _Keeper:
+    """Workers that are kept: of each section, what was made for it."""
+
+    running: ExitStack
+    by_section: dict[str, Workers] = field(default_factory=dict[str, Workers])
+
+
+_keepers: list[_Keeper] = []
+"""The contexts of `kept_workers` that are open, the innermost last."""
+
+
 @contextmanager
 def workers(executor: Executor) -> Generator[Workers]:
-    """Yield the workers that the run file asks for, for `run_tasks`; they end with the context."""
+    """Yield the workers that the run file asks for, for `run_tasks`; they end with the context.
+
+    Within `kept_workers` they are those that an equal section had before, and end with that context.
+    """
+    if not _keepers:
+        with ExitStack() as running:
+            yield Workers(executor, running)
+        return
+    keeper = _keepers[-1]
+    section = executor.model_dump_json()
+    if section not in keeper.by_section:
+        keeper.by_section[section] = Workers(executor, keeper.running)
+    yield keeper.by_section[section]
+
+
+@contextmanager
+def kept_workers() -> Generator[None]:
+    """Keep workers from one stage to the next, so that they start, or wait in a queue, once."""
     with ExitStack() as running:
-        yield Workers(executor, running)
+        _keepers.append(_Keeper(running))
+        try:
+            yield
+        finally:
+            _keepers.pop()

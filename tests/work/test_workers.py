@@ -13,7 +13,7 @@ from pipeline.config.run_sections import Executor
 from pipeline.work.dask_workers import WORKER_SETTINGS
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task
-from pipeline.work.workers import SMALL_WORK_BYTES, Workers, workers
+from pipeline.work.workers import SMALL_WORK_BYTES, Workers, kept_workers, workers
 
 
 def who(number: int) -> dict[str, int | str]:
@@ -34,6 +34,22 @@ def test_one_worker_and_threads_are_this_process(tmp_path: Path) -> None:
             for label in ("first", "second"):
                 folder = tmp_path / str(setting)
                 assert processes(crew, folder, label, 3) == {os.getpid()}
+
+
+def test_kept_workers_are_those_of_an_equal_section(tmp_path: Path) -> None:
+    section = Executor(workers=1)
+    with kept_workers():
+        with workers(section) as first:
+            pass
+        # A stage that failed does not end them.
+        with pytest.raises(ValueError, match="of a stage"), workers(Executor(workers=1)) as again:
+            assert again is first
+            raise ValueError("of a stage")
+        with workers(Executor(workers=2)) as other, workers(section) as third:
+            assert other is not first and third is first
+            assert processes(third, tmp_path, "kept", 2) == {os.getpid()}
+    with workers(section) as later:
+        assert later is not first
 
 
 @pytest.mark.ranks
