@@ -136,8 +136,15 @@ def _made(path: Path, model: SentencePieceModel, fast: Tokenizer) -> MadeTokeniz
 
 
 def _probes(model: SentencePieceModel) -> Iterator[str]:
-    """Yield strings to compare: difficult ones, pieces that are no normal ones, random ones."""
+    """Yield strings to compare: difficult ones, pieces that are no normal ones, random ones.
+
+    Then, where the rules of its normaliser are no steps, strings in which those may differ.
+    """
     from pipeline.tokens.sentencepiece_models.sentencepiece_file import NORMAL
+    from pipeline.tokens.sentencepiece_models.sentencepiece_rules import (
+        joined_characters,
+        single_rules,
+    )
     from pipeline.tokens.tokenizer_folder import EDGE_STRINGS, random_text
 
     yield from EDGE_STRINGS
@@ -149,6 +156,8 @@ def _probes(model: SentencePieceModel) -> Iterator[str]:
     generator = random.Random(0)
     for _ in range(RANDOM_STRINGS):
         yield random_text(generator)
+    if model.rules and single_rules(model.rules) is None:
+        yield from joined_characters(model.rules)
 
 
 def _why(model: SentencePieceModel) -> str:

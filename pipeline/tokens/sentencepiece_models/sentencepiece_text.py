@@ -8,21 +8,25 @@ from pipeline.tokens.sentencepiece_models.sentencepiece_file import (
     UNKNOWN,
     SentencePieceModel,
 )
+from pipeline.tokens.sentencepiece_models.sentencepiece_rules import single_rules
 
 
 def normalizer(model: SentencePieceModel) -> normalizers.Normalizer:
     """Return the steps that change a text, in the order of SentencePiece.
 
-    A table of rules is applied by characters that belong together, which SentencePiece does not
-    know: where one of several such characters has a rule, the results differ.
+    A table of many rules, or of rules for several characters, is applied by characters that belong
+    together, which SentencePiece does not know: where one of them has a rule, the results differ.
 
     Source: `Normalizer::Normalize` in SentencePiece's normalizer.cc, `Precompiled` in tokenizers'
     normalizers/precompiled.rs.
     """
     # The beginning: rules, then no space, or one space in front.
     steps: list[normalizers.Normalizer] = []
-    if model.rules:
+    rules = single_rules(model.rules) if model.rules else {}
+    if rules is None:
         steps.append(normalizers.Precompiled(model.rules))
+    else:
+        steps += [normalizers.Replace(old, new) for old, new in sorted(rules.items())]
     if model.remove_extra_spaces:
         steps.append(normalizers.Replace(Regex(r"\A +"), ""))
     if model.dummy_prefix and not model.space_as_suffix:
@@ -54,7 +58,8 @@ def decoder(model: SentencePieceModel) -> decoders.Decoder:
         steps.append(decoders.ByteFallback())
     steps.append(decoders.Fuse())
     if model.dummy_prefix and model.space_as_suffix:
-        steps.append(decoders.Strip(" ", 0, 1))
+        # Not `Strip`, which panics at the end of an empty text.
+        steps.append(decoders.Replace(Regex(r" \z"), ""))
     elif model.dummy_prefix:
         steps.append(decoders.Strip(" ", 1, 0))
     return decoders.Sequence(steps)

@@ -92,6 +92,8 @@ def test_the_ids_are_sentencepieces(tmp_path: Path, model_type: str, name: str) 
         rounds = model_type == "unigram" and is_rounding(model, ids, theirs)
         assert ids == theirs or rounds, repr(text)
         assert ids == made.reference(text) or rounds
+    assert loaded.decode([]) == ""
+    assert loaded.decode(loaded("a b", add_special_tokens=False)["input_ids"]) == "a b"
 
 
 def test_user_defined_symbols_of_a_unigram_model_are_found_in_changed_text(tmp_path: Path) -> None:
@@ -114,6 +116,21 @@ def test_rules_of_single_characters_are_taken(tmp_path: Path) -> None:
     SentencePieceFile().check(section)
     made = SentencePieceFile().take(section, tmp_path / "made")
     assert made.reference("it\u2019s\tso") == made.reference("it's so")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(section.path))
+    for character in "\t\u2019\uff0c":
+        for text in (f"a{character}b", f"a{character}\u0301b", f"a{character}\ufe0f", character):
+            assert made.reference(text) == processor.encode(text), repr(text)
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_rules_are_compared_on_characters_that_belong_together(
+    tmp_path: Path, model_type: str
+) -> None:
+    """Without bytes, most characters of the table are one unknown piece, whatever they become."""
+    section = settings_of(tmp_path, model_type=model_type, normalization_rule_name="nmt_nfkc")
+    message = r"SentencePiece for 'a.{2,6}b', since its normaliser \(nmt_nfkc\)"
+    with pytest.raises(DataError, match=message):
+        SentencePieceFile().check(section)
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
