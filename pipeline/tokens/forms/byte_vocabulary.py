@@ -18,7 +18,7 @@ from pipeline.tokens.split_patterns import byte_level_cutter
 
 MOST_UNUSED_IDS = 10_000
 """Maximum number of ids without a piece or a special token; more are a mistake in
-`tokenizer.special_tokens`."""
+`tokenizer.special_tokens` or in the file."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,23 @@ def with_special_tokens(
             f"to tokenizer.special_tokens; ids from {free} on are free"
         )
 
-    # The library leaves no id out.
-    count = max([*piece_of, *names_by_id]) + 1
-    unused = [n for n in range(count) if n not in piece_of and n not in names_by_id]
-    if len(unused) > MOST_UNUSED_IDS:
+    # The library leaves no id out. One wrong id may be billions, so ids are counted before listed.
+    last = max([*piece_of, *names_by_id])
+    unused_count = last + 1 - len({*piece_of, *names_by_id})
+    if unused_count > MOST_UNUSED_IDS:
+        owner = names_by_id.get(last, piece_of.get(last))
         raise DataError(
-            f"{where}: leaves {len(unused):,} ids below {count:,} unused; ids from {free} on are "
-            "free"
+            f"{where}: the highest id, {last:,} of {owner!r}, leaves {unused_count:,} ids below it "
+            f"unused, more than the {MOST_UNUSED_IDS:,} that are allowed; correct it"
         )
-    names_by_id |= {number: f"<|reserved_{number}|>" for number in unused}
+    unused = [n for n in range(last) if n not in piece_of and n not in names_by_id]
+    names_by_id |= {number: unused_name(number) for number in unused}
     return ByteVocabulary(pieces, {names_by_id[number]: number for number in sorted(names_by_id)})
+
+
+def unused_name(number: int) -> str:
+    """Return the name of the special token that takes an unused id."""
+    return f"<|reserved_{number}|>"
 
 
 @lru_cache(maxsize=1)

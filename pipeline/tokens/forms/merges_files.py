@@ -2,12 +2,13 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.sections import TokenizerSection
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_of
 from pipeline.store.files import write_json
 from pipeline.store.pretrained_folders import (
     MERGES_TXT,
@@ -30,6 +31,13 @@ NAMES = ((VOCAB_JSON, MERGES_TXT), ("encoder.json", "vocab.bpe"))
 VERSION = "#version"
 """Beginning of a first line that is no merge."""
 DEFAULT_PATTERN = "gpt2"
+MOST_UNMADE = 100
+"""Maximum number of pieces that no merge makes, besides bytes. GPT-2 has one, its end of a document,
+and models that were made from it some dozens; a merges.txt that was cut off leaves thousands."""
+ADDED_TOKENS = "added_tokens.json"
+"""File of tokens that were added to a vocabulary, name -> id."""
+SHOWN_PIECES = 3
+"""Maximum number of pieces that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class MergesFiles(TokenizerForm):
         vocabulary_file, merges_file = self.files(settings)
         pieces = _read_vocabulary(vocabulary_file)
         merges = _read_merges(merges_file, vocabulary_file, pieces)
+        _refuse_unmade(merges_file, merges, pieces)
+        _refuse_added(vocabulary_file.with_name(ADDED_TOKENS), pieces, settings)
         vocabulary = with_special_tokens(pieces, settings.special_tokens, settings)
         return Merges(vocabulary, merges)
 
@@ -131,7 +141,7 @@ def _read_vocabulary(file: Path) -> dict[str, int]:
     """Read a vocab.json. Raises DataError where it does not give each piece an id of its own."""
     # Read a mapping of names to numbers.
     try:
-        content: Json = json.loads(file.read_text("utf-8"))
+        content: Json = json.loads(file.read_text("utf-8"), object_pairs_hook=_each_once)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"tokenizer.path: {file}: is not valid JSON ({error}); copy it again"
@@ -160,6 +170,15 @@ def _read_vocabulary(file: Path) -> dict[str, int]:
             "from vocab.json and merges.txt; name the tokenizer.json of this one"
         )
     return pieces
+
+
+def _each_once(entries: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return a JSON object. Raises ValueError where a name stands twice."""
+    content = dict(entries)
+    if len(content) < len(entries):
+        counts = Counter(name for name, _ in entries)
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} stands twice")
+    return content
 
 
 def _ids_in(content: Json) -> dict[str, int]:
@@ -200,6 +219,39 @@ def _read_merges(
         merges[left, right] = number
         made.add(left + right)
     return tuple(merges)
+
+
+def _refuse_unmade(
+    file: Path, merges: Collection[tuple[str, str]], pieces: Mapping[str, int]
+) -> None:
+    """Raise DataError where merges make too few of the pieces: the end of their file is missing."""
+    made = {left + right for left, right in merges}
+    unmade = [piece for piece in pieces if len(piece) > 1 and piece not in made]
+    if len(unmade) > min(MOST_UNMADE, len(pieces) // 4):
+        first = first_of(sorted(unmade, key=pieces.__getitem__), SHOWN_PIECES)
+        raise DataError(
+            f"{file}: its {len(merges):,} merges make {len(made):,} pieces of the vocabulary and "
+            f"none of {len(unmade):,} others ({first}), so that it is cut off, or of another "
+            "tokenizer; copy it again, or name the tokenizer.json of this one"
+        )
+
+
+def _refuse_added(file: Path, pieces: Mapping[str, int], settings: TokenizerSection) -> None:
+    """Raise DataError for added tokens beside the vocabulary, unless they are special tokens."""
+    if not file.is_file():
+        return
+    try:
+        added = _ids_in(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: is not valid JSON ({error}); copy it again") from None
+    known = {**pieces, **settings.special_tokens}
+    unknown = [f"{name!r}: {number}" for name, number in added.items() if known.get(name) != number]
+    if unknown:
+        raise DataError(
+            f"{file}: adds tokens to the vocabulary ({first_of(unknown, SHOWN_PIECES)}), which this "
+            "form does not read. Name the tokenizer.json of this tokenizer, or its folder with "
+            f"{TOKENIZER_CONFIG}; or set tokenizer.special_tokens to these if none is ordinary text"
+        )
 
 
 def _problem_of_merge(

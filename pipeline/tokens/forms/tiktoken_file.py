@@ -12,8 +12,13 @@ from pathlib import Path
 
 from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError, first_of
-from pipeline.logs import note
-from pipeline.tokens.forms.byte_vocabulary import ByteVocabulary, as_piece, with_special_tokens
+from pipeline.logs import counted_noun, note
+from pipeline.tokens.forms.byte_vocabulary import (
+    ByteVocabulary,
+    as_piece,
+    unused_name,
+    with_special_tokens,
+)
 from pipeline.tokens.forms.tokenizer_form import TokenizerForm, path_of
 from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer
 
@@ -22,6 +27,8 @@ LINE = re.compile(rb"([A-Za-z0-9+/]*={0,2}) (\d{1,9})")
 EMPTY = b"="
 """Base64 of an entry without bytes, which Whisper's files have."""
 SUFFIX = ".tiktoken"
+SHOWN_TOKENS = 8
+"""Maximum number of special tokens that are listed."""
 
 
 class TiktokenFile(TokenizerForm):
@@ -64,8 +71,7 @@ class TiktokenFile(TokenizerForm):
         pairs = [(as_piece(left), as_piece(right)) for left, right in merges]
         fast = vocabulary.fast(pairs, expression, takes_whole_words=bool(unreached))
         tokenizer_folder.write(fast, folder, settings.end_of_document, None)
-        special = [f"{name} {number}" for name, number in vocabulary.special.items()]
-        note(f"train-tokenizer: {len(ranks):,} tokens; special: {first_of(special, 8)}")
+        note(f"train-tokenizer: {len(ranks):,} tokens; special: {_special_in_words(vocabulary)}")
         reference = ReferenceEncoder(
             expression, ranks, lambda left, right: ranks.get(left + right), takes_whole_words=True
         )
@@ -104,6 +110,20 @@ def _vocabulary(settings: TokenizerSection) -> ByteVocabulary:
     # No text becomes a token without bytes; its id stays unused.
     pieces = {as_piece(token): rank for token, rank in ranks.items() if token}
     return with_special_tokens(pieces, special, settings)
+
+
+def _special_in_words(vocabulary: ByteVocabulary) -> str:
+    """Return the special tokens that have names of their own, and the number of unused ids."""
+    own = [
+        f"{name} {number}"
+        for name, number in vocabulary.special.items()
+        if name != unused_name(number)
+    ]
+    unused = len(vocabulary.special) - len(own)
+    words = first_of(own, SHOWN_TOKENS)
+    if unused:
+        words += f"; {counted_noun(unused, 'unused id')}"
+    return words
 
 
 def _ranks(file: Path) -> Mapping[bytes, int]:

@@ -163,6 +163,30 @@ def change_merges(change: Callable[[list[str]], object]) -> Callable[[Path], Non
         (lambda folder: (folder / "vocab.json").write_text("{"), "is not valid JSON"),
         (lambda folder: (folder / "merges.txt").write_bytes(b"\xff"), "cannot be read as UTF-8"),
         (
+            change_vocabulary(lambda pieces: pieces.update(he=10**15)),
+            r"highest id, 1,000,000,000,000,000 of 'he', leaves 999,999,999,999,",
+        ),
+        (
+            lambda folder: (folder / "vocab.json").write_text('{"a": 1, "b": 2, "a": 3}'),
+            r"vocab\.json: is not valid JSON \('a' stands twice\)",
+        ),
+        (
+            lambda folder: (folder / "merges.txt").write_text("#version: 0.2\n"),
+            r"merges\.txt: its 0 merges make 0 pieces .* none of 445 others \(.* and 442 more\)",
+        ),
+        (
+            change_merges(lambda lines: lines.__delitem__(slice(300, None))),
+            r"merges\.txt: its 299 merges make .* so that it is cut off, or of another",
+        ),
+        (
+            lambda folder: (folder / "added_tokens.json").write_text('{"<|x|>": 701}'),
+            r"added_tokens\.json: adds tokens to the vocabulary \('<\|x\|>': 701\)",
+        ),
+        (
+            lambda folder: (folder / "added_tokens.json").write_text("{"),
+            r"added_tokens\.json: is not valid JSON",
+        ),
+        (
             change_vocabulary(lambda pieces: pieces.pop("<|endoftext|>")),
             r"end_of_document = '<\|endoftext\|>': is no token of .*; its special tokens are none",
         ),
@@ -191,6 +215,12 @@ def test_a_special_token_without_an_id_in_the_vocabulary_gets_the_given_one(
     assert {number: fast.id_to_token(number) for number in special} == special
     with pytest.raises(DataError, match=r"'<\|endoftext\|>' = 5 has the id 700|is the id of"):
         MergesFiles().check(settings(copied, special_tokens={"<|endoftext|>": 5}))
+
+
+def test_added_tokens_that_are_special_tokens_are_taken(copied: Path, tmp_path: Path) -> None:
+    (copied / "added_tokens.json").write_text('{"<|x|>": 701, "<|endoftext|>": 700}')
+    fast, _ = taken(settings(copied, special_tokens={"<|x|>": 701}), tmp_path / "made")
+    assert fast.id_to_token(701) == "<|x|>"
 
 
 def test_settings_of_one_form_are_refused_with_another(run_file: Path, tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def test_without_special_tokens_they_are_the_published_ones_or_the_next_id(
         ({"<|endoftext|>": 5}, r"'<\|endoftext\|>' = 5 is the id of '.*'; ids from 256 on"),
         ({"<|endoftext|>": 300, "<x>": 300}, r"'<x>' = 300 is the id of '<\|endoftext\|>'"),
         ({"<x>": 256}, r"is no token of .*; its special tokens are '<x>'"),
-        ({"<|endoftext|>": 1_000_000}, "leaves 999,744 ids below 1,000,001 unused"),
+        ({"<|endoftext|>": 1_000_000}, "highest id, 1,000,000 of .* leaves 999,744 ids"),
+        ({"<|endoftext|>": 300, "<x>": 10**15}, r"highest id, 1,000,000,000,000,000 of '<x>', lea"),
     ],
 )
 def test_special_tokens_that_cannot_be_are_refused(
