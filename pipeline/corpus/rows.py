@@ -6,11 +6,12 @@ and is never ignored.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from pipeline.corpus.raw_files import CONTENT_BYTES
+from pipeline.errors import first_of
 from pipeline.store.records import Json
 
 Reason = Literal[
@@ -31,9 +32,9 @@ with different separators. Memory grows with the longest row, and a page of Parq
 EXCERPT_CHARACTERS = 300
 """Maximum length of the excerpt of a rejected row, in characters."""
 MOST_KEYS = 20
-"""Maximum number of keys that are listed for a row without text."""
+"""Maximum number of keys that are listed for a row, or columns for a file, without text."""
 KEY_CHARACTERS = 60
-"""Maximum number of characters that are shown of a key."""
+"""Maximum number of characters that are shown of a key or column."""
 
 
 class Row(NamedTuple):
@@ -92,6 +93,17 @@ def split_at(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes
 def first_keys(names: Iterable[str]) -> tuple[str, ...]:
     """Return the first keys of a row without text, at most `MOST_KEYS`, each cut if it is long."""
     return tuple(name[:KEY_CHARACTERS] for name in islice(names, MOST_KEYS))
+
+
+def columns_in_words(names: Sequence[str]) -> str:
+    """Return the columns of a file for a message: the first `MOST_KEYS`, each cut if it is long."""
+    return first_of([_cut_name(name) for name in names], MOST_KEYS)
+
+
+def _cut_name(name: str) -> str:
+    if len(name) <= KEY_CHARACTERS:
+        return name
+    return f"{name[:KEY_CHARACTERS]}..."
 
 
 def why_not_text(text: Json) -> Reason:

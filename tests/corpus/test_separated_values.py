@@ -93,6 +93,21 @@ def test_a_broken_quote_is_named_with_row_and_line(
         next(rows)
 
 
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("text,n\rone,1\rtwo,2\r", "the header, which begins on line 1,"),
+        ("text,n\none\rtwo,1\n", "row 0, which begins on line 2,"),
+    ],
+)
+def test_a_carriage_return_outside_of_quotes_is_named(
+    tmp_path: Path, content: str, where: str
+) -> None:
+    message = rf"a\.csv: {where} is broken .*a carriage return .*`tr '\\r' '\\n'`"
+    with pytest.raises(FileBroken, match=message):
+        rows_of(tmp_path / "a.csv", content.encode())
+
+
 def test_a_row_of_another_length_is_rejected(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "a.csv", "text,n\nshort\nlong,1,2\nfine,3\n")
     assert rows == [
@@ -121,6 +136,25 @@ def test_columns_that_share_a_name_become_null_unless_they_are_the_text(tmp_path
 def test_a_missing_column_is_named_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(FileBroken, match=r"has no column 'body' but text, n: set the source's"):
         rows_of(tmp_path / "a.csv", "text,n\none,1\n", text_field="body")
+    with pytest.raises(FileBroken, match=r"but text;n: set the source's delimiter to ';', if it"):
+        rows_of(tmp_path / "a.csv", "text;n\none;1\n")
+
+
+def test_a_header_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    content = "text,an\u0303o,a\u00f1o\none,1,2\n"
+    assert len(rows_of(tmp_path / "a.csv", content)) == 1
+    with pytest.raises(
+        FileBroken, match=r"its header is not UTF-8 \(text, .*\): set the source's `enc"
+    ):
+        rows_of(tmp_path / "a.csv", content.replace("an\u0303o", "b").encode("latin-1"))
+
+
+def test_columns_are_listed_up_to_a_length(tmp_path: Path) -> None:
+    """The first row of a table without a header may be a document of megabytes."""
+    with pytest.raises(FileBroken, match=r"but x{60}\.\.\., 1: set the source's text_field"):
+        rows_of(tmp_path / "a.csv", "x" * 100_000 + ",1\n")
+    with pytest.raises(FileBroken, match=r"but c0, .*, c19 and 480 more: set"):
+        rows_of(tmp_path / "a.csv", ",".join(f"c{n}" for n in range(500)) + "\n")
 
 
 def test_joined_columns_a_column_with_a_dot_and_another_delimiter(tmp_path: Path) -> None:

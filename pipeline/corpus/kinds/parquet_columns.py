@@ -8,6 +8,7 @@ import pyarrow as pa
 from pipeline.config.urls import RawPath
 from pipeline.corpus.kinds.text_fields import dotted_splits
 from pipeline.corpus.raw_files import FileBroken
+from pipeline.corpus.rows import columns_in_words
 
 ColumnPath: TypeAlias = tuple[str, ...]
 """Names that lead to a column: its own, or those of the structs that it is in, and its own."""
@@ -67,7 +68,7 @@ def text_columns(file: RawPath, schema: pa.Schema, names: Sequence[str]) -> list
 def _column_path(file: RawPath, columns: Sequence[pa.Field], name: str) -> ColumnPath:
     path = _find_path(columns, name)
     if path is None:
-        listed = ", ".join(_names(columns, is_nested="." in name))
+        listed = columns_in_words(_names(columns, is_nested="." in name))
         raise FileBroken(file, f"has no column {name!r} but {listed}: set the source's text_field")
     same = columns
     for part in path:

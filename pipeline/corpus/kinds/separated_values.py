@@ -21,6 +21,7 @@ from pipeline.corpus.rows import (
     LONGEST_BYTES,
     Reject,
     Row,
+    columns_in_words,
     reject_content,
     split_at,
     why_not_document,
@@ -29,6 +30,8 @@ from pipeline.corpus.source_kind import RawFiles
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """Suffix -> what stands between two fields, if the source names nothing else."""
+OTHER_SEPARATORS = ";\t|,"
+"""What stands between the fields of tables by other programs."""
 
 
 class SeparatedValues(RawFiles):
@@ -48,8 +51,9 @@ class SeparatedValues(RawFiles):
     ) -> Iterator[Row | Reject]:
         """Yield a row for each record after the first; blank lines between records are none.
 
-        Raises FileBroken where the text column is missing or there are two, and for a quote that is
-        never closed or has text behind it: what follows may be text or table.
+        Raises FileBroken where the header is not UTF-8, where the text column is missing or there
+        are two, and for a quote that is never closed or has text behind it: what follows may be
+        text or table.
         """
         blocks = content_blocks(file, self.why_unreadable, advance, settings.encoding)
         lines = _Lines(split_at(blocks, b"\n"))
@@ -57,6 +61,11 @@ class SeparatedValues(RawFiles):
         header = next(records, None)
         if header is None:
             return
+        if lines.take_odd_bytes():
+            raise FileBroken(
+                file,
+                f"its header is not UTF-8 ({columns_in_words(header)}): set the source's `encoding`",
+            )
         columns = _columns(file, header, settings)
         for number, fields in enumerate(records):
             yield _row(fields, number, columns, settings, lines.take_odd_bytes())
@@ -124,8 +133,8 @@ def _records(file: RawPath, lines: _Lines, separator: str) -> Iterator[list[str]
                 where = "the header"
             raise FileBroken(
                 file,
-                f"{where}, which begins on line {first_line:,}, is broken ({error}): a quote is not "
-                "closed, or text stands behind it. Write a quote in a quoted field as two",
+                f"{where}, which begins on line {first_line:,}, is broken ({error}): "
+                f"{_why_broken(str(error))}",
             ) from None
         if fields is None:
             return
@@ -134,15 +143,27 @@ def _records(file: RawPath, lines: _Lines, separator: str) -> Iterator[list[str]
             number += 1
 
 
+def _why_broken(error: str) -> str:
+    """Return the cause of an error of the parser, and a remedy."""
+    if "new-line" in error:
+        return (
+            "a carriage return stands outside of quotes. Where it ends each line, convert the file "
+            "with `tr '\\r' '\\n'`; else write that field in quotes"
+        )
+    return "a quote is not closed, or text stands behind it. Write a quote in a quoted field as two"
+
+
 def _columns(file: RawPath, header: Sequence[str], settings: RowSettings) -> _Columns:
     """Return the columns that a header names. Raises FileBroken unless each text column stands once."""
     counts = Counter(header)
     for name in settings.text_fields:
         if counts[name] == 0:
+            remedy = "set the source's text_field. The first row must name the columns"
+            others = [each for each in OTHER_SEPARATORS if len(header) == 1 and each in header[0]]
+            if others:
+                remedy = f"set the source's delimiter to {others[0]!r}, if it stands between them"
             raise FileBroken(
-                file,
-                f"has no column {name!r} but {', '.join(header)}: set the source's text_field. The "
-                "first row must name the columns",
+                file, f"has no column {name!r} but {columns_in_words(header)}: {remedy}"
             )
         if counts[name] > 1:
             raise FileBroken(
