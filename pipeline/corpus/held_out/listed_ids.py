@@ -81,7 +81,8 @@ def ids_in_lines(path: Path, digest: str) -> frozenset[str]:
 def _ids_in(file: Path) -> set[str]:
     """Return the ids in a file of the user, one a line."""
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        # Not `splitlines`, which also cuts at characters that an id may have, such as U+2028.
+        lines = file.read_text("utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(
             f"prepare.validation.file: {file} cannot be read: {error.strerror}. Correct the path, "

@@ -284,7 +284,8 @@ def _table_in(content: bytes) -> ShardTable | None:
     head: TableHead = json.loads(line)
     count = sum(part["shards"] for part in head["splits"])
     numbers = np.frombuffer(raw, "<i8", 2 * count, len(line) + 1).reshape(2, count)
-    names = raw[len(line) + 1 + numbers.nbytes :].decode().splitlines()
+    # Not `splitlines`: the name of a linked pair may hold other ends of lines, such as U+2028.
+    names = raw[len(line) + 1 + numbers.nbytes :].decode().split("\n")
     shards: dict[tuple[str, str], Shards] = {}
     first = 0
     for part in head["splits"]:

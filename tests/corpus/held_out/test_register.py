@@ -133,6 +133,15 @@ def test_a_url_and_a_number_are_ids(run_file: Path) -> None:
     assert texts_of(run_file, "web")["validation"] == ["text 3", "text 5"]
 
 
+def test_ids_of_a_file_end_with_its_lines_alone(run_file: Path) -> None:
+    rows = [{"text": f"text {n}", "id": f"a\u2028{n}\x85b"} for n in range(9)]
+    (run_file.parent / "web.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ids = run_file.parent / "ids.txt"
+    ids.write_bytes("\ufeffa\u20283\x85b\r\n a\u20285\x85b".encode())
+    prepare_here(run_file, f"prepare.validation={{file: '{ids}'}}", "prepare.validation_fraction=0")
+    assert texts_of(run_file, "web")["validation"] == ["text 3", "text 5"]
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

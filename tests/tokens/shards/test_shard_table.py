@@ -19,6 +19,7 @@ from pipeline.tokens.shards.shard_table import (
     make_shard_table,
     read_shard_table,
     read_stored_table,
+    write_shard_table,
 )
 
 FILES = {
@@ -53,6 +54,17 @@ def test_it_holds_every_shard_in_the_order_of_reading(tmp_path: Path) -> None:
         assert each.of("web", "validation").tokens.tolist() == [1]
         assert each.of("books", "train").tokens.tolist() == [10]
         assert list(each.of("books", "validation").names) == []
+
+
+def test_a_linked_pair_may_have_any_name(tmp_path: Path) -> None:
+    names = ["train_a\u2028b", "train_c\x85d", "train_\u65e5 e"]
+    files = {f"web/{name}.bin": {"bytes": 4, "checksum": "1"} for name in names}
+    documents = {f"web/{name}.doc": {"bytes": 8, "checksum": "2"} for name in names}
+    table = make_shard_table("first", DTYPES, {**files, **documents}, tmp_path)
+    write_shard_table(tmp_path, table)
+    stored = read_stored_table(tmp_path)
+    assert stored is not None
+    assert list(stored.of("web", "train").names) == sorted(names)
 
 
 def test_ranks_do_not_read_the_manifest_where_there_is_a_table(
