@@ -26,6 +26,15 @@ SnapshotName = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}$")]
 """A crawl of Common Crawl, by year and week: `2023-06`."""
 
 
+def _field_names(value: YamlValue) -> YamlValue:
+    """Pass the name of a field, or a list of names; anything else has one problem, not one a type."""
+    names = value if isinstance(value, list | tuple) else [value]
+    if not names or not all(isinstance(name, str) for name in names):
+        message = "must be the name of a field, or a list of names such as [title, text]"
+        raise PydanticCustomError("text_field", message)
+    return value
+
+
 class Source(Section):
     fields_left_out_unused = (
         "layout",
@@ -70,7 +79,7 @@ class Source(Section):
     validation_fraction: float | None = Field(default=None, ge=0, lt=0.5)
     """Fraction of the documents in `paths` that are held out, chosen by hash. Default:
     `prepare.validation_fraction`; with `validation_paths` none."""
-    text_field: str | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
+    text_field: Annotated[str | tuple[str, ...], BeforeValidator(_field_names)] = "text"
     """JSON key or column that holds the text of a document. In layout `redpajama-v2`, `text` stands
     for `raw_content`. `metadata.text`: the field `text` in the
     object or struct `metadata`; a key that has the dot in it comes first. `[title, text]`: several

@@ -65,12 +65,19 @@ def resolve_location(location: str | Path, base: Path) -> Path:
 
     A relative location starts at `base`, or at the current folder if it was given on the command
     line. Raises ValueError for a variable that is empty or not set, unless a file or folder has
-    `$NAME` in its name; for the home folder of an unknown user; for a zero byte.
+    `$NAME` in its name; for the home folder of an unknown user; for a zero byte; for a URL, which
+    would become a folder of that name here.
     """
     base = folder_of(location, base)
     if "\0" in str(location):
         raise ValueError("holds a zero byte, which no path can contain; remove it")
-    expanded = Path(_with_variables(str(location), base))
+    written = _with_variables(str(location), base)
+    if is_url(written):
+        raise ValueError(
+            "is a URL, which only `paths` and `validation_paths` of sources may be; give a path of "
+            "this machine"
+        )
+    expanded = Path(written)
     try:
         expanded = expanded.expanduser()
     except RuntimeError:

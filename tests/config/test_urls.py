@@ -73,3 +73,11 @@ def test_pairs_of_token_ids_are_no_urls(run_file: Path) -> None:
     settings = ["sources.web.kind=megatron", "sources.web.paths=[s3://corpora/pair]"]
     with pytest.raises(ConfigError, match=r"s3://corpora/pair: pairs of token ids are read"):
         load(run_file, settings)
+
+
+@pytest.mark.parametrize("text", ["s3://b/x", "file:///data/x", "hf://o/n"])
+@pytest.mark.parametrize("setting", ["paths.data_dir", "paths.run_dir", "prepare.validation.file"])
+def test_a_url_where_only_a_path_can_be_is_refused(run_file: Path, setting: str, text: str) -> None:
+    """As a path it would be a folder `s3:` beside the run file."""
+    with pytest.raises(ConfigError, match=rf"{setting} = '{text}': is a URL, which only `paths`"):
+        load(run_file, [f"{setting}={text}"])

@@ -8,6 +8,7 @@ import pytest
 from pipeline.config.run_file import load
 from pipeline.corpus.read_task import ReadSettings
 from pipeline.corpus.row_settings import RowSettings, row_settings
+from pipeline.errors import ConfigError
 from pipeline.store.artifacts import expected_inputs
 from pipeline.store.files import fingerprint
 from pipeline.store.stages import STAGES
@@ -69,3 +70,10 @@ def test_every_setting_of_rows_is_the_sources(run_file: Path) -> None:
         ["sources.web.text_field=[a, b]", "sources.web.text_separator=' '"],
     )
     assert row_settings(config.sources["web"]) == RowSettings(("a", "b"), " ")
+
+
+@pytest.mark.parametrize("value", ["[]", "5", "[title, 5]", "{title: text}", "null"])
+def test_what_names_no_field_is_one_problem(run_file: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"1 problem") as refused:
+        load(run_file, [f"sources.web.text_field={value}"])
+    assert "must be the name of a field, or a list of names" in str(refused.value)
