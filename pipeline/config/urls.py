@@ -68,6 +68,10 @@ class Url:
         return path, query
 
 
+class UrlText(str):
+    """A URL in the dump of settings: text that is told apart from other text as a location."""
+
+
 RawPath: TypeAlias = Path | Url
 """The path of a raw file: on this machine, or on a server."""
 
@@ -105,4 +109,5 @@ def parse_url(location: str) -> RawPath:
             "holds a password, which manifests would repeat; leave it out, and set credentials by "
             "environment variables"
         )
-    return Url(f"{parts['scheme']}://{rest}")
+    # As fsspec looks for it.
+    return Url(f"{parts['scheme'].lower()}://{rest}")

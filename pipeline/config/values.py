@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.urls import RawPath, Url, is_url, parse_url
+from pipeline.config.urls import RawPath, Url, UrlText, is_url, parse_url
 from pipeline.config.yaml_files import FromCommandLine, YamlValue
 
 VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
@@ -224,7 +224,7 @@ Locations never enter a fingerprint, so that a folder can be moved.
 
 _OnServer = Annotated[
     InstanceOf[Url],
-    PlainSerializer(lambda url: url.text, return_type=str, when_used="json"),
+    PlainSerializer(lambda url: UrlText(url.text), return_type=Any),
     InWords("URL (s3://, gs://, hf://, ...)"),
 ]
 SourceLocation = Annotated[Path | _OnServer, located_by(resolve_source)]

@@ -89,6 +89,10 @@ NO_CONNECTION = (
 reached."""
 
 
+NO_RANGES = "range requests"
+"""Words in fsspec's error for a web server that sends no parts of files."""
+
+
 class Unreachable(DataError):
     """A server does not answer or refuses to, so that nothing is known about its files."""
 
@@ -114,7 +118,8 @@ def filesystem(url: Url) -> "AbstractFileSystem":
             "provides it."
         )
     try:
-        return fsspec.filesystem(url.scheme, **_options(url, fsspec.config.conf))
+        named = fsspec.get_filesystem_class(url.scheme)._get_kwargs_from_urls(url.text)  # pyright: ignore[reportPrivateUsage]
+        return fsspec.filesystem(url.scheme, **named, **_options(url, fsspec.config.conf))
     except ImportError as error:
         known = SCHEMES.get(url.scheme)
         if known is None:
@@ -180,6 +185,11 @@ def explained(url: Url, error: BaseException) -> Unreachable:
         return Unreachable(
             f"{url}: access is denied ({reason}). Correct the credentials, or the rights of their "
             f"owner: {scheme.credentials}."
+        )
+    if scheme is _WEB and NO_RANGES in reason:
+        return Unreachable(
+            f"{url}: its server sends a file as a whole only, and parts of it are read. Download "
+            "the file, and name the copy."
         )
     if isinstance(error, TimeoutError | ConnectionError) or name in NO_CONNECTION:
         return NoAnswer(f"{url} does not answer ({reason}). {_remedy(scheme)}")

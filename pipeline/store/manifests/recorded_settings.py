@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from pipeline.config.urls import RawPath, Url
+from pipeline.config.urls import UrlText
 from pipeline.errors import first_items
 from pipeline.store.files import MOST_NAMED
 from pipeline.store.records import Json
 
-_Plain: TypeAlias = RawPath | str | int | float | bool | None
+_Plain: TypeAlias = Path | str | int | float | bool | None
 SettingValue: TypeAlias = "Mapping[str, SettingValue] | Sequence[SettingValue] | _Plain"
 """The value of a setting or of a section: JSON that may also hold paths."""
 
@@ -67,5 +67,5 @@ def flatten(value: SettingValue, prefix: str) -> dict[str, SettingValue]:
 
 def _is_location(value: SettingValue) -> bool:
     if isinstance(value, tuple):
-        return all(isinstance(part, Path | Url) for part in value)
+        return all(isinstance(part, Path | UrlText) for part in value)
     return isinstance(value, Path)
