@@ -53,7 +53,7 @@ def write_with_lists(path: Path, manifest: Manifest[CountsT]) -> None:
     digests = {source: fingerprint(files) for source, files in by_source.items()}
     for source, files in by_source.items():
         content: FileList = {"digest": digests[source], "files": files}
-        if not _has_digest(path.parent / source / FILE_LIST, digests[source]):
+        if _list_with_digest(path.parent / source / FILE_LIST, digests[source]) is None:
             write_json(path.parent / source / FILE_LIST, content)
     write_json(path, {**manifest, "file_lists": digests, "files": own})
 
@@ -69,8 +69,8 @@ def read_with_lists(path: Path) -> Manifest[Any] | None:
     digests: dict[str, str] = manifest.pop("file_lists", {})
     for source, digest in digests.items():
         files = path.parent / source / FILE_LIST
-        content: FileList | None = read_json(files)
-        if content is None or content["digest"] != digest:
+        content = _list_with_digest(files, digest)
+        if content is None:
             raise DataError(
                 f"{files}: is not the list of files that {path} was written with. Delete {path}; "
                 "the command that wrote it finds its finished work and writes both again."
@@ -79,9 +79,10 @@ def read_with_lists(path: Path) -> Manifest[Any] | None:
     return manifest
 
 
-def _has_digest(path: Path, digest: str) -> bool:
-    """Tell whether a list is there with this digest; one that is damaged is not."""
+def _list_with_digest(path: Path, digest: str) -> FileList | None:
+    """Return the list with this digest; None where it is missing, damaged or another one."""
     with suppress(DataError, KeyError, TypeError):
         content: FileList | None = read_json(path)
-        return content is not None and content["digest"] == digest
-    return False
+        if content is not None and content["digest"] == digest and "files" in content:
+            return content
+    return None

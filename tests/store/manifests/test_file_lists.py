@@ -74,6 +74,10 @@ def test_a_list_of_another_manifest_is_named(
     (tmp_path / "a" / FILE_LIST).unlink()
     with pytest.raises(DataError, match="is not the list of files"):
         read_with_lists(path)
+    for damage in ("", "{", "{}", "[]", "7", '{"digest": 7, "files": {}}'):
+        (tmp_path / "a" / FILE_LIST).write_text(damage)
+        with pytest.raises(DataError, match="is not the list of files"):
+            read_with_lists(path)
 
 
 def test_stages_read_lists_and_data_without_them_stay_fresh(
