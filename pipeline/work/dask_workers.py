@@ -25,6 +25,7 @@ from pipeline.store.processes import process_start_time
 if TYPE_CHECKING:  # so that a command without workers need not import Dask
     from dask_jobqueue.slurm import SLURMRunner
     from distributed import Client, LocalCluster, Worker, WorkerPlugin
+    from distributed.core import Status
 
 WORKER_SETTINGS = {
     # A large document is no memory leak.
@@ -226,7 +227,24 @@ def scale_local_workers(client: "Client", workers: int) -> None:
 
     Also those that Dask has given up because they died while they started.
     """
-    cast("LocalCluster", client.cluster).scale(workers)
+    cluster = cast("LocalCluster", client.cluster)
+
+    def start_missing() -> None:
+        # Dask keeps a worker that has never been ready in its list, where it fills a place.
+        ended = [name for name, nanny in cluster.workers.items() if nanny.status in _ended_states()]
+        for name in ended:
+            del cluster.workers[name]
+        cluster.scale(workers)
+
+    # Dask changes its list in its own thread.
+    cluster.loop.add_callback(start_missing)
+
+
+def _ended_states() -> "tuple[Status, ...]":
+    """Return the states of a nanny that starts no process any more."""
+    from distributed.core import Status
+
+    return (Status.closed, Status.failed)
 
 
 def count_workers(client: "Client") -> int:

@@ -111,20 +111,24 @@ class Workers:
         return self._batches
 
     def _look_after(self) -> None:
-        """Start local workers again that are gone for good; raise WorkerLost where a step has none.
+        """Start local workers again that are gone for good; raise WorkerLost where none comes back.
 
         Dask replaces workers that die, but not one that dies while it starts. Jobs are replaced.
         """
         assert self._client is not None, "tasks run on its workers"
+        is_step = in_srun_step()
+        if self._executor.uses_slurm and not is_step:
+            return
         if not self._executor.uses_slurm:
             scale_local_workers(self._client, self._dask_workers)
-        elif in_srun_step() and count_workers(self._client) == 0:
-            gone_since = self._gone_since or time.monotonic()
-            self._gone_since = gone_since
-            if time.monotonic() - gone_since > LOST_AFTER_SECONDS:
-                raise WorkerLost(f"all workers of this srun step are gone; {RUN_AGAIN}")
-        else:
+        if count_workers(self._client) > 0:
             self._gone_since = None
+            return
+        now = time.monotonic()
+        self._gone_since = self._gone_since or now
+        if now - self._gone_since > LOST_AFTER_SECONDS:
+            where = "of this srun step" if is_step else "on this machine"
+            raise WorkerLost(f"all workers {where} are gone, and none starts again; {RUN_AGAIN}")
 
 
 @dataclass

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from pipeline.config.run_sections import Executor
+from pipeline.errors import WorkerLost
 from pipeline.work.dask_workers import WORKER_SETTINGS
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task
@@ -26,6 +27,15 @@ def processes(crew: Workers, folder: Path, label: str, count: int, size: float =
     results = run_tasks(tasks, folder / label, crew, label)
     assert [result["number"] for result in results.values()] == list(range(count))
     return {result["process"] for result in results.values()}
+
+
+def retire_all() -> None:
+    """Retire all workers of the current client, and wait until their processes have ended."""
+    client = distributed.default_client()
+    pids: dict[str, int] = client.run(os.getpid)
+    ending = [psutil.Process(pid) for pid in pids.values()]
+    client.retire_workers(list(pids))
+    psutil.wait_procs(ending, timeout=60)
 
 
 def test_one_worker_and_threads_are_this_process(tmp_path: Path) -> None:
@@ -72,13 +82,28 @@ def test_processes_are_kept_grow_are_replaced_and_end_with_the_context(
             three |= processes(crew, tmp_path, f"three-{time.monotonic_ns()}", 20)
         assert len(three) == 3
 
-        # Workers that Dask has given up are started again.
-        client = distributed.default_client()
-        client.retire_workers(list(client.scheduler_info()["workers"]))
-        ending = [psutil.Process(pid) for pid in three if psutil.pid_exists(pid)]
-        psutil.wait_procs(ending, timeout=60)
+        # Workers that Dask has given up are started again, also those that die while they start.
+        start = distributed.Nanny.start_unsafe
+        dying = [RuntimeError("died while it started")] * 3
+
+        async def start_at_last(nanny: distributed.Nanny) -> distributed.Nanny:
+            if dying:
+                raise dying.pop()
+            return await start(nanny)
+
+        monkeypatch.setattr(distributed.Nanny, "start_unsafe", start_at_last)
+        retire_all()
         others = processes(crew, tmp_path, "others", 8)
-        assert others and not others & three
+        assert others and not others & three and not dying
+
+        # A list whose workers do not start at all ends.
+        dying += [RuntimeError("died while it started")] * 1000
+        monkeypatch.setattr("pipeline.work.workers.LOST_AFTER_SECONDS", 1)
+        retire_all()
+        with pytest.raises(
+            WorkerLost, match="all workers on this machine are gone, and none start"
+        ):
+            processes(crew, tmp_path, "never", 4)
     for process in three | others:
         assert not psutil.pid_exists(process)
 
