@@ -24,7 +24,7 @@ from pipeline.store.processes import process_start_time
 
 if TYPE_CHECKING:  # so that a command without workers need not import Dask
     from dask_jobqueue.slurm import SLURMRunner
-    from distributed import Client, LocalCluster, Worker, WorkerPlugin
+    from distributed import Client, LocalCluster, Nanny, Worker, WorkerPlugin
     from distributed.core import Status
 
 WORKER_SETTINGS = {
@@ -228,15 +228,17 @@ def scale_local_workers(client: "Client", workers: int) -> None:
     Also those that Dask has given up because they died while they started.
     """
     cluster = cast("LocalCluster", client.cluster)
+    nannies = cast("dict[int, Nanny]", cluster.workers)
 
     def start_missing() -> None:
         # Dask keeps a worker that has never been ready in its list, where it fills a place.
-        ended = [name for name, nanny in cluster.workers.items() if nanny.status in _ended_states()]
+        ended = [name for name, nanny in nannies.items() if nanny.status in _ended_states()]
         for name in ended:
-            del cluster.workers[name]
+            del nannies[name]
         cluster.scale(workers)
 
     # Dask changes its list in its own thread.
+    assert cluster.loop is not None, "it has started"
     cluster.loop.add_callback(start_missing)
 
 
