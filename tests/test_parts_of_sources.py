@@ -16,10 +16,13 @@ from pipeline.config.run_file import load
 from pipeline.corpus import groups
 from pipeline.corpus.documents import iterate_texts, read_documents, shard_path
 from pipeline.corpus.keys import find_documents
+from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.sampling.trace import trace_document, trace_step
 from pipeline.sampling.traced_run import read_run
 from pipeline.store.artifacts import read_manifest, stage_states
+from pipeline.store.curation.annotation_folder import annotation_folder
+from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.files import missing_files
 from pipeline.store.layout import data_folder
 from pipeline.store.manifests import shard_places
@@ -262,6 +265,53 @@ def test_a_source_that_grows_over_the_bound_is_moved_and_not_made_again(
     # A run that recorded its tokens before reads the same samples.
     run = begin_run(grown, [])
     assert trace_document(run, "5-2")["documents"] == ids
+
+
+def test_annotations_and_verdicts_follow_documents_that_are_moved(
+    grown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curated = [
+        "annotate={language: false, pii: false, signals: none}",
+        "select={exact_duplicates: [text_hash], max_removed: {default: 0.9}}",
+    ]
+    table = {stage.name: stage for stage in STAGES}
+    lay_out(monkeypatch, 100)
+    run_stages(grown, ["annotate", "select"], curated)
+    config = load(grown, curated)
+    data = data_folder(config)
+    annotations = annotation_folder(config)
+    selection = selection_folder(config)
+    before = files_of_shards(annotations.path)
+
+    def kept() -> list[bytes]:
+        documents = KeptDocuments(data.path, is_selected=True)
+        return [
+            bytes(text)
+            for shard in documents.shards("web", "train")
+            for text in documents.texts_of_group(shard, 0).texts
+        ]
+
+    texts = kept()
+    outputs = [read_manifest(folder.manifest) for folder in (annotations, selection)]
+
+    # Documents alone are moved: both stages stay done, and what they made is found.
+    lay_out(monkeypatch, 3)
+    data.documents_manifest.unlink()
+    run_stages(grown, ["prepare"], curated)
+    states = stage_states(table, config, look_at=table)
+    assert [states[name].kind for name in ("annotate", "select")] == ["done", "done"]
+    assert kept() == texts
+    selection.manifest.unlink()
+    run_stages(grown, ["select"], curated)
+    assert kept() == texts
+
+    # Annotations are moved when they are made next.
+    annotations.manifest.unlink()
+    run_stages(grown, ["annotate", "select"], curated)
+    assert files_of_shards(annotations.path) == before
+    assert flat_files(annotations.path) == [] and kept() == texts
+    again = [read_manifest(folder.manifest) for folder in (annotations, selection)]
+    assert [m and m["output"] for m in again] == [m and m["output"] for m in outputs]
 
 
 def test_moving_makes_nothing_stale_and_readers_follow(

@@ -5,6 +5,7 @@ not changed, and nothing is judged here: `select` does.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, annotate_shard
@@ -21,6 +22,7 @@ from pipeline.store.layout import data_folder
 from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.records import ListedFile, Manifest, content_of
 from pipeline.work.executor import run_tasks
+from pipeline.work.placed_outputs import placed_files, settle_outputs
 from pipeline.work.task import Task
 from pipeline.work.workers import workers
 
@@ -48,13 +50,12 @@ def annotate(config: RunConfig) -> Result[AnnotateCounts]:
 
     parts = parts_asked_for(config)
     tasks = _tasks(config, shards, parts)
+    settle_outputs(folder, tasks, (SHARD_SUFFIX,))
     with workers(config.executor) as crew:
         results: dict[str, AnnotatedShard] = run_tasks(tasks, folder, crew, "annotate")
 
     # Remove annotations of documents that are no longer part of the corpus.
-    files: dict[str, ListedFile] = {}
-    for result in results.values():
-        files |= result["files"]
+    files = placed_files(tasks, {name: result["files"] for name, result in results.items()})
     remove_unlisted(folder, list(files), [*FILES, *LEFTOVERS])
     return Result(_counts(config, results, parts), files)
 
@@ -70,12 +71,14 @@ def _tasks(
             "shard": data_folder(config).documents / name,
             "checksum": content_of(record),
             "output": annotation_folder(config).file(name),
-            "name": name,
+            "name": logical_name(name),
             "parts": parts,
         }
         key = fingerprint([versions.ANNOTATE, content_of(record), made])
         task_name = logical_name(name).removesuffix(SHARD_SUFFIX).replace("/", "~")
-        tasks.append(Task(task_name, annotate_shard, arguments, key, record["bytes"]))
+        task = Task(task_name, annotate_shard, arguments, key, record["bytes"])
+        # Annotations lie as documents do.
+        tasks.append(replace(task, outputs_in_parts=name != logical_name(name)))
     return tasks
 
 

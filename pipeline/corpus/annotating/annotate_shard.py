@@ -33,7 +33,7 @@ class AnnotatedShard(TypedDict):
     documents: int
     text_bytes: int
     files: dict[str, FileRecord]
-    """Path below the stage's folder -> size and checksum of the file."""
+    """Logical name of the file (`store/manifests/shard_places.py`) -> size and checksum."""
 
 
 def annotate_shard(
@@ -41,7 +41,7 @@ def annotate_shard(
 ) -> AnnotatedShard:
     """Write the annotations of one shard.
 
-    `checksum`: that of the shard. `name`: path of `output` below the stage's folder. Raises DataError
+    `checksum`: that of the shard. `name`: logical name of `output`, `source/stem.parquet`. Raises DataError
     where the shard is missing or damaged.
     """
     fingerprints = {part.name: part.fingerprint() for part in parts}

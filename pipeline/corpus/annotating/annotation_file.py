@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import fingerprint, temporary_path
+from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.records import FileRecord
 
 DOCUMENTS_KEY = b"documents"
@@ -110,6 +111,8 @@ def open_annotations(path: Path, documents: str) -> Generator[pq.ParquetFile]:
 
     Raises DataError where the file is missing, damaged, or describes other documents.
     """
+    # Documents may have been moved since, and these annotations not.
+    path = existing_place(path)
     with (
         naming_damaged_annotations(path),
         pq.ParquetFile(path, page_checksum_verification=True) as file,

@@ -17,6 +17,7 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import Counts
 from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.layout import data_folder
+from pipeline.store.manifests.shard_places import logical_name
 from pipeline.store.records import Manifest, content_of
 
 GROUP_BYTES = 256 * 2**20
@@ -108,7 +109,7 @@ def judged_shards(config: RunConfig, with_annotations: bool) -> list[JudgedShard
             rank = rank_of(number, split)
             if stem.startswith(staying):
                 rank = ALWAYS_STAYS
-            if with_annotations and name not in annotations:
+            if with_annotations and logical_name(name) not in annotations:
                 missing.append(name)
             shards.append(
                 JudgedShard(
@@ -119,7 +120,7 @@ def judged_shards(config: RunConfig, with_annotations: bool) -> list[JudgedShard
                     rank,
                     record["bytes"],
                     content_of(record),
-                    annotations.get(name),
+                    annotations.get(logical_name(name)),
                 )
             )
     if missing:
@@ -131,7 +132,7 @@ def judged_shards(config: RunConfig, with_annotations: bool) -> list[JudgedShard
 
 
 def annotation_checksums(config: RunConfig) -> dict[str, str]:
-    """Return the checksum of each file of annotations, by its path.
+    """Return the checksum of each file of annotations, by its logical name.
 
     Raises DataError where `annotate` has not finished.
     """
@@ -139,7 +140,7 @@ def annotation_checksums(config: RunConfig) -> dict[str, str]:
     manifest: Manifest[Counts] | None = read_manifest(folder.manifest)
     if manifest is None:
         raise DataError(f"{folder.path}: holds no annotations. Run `pipeline annotate` first.")
-    return {name: content_of(record) for name, record in manifest["files"].items()}
+    return {logical_name(name): content_of(record) for name, record in manifest["files"].items()}
 
 
 def _prefixes_that_stay(config: RunConfig, source: str) -> tuple[str, ...]:

@@ -34,10 +34,11 @@ from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SelectionFolder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import DataFolder
+from pipeline.store.manifests.shard_places import logical_name
 from pipeline.store.records import content_of
 
 DIGESTS = pa.schema([("shard", pa.string()), ("digest", pa.string())])
-"""Columns of the file of digests: a shard's path below the documents, `ShardVerdicts.digest`."""
+"""Columns of the file of digests: a shard's logical name, `ShardVerdicts.digest`."""
 
 
 class KeptTexts(NamedTuple):
@@ -87,9 +88,9 @@ class KeptDocuments:
             return ""
         path = SelectionFolder(self.data_dir).digests
         digests = _read_digests(path, _version_of(path))
-        if shard not in digests:
+        if logical_name(shard) not in digests:
             raise DataError(f"{path}: has no verdicts on {shard}. Run `pipeline select` first.")
-        return digests[shard]
+        return digests[logical_name(shard)]
 
     def verdicts(self, shard: Path) -> ShardVerdicts | None:
         """Return the verdicts on a shard; None where all of it is read.

@@ -52,6 +52,7 @@ from pipeline.store.curation.selection_folder import (
 from pipeline.store.curation.verdict_counts import SelectCounts
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import data_folder
+from pipeline.store.manifests.shard_places import logical_name
 from pipeline.store.records import FileRecord, ListedFile
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task
@@ -119,7 +120,11 @@ def select(config: RunConfig) -> Result[SelectCounts]:
     files: dict[str, ListedFile] = {**samples}
     for result in concluded.values():
         files |= {name: result["files"][name] for name in result["digests"]}
-    digests = {name: d for result in concluded.values() for name, d in result["digests"].items()}
+    digests = {
+        logical_name(name): digest
+        for result in concluded.values()
+        for name, digest in result["digests"].items()
+    }
     files |= _write_digests(folder, digests)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     patterns = [f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}", "removed/*.jsonl", "*/.*.partial"]

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.records import FileRecord
 
 SPAN = pa.struct(
@@ -105,7 +106,7 @@ def write_verdicts(table: pa.Table, path: Path) -> FileRecord:
 
 def read_verdicts(path: Path) -> pa.Table:
     """Return the verdicts on a shard. Raises DataError where they are missing or damaged."""
-    return read_parquet(path, SCHEMA, SELECT_AGAIN)
+    return read_parquet(existing_place(path), SCHEMA, SELECT_AGAIN)
 
 
 def shard_verdicts(table: pa.Table) -> ShardVerdicts:
