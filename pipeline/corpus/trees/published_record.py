@@ -5,7 +5,7 @@ Typed records, and the checks of values that come from files. Reads no file.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from pipeline.config.urls import RawPath
 from pipeline.errors import DataError
@@ -16,15 +16,10 @@ PARTS = ("signals", "minhash", "duplicates", "attributes")
 """What may be published about documents: the fields of a record."""
 
 
-class Span(NamedTuple):
-    """A part of a document's text with its score."""
-
-    start: int
-    """First character: a Unicode code point of the text, from 0."""
-    end: int
-    """Character after the last one, at most the length of the text."""
-    score: float | None
-    """None where the signal is undefined for this text."""
+Span: TypeAlias = tuple[int, int, float | None]
+"""A part of a document's text with its score: first character, the character after the last one, and
+the score; None where the signal is undefined for this text. Characters are Unicode code points, from
+0, and none is beyond the text. A plain tuple, as a document has hundreds of them."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +69,27 @@ class SpanReader:
         whole text. Raises DataError for anything else, with file and row.
         """
         if type(value) in (int, float, bool):
-            return (Span(0, self._characters, float(value)),)
+            return ((0, self._characters, float(value)),)
         if type(value) is not list:
             raise self._wrong(name, value)
-        return tuple(self._span(name, each) for each in value)
+        # One loop without calls: a document has hundreds of spans, one for each line and signal.
+        spans: list[Span] = []
+        characters = self._characters
+        for each in value:
+            try:
+                start, end, score = each
+            except (TypeError, ValueError):
+                raise self._wrong(name, each) from None
+            if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+                raise self._wrong(name, each)
+            if type(score) is not float:
+                score = self._as_score(name, each)
+            if end > characters:
+                self.clamped += 1
+                end = characters
+                start = min(start, end)
+            spans.append((start, end, score))
+        return tuple(spans)
 
     def named_spans(self, what: str, values: Any) -> dict[str, tuple[Span, ...]]:
         """Return the spans of all signals in an object. `what`: its key, for the message."""
@@ -85,20 +97,14 @@ class SpanReader:
             raise wrong_row(self._file, self._row, f"has no object {what!r}")
         return {name: self.spans(name, value) for name, value in values.items()}
 
-    def _span(self, name: str, value: Any) -> Span:
-        if type(value) is not list or len(value) != 3:
-            raise self._wrong(name, value)
-        start, end, score = value
-        is_number = score is None or type(score) in (int, float, bool)
-        if type(start) is not int or type(end) is not int or not is_number:
-            raise self._wrong(name, value)
-        if not 0 <= start <= end:
-            raise self._wrong(name, value)
-        if end > self._characters:
-            self.clamped += 1
-            end = self._characters
-            start = min(start, end)
-        return Span(start, end, None if score is None else float(score))
+    def _as_score(self, name: str, span: Any) -> float | None:
+        """Return the score of a span that is no float: a whole number, a truth value or null."""
+        score = span[2]
+        if score is None:
+            return None
+        if type(score) not in (int, bool):
+            raise self._wrong(name, span)
+        return float(score)
 
     def _wrong(self, name: str, value: Any) -> DataError:
         excerpt = repr(value)[:EXCERPT_CHARACTERS]

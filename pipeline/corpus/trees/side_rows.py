@@ -106,7 +106,10 @@ class ParquetSideRows:
     def _read(self) -> Generator[pa.RecordBatch]:
         with (
             open_for_library(self.file) as source,
-            pq.ParquetFile(source, buffer_size=request_bytes(self.file)) as parquet,
+            # With a buffer, and not read ahead, a column chunk is read as it is decoded.
+            pq.ParquetFile(
+                source, buffer_size=request_bytes(self.file), pre_buffer=False
+            ) as parquet,
         ):
             missing = [name for name in self._columns if name not in parquet.schema_arrow.names]
             if missing:
