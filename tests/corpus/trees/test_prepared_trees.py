@@ -5,10 +5,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpus.trees.published_trees import make_all
-from helpers import digests, prepare_here, run_stages
+from helpers import DATA_STAGES, digests, prepare_here, run_stages
 
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import stage_states
+from pipeline.store.artifacts import read_manifest, stage_states
+from pipeline.store.counts import PrepareCounts, TokenizeCounts
+from pipeline.store.layout import data_folder
+from pipeline.store.records import Manifest
 from pipeline.store.stages import STAGES
 
 
@@ -29,19 +32,30 @@ def trees(tmp_path: Path) -> Path:
     return make_all(tmp_path)
 
 
-def test_roots_are_prepared_with_the_counts_of_their_documents(trees: Path, run_file: Path) -> None:
-    result = prepare_here(run_file, *sources(trees), "prepare.validation_fraction=0")
-    counts = result.counts["sources"]
+def test_roots_become_tokens_with_the_counts_of_their_documents(
+    trees: Path, run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stages(run_file, DATA_STAGES, [*sources(trees), "prepare.validation_fraction=0"])
+    data = data_folder(load(run_file))
+    prepared: Manifest[PrepareCounts] | None = read_manifest(data.documents_manifest)
+    tokenized: Manifest[TokenizeCounts] | None = read_manifest(data.tokens_manifest)
+    assert prepared is not None and tokenized is not None
+    counts = prepared["counts"]["sources"]
     # 7 subsets x 3; 5 files x 6; 2 chunks x 4 and 1 chunk x 4 held out; 2 files x 5.
-    assert {name: counts[name]["documents"] for name in counts} == {
+    expected = {
         "v1": {"train": 21, "validation": 0},
         "v2": {"train": 30, "validation": 0},
         "slim": {"train": 8, "validation": 4},
         "dolma": {"train": 10, "validation": 0},
     }
+    assert {name: counts[name]["documents"] for name in counts} == expected
     assert [counts[name]["input_files"] for name in counts] == [7, 5, 3, 2]
     assert not any(counts[name]["rejected"] for name in counts)
-    lines = [line for line in result.closing if " has layout " in line]
+    assert {
+        name: {split: tokenized["counts"]["sources"][name][split]["documents"] for split in splits}
+        for name, splits in expected.items()
+    } == expected
+    lines = [line for line in capsys.readouterr().err.splitlines() if " has layout " in line]
     assert [line.partition(" has layout ")[2].partition(":")[0] for line in lines] == [
         "redpajama-v1",
         "redpajama-v2",
