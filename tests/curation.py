@@ -14,6 +14,8 @@ from pipeline.store.files import file_record, read_json, write_json
 
 SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
 LINE = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())])
+ROWS_OF_GROUP = 2
+"""Rows of a row group of annotations: few, so that most shards have several."""
 TYPES = {
     "pii": pa.list_(pa.field("element", SPAN)),
     "rps_lines_start_with_bulletpoint": pa.list_(pa.field("element", LINE)),
@@ -69,7 +71,9 @@ def annotate_shard(
     fields = [pa.field(key, array.type) for key, array in arrays.items()]
     ids = [f"{shard.parent.name}/{shard.stem}/{row}" for row in range(len(texts))]
     with AnnotationWriter(path, fields, file_record(shard)["checksum"], {}) as writer:
-        writer.add([pa.array(ids), *arrays.values()])
+        columns_of_file = [pa.array(ids), *arrays.values()]
+        for first in range(0, len(texts), ROWS_OF_GROUP):
+            writer.add([column.slice(first, ROWS_OF_GROUP) for column in columns_of_file])
         writer.finish()
     manifest = data_dir / "annotations" / "manifest.json"
     listed = read_json(manifest) or {"files": {}}

@@ -123,7 +123,7 @@ def measured_values(
     first = 0
     for table in read_annotations(path, documents, columns):
         inside = [row - first for row in rows if first <= row < first + table.num_rows]
-        parts.append(table.take(inside))
+        parts.append(table.take(pa.array(inside, pa.int64())))
         first += table.num_rows
     table = pa.concat_tables(parts)
     values: list[dict[str, float | str | None]] = [{} for _ in rows]
