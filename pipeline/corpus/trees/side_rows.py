@@ -23,7 +23,7 @@ from pipeline.corpus.raw_files import (
 from pipeline.corpus.remote.listing import list_url
 from pipeline.corpus.rows import split_at
 from pipeline.corpus.trees.published_record import wrong_row
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UserError
 
 BATCH_ROWS = 256
 """Rows of Parquet that are decoded at once."""
@@ -135,10 +135,13 @@ def naming_broken_file(file: RawPath) -> Generator[None]:
     """Raise FileBroken where a file cannot be read, or is no Parquet."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, UserError):
         # Arrow's MemoryError is an ArrowException, too.
         raise
     except OSError as error:
         raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
     except pa.ArrowException as error:
         raise FileBroken(file, f"not readable as Parquet: {str(error).splitlines()[0]}") from None
+    except ValueError as error:
+        # For example text that is no UTF-8.
+        raise FileBroken(file, f"holds a value that cannot be read ({error})") from None

@@ -260,11 +260,16 @@ def test_a_table_without_the_columns_of_its_kind_is_named(
     )
     with pytest.raises(DataError, match=r"has no column signature_sim1\.0, .* but id"):
         prepared.joined()
+    path = root / "duplicates" / f"{HEAD}.duplicates.parquet"
+    odd = pa.array([b"\xff"]).view(pa.string())
+    pq.write_table(pa.table({"doc_id": odd, "digest": odd}), path)
+    with pytest.raises(DataError, match=rf"{path}: holds a value that cannot be read"):
+        prepared.joined(parts=["duplicates"])
     other = pa.schema([pa.field(field.name, pa.string()) for field in MINHASH_SCHEMA])
     rows = [dict.fromkeys(MINHASH_SCHEMA.names, f"{HEAD}.json.gz/{row}") for row in range(6)]
     write_table(root / "minhash" / f"{HEAD}.minhash.parquet", rows, other)
     with pytest.raises(DataError, match=r"row \d has other values than lists of bytes in signatu"):
-        prepared.joined()
+        prepared.joined(parts=["minhash"])
 
 
 def test_attributes_of_all_folders_are_joined_and_spans_beyond_the_text_are_cut_and_counted(
