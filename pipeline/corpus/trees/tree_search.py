@@ -9,7 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.source_section import Source
 from pipeline.config.urls import RawPath
-from pipeline.corpus.folders import Entry, search_folder, why_name_left_out
+from pipeline.corpus.folders import (
+    Entry,
+    count_left_out,
+    counts_in_words,
+    search_folder,
+    why_name_left_out,
+)
 from pipeline.corpus.remote.listing import list_url
 from pipeline.corpus.trees.find_trees import Tree
 from pipeline.corpus.trees.tree_layout import path_below
@@ -61,6 +67,13 @@ def search_tree(
             else:
                 result.left_out.append(Entry(entry.path, reason))
     problems = tree.layout.absent_parts(tree.root, present, source)
+    if present and not result.files:
+        others = counts_in_words(count_left_out(result.left_out))
+        problems.append(
+            f"{tree.root} has layout {tree.layout.name}, but no file of its documents is taken "
+            f"({others} there); they are named like {tree.layout.looks_like}. Correct what the "
+            "source chooses, or name the folder of the documents itself in paths."
+        )
     if problems:
         raise DataError("\n".join(problems))
     taken = [file.below for file in result.files]

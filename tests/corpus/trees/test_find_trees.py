@@ -176,6 +176,21 @@ def test_two_layouts_in_one_root_are_refused_until_one_is_named(
     assert taken(run_file, root, layout="dolma")[0] == below("c", DOLMA[0])
 
 
+def test_a_tree_of_which_nothing_is_taken_is_refused_with_what_is_there(
+    tmp_path: Path, run_file: Path
+) -> None:
+    root = fill(tmp_path / "c", "documents/mine.jsonl", "documents/b.jsonl.gz", "minhash/x.parquet")
+    with pytest.raises(DataError) as refused:
+        taken(run_file, root)
+    assert str(refused.value).startswith(
+        f"sources.s.paths: {root} has layout redpajama-v2, but no file of its documents is taken "
+        "(2 other names there); they are named like documents/2023-06/0000/en_head.json.gz,"
+    )
+    both = fill(tmp_path / "d", *V2[1:3])
+    with pytest.raises(DataError, match=r"is taken \(1 language de, 1 partition head there\)"):
+        taken(run_file, both, languages="[en]", partitions="[tail]")
+
+
 def test_a_plain_search_still_refuses_side_folders(tmp_path: Path, run_file: Path) -> None:
     root = fill(tmp_path / "c" / "tree", *V2, *SIDE)
     with pytest.raises(
