@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.kinds import SOURCE_KINDS, TREE_LAYOUTS
@@ -56,11 +57,12 @@ class Tree:
 def tree_at(setting: str, entry: RawPath, source: Source) -> Tree | None:
     """Return the tree of which an entry of `paths` is the root; None for a plain path.
 
-    `setting`: name of the source. Raises DataError where the folder has another layout than
-    `layout` says, where it has two, and where `layout` names one and the entry is no folder.
+    None also for one that does not exist, which the search reports. `setting`: name of the source.
+    Raises DataError where the folder has another layout than `layout` says, where it has two, and
+    where `layout` names one and the entry is no folder.
     """
     wanted = source.layout
-    if wanted == PLAIN or not _takes_layout(source):
+    if wanted == PLAIN or not _takes_layout(source) or _is_missing(entry):
         return None
     found = _layouts_of(entry)
     if wanted == AUTO and not found:
@@ -152,6 +154,9 @@ def wrong_choices(name: str, source: Source, takes_layout: bool) -> list[str]:
 
 def _mixed_trees(name: str, source: Source, trees: Sequence[Tree]) -> list[str]:
     """Return the problems of trees that one source cannot read together, and of its choices."""
+    if any(_is_missing(entry) for entry in source.paths):
+        # The search says so; what else is wrong cannot be known.
+        return []
     problems: list[str] = []
     keys = {tree.layout.text_field for tree in trees}
     if len(trees) < len(source.paths):
@@ -200,6 +205,11 @@ def _published_source(config: RunConfig, name: str) -> Source:
     if not changes:
         return source
     return source.model_copy(update=changes)
+
+
+def _is_missing(entry: RawPath) -> bool:
+    """Return whether an entry is a path of this machine, no glob, that nothing has."""
+    return isinstance(entry, Path) and not os.path.lexists(entry) and not has_magic(str(entry))
 
 
 def _takes_layout(source: Source) -> bool:

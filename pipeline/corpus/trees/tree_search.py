@@ -51,6 +51,7 @@ def search_tree(
     Raises DataError for parts that the source asks for and the tree does not have; OSError for a
     folder that cannot be read.
     """
+    # Find what lies in the folders of documents, and choose among it.
     result = TreeFiles()
     present: list[PurePosixPath] = []
     for folder in tree.layout.folders(tree.root, source):
@@ -66,19 +67,25 @@ def search_tree(
                 result.files.append(TreeFile(entry.path, below, folder.is_held_out))
             else:
                 result.left_out.append(Entry(entry.path, reason))
+
+    # Refuse a choice that finds nothing.
     problems = tree.layout.absent_parts(tree.root, present, source)
     if present and not result.files:
-        others = counts_in_words(count_left_out(result.left_out))
-        problems.append(
-            f"{tree.root} has layout {tree.layout.name}, but no file of its documents is taken "
-            f"({others} there); they are named like {tree.layout.looks_like}. Correct what the "
-            "source chooses, or name the folder of the documents itself in paths."
-        )
+        problems.append(_why_nothing_taken(tree, result.left_out))
     if problems:
         raise DataError("\n".join(problems))
     taken = [file.below for file in result.files]
     result.note = f"{tree.root} has layout {tree.layout.name}: {tree.layout.note(tree.root, taken)}"
     return result
+
+
+def _why_nothing_taken(tree: Tree, left_out: Sequence[Entry]) -> str:
+    others = counts_in_words(count_left_out(left_out))
+    return (
+        f"{tree.root} has layout {tree.layout.name}, but no file of its documents is taken ({others} "
+        f"there); they are named like {tree.layout.looks_like}. Correct what the source chooses, or "
+        "name the folder of the documents itself in paths."
+    )
 
 
 def _entries(folder: RawPath, suffixes: tuple[str, ...], own: Sequence[Path]) -> Iterable[Entry]:

@@ -8,7 +8,7 @@ from corpus.test_sources import fill, names
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.corpus.source_kind import source_kind
+from pipeline.corpus.source_kind import describe_sources, source_kind
 from pipeline.corpus.trees.find_trees import as_published, trees_of
 from pipeline.errors import ConfigError, DataError
 
@@ -158,6 +158,8 @@ def test_a_folder_inside_of_a_tree_is_refused_with_the_root(tmp_path: Path, run_
     root = fill(tmp_path / "c", *V2, *SIDE)
     with pytest.raises(DataError, match=rf"c/documents is a folder of .* root in paths: {root}\."):
         taken(run_file, root / "documents", layout="redpajama-v2")
+    with pytest.raises(DataError, match=r"c/\*/\*\* is not the root of such a tree, which has doc"):
+        taken(run_file, root / "*" / "**", layout="redpajama-v2")
     # Without the setting, a folder of documents is read as it is, as ever.
     assert len(taken(run_file, root / "documents")[0]) == 4
 
@@ -174,6 +176,18 @@ def test_two_layouts_in_one_root_are_refused_until_one_is_named(
         "in, or to plain, or name one of its folders."
     )
     assert taken(run_file, root, layout="dolma")[0] == below("c", DOLMA[0])
+
+
+def test_a_tree_that_was_moved_away_is_missing_and_no_other_layout(
+    tmp_path: Path, run_file: Path
+) -> None:
+    for layout in ("redpajama-v2", "auto"):
+        gone = config_of(run_file, tmp_path / "gone", layout=layout, languages="[en]")
+        assert trees_of(gone, "s") == []
+        with pytest.raises(DataError, match=r"sources\.s\.paths: .*gone does not exist\. Correct"):
+            source_kind(gone.sources["s"]).find_files(gone, "s")
+        # What was made of it stays: nothing is known of its files.
+        assert describe_sources(gone)["files of s"] is None
 
 
 def test_a_tree_of_which_nothing_is_taken_is_refused_with_what_is_there(
