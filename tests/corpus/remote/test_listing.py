@@ -10,9 +10,11 @@ from pipeline.config.urls import Url
 from pipeline.corpus.remote.connection import NoAnswer
 from pipeline.corpus.remote.listing import (
     IDENTITIES,
+    FolderNames,
     ServerFile,
     forget_listings,
     list_url,
+    names_at,
     version_of,
 )
 
@@ -55,6 +57,15 @@ def test_an_entry_is_listed_once_in_a_process(memory: Any) -> None:
     assert len(list_url(Url("memory://c")).files) == len(before.files) + 1
 
 
+def test_the_names_in_a_folder_are_asked_for_once_and_without_those_below(memory: Any) -> None:
+    memory.pipe("/c/.hidden", b"")
+    names = names_at(Url("memory://c"))
+    assert names == FolderNames(["d"], ["[x].txt", "a.txt"])
+    memory.pipe("/c/new.txt", b"new")
+    assert names_at(Url("memory://c")) is names
+    assert names_at(Url("memory://nothing")) == FolderNames([], [])
+
+
 def test_a_server_that_does_not_answer_is_waited_for_once(
     memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +79,8 @@ def test_a_server_that_does_not_answer_is_waited_for_once(
     for name in ("memory://c/a", "memory://c/a", "memory://c/d", "memory://other/a"):
         with pytest.raises(NoAnswer):
             list_url(Url(name))
+        with pytest.raises(NoAnswer):
+            names_at(Url(name))
     assert asked == [Url("memory://c/a"), Url("memory://other/a")]
 
 
