@@ -30,13 +30,16 @@ DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![A-Za-z0-9])"
 )
 FOUR_NUMBERS = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
-NUMBER_END = re.compile(r"[0-9]{3}[-. ][0-9]{4}(?![\w-]|\.[0-9])")
-AREA_CODE = re.compile(r"(?:(?<![\w.+-])\+?1[-. ])?(?:\([0-9]{3}\) ?|(?<![\w.+-])[0-9]{3}[-. ])$")
+NUMBER_END = re.compile(r"[0-9]{3}[-. ][0-9]{4}(?![\w-]|[. ][0-9])")
+AREA_CODE = re.compile(
+    r"(?:(?<![\w.+-])\+?1[-. ])?(?:\([0-9]{3}\) ?|(?<![\w.+-])(?<![0-9] )[0-9]{3}[-. ])$"
+)
 """A number of North America: `(206) 555-0100`, `206-555-0100`, `+1 206.555.0100`."""
 AREA_CHARACTERS = 10
-INTERNATIONAL = re.compile(r"\+[1-9][0-9]{0,2}(?:[-. ]?\(?[0-9]{1,4}\)?){2,5}(?![\w-])")
+INTERNATIONAL = re.compile(r"\+[1-9][0-9]{0,2}(?:[-. ]?\(?[0-9]{1,4}\)?){2,5}(?![\w*/%&(\[=-])")
 """A number that begins with the country's code. Source: ITU-T E.164, 8 to 15 digits."""
 INTERNATIONAL_DIGITS = (8, 15)
+BEFORE_SUMS = ("_", ")", "]", "}")
 
 
 class PersonalSpan(NamedTuple):
@@ -134,7 +137,10 @@ def _phone_numbers(text: str) -> Iterator[PersonalSpan]:
     fewest, most = INTERNATIONAL_DIGITS
     for match in INTERNATIONAL.finditer(text):
         before = text[max(0, match.start() - 1) : match.start()]
-        if fewest <= sum(map(str.isdigit, match[0])) <= most and not before.isalnum():
+        # Behind a name or a bracket, the sign adds.
+        if before.isalnum() or before in BEFORE_SUMS:
+            continue
+        if fewest <= sum(map(str.isdigit, match[0])) <= most:
             yield PersonalSpan(match.start(), match.end(), PHONE)
 
 
