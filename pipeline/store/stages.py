@@ -40,7 +40,7 @@ STAGES = (
         folder=lambda config: annotation_folder(config).path,
         settings=("annotate",),
         inputs=("prepare",),
-        outside="pipeline.corpus.decontaminating.searched_tasks:describe_questions",
+        outside="pipeline.corpus.annotating.annotate:annotation_inputs",
         checks=(Check("pipeline.corpus.annotating.annotate:check_parts", is_ahead=True),),
         version=versions.ANNOTATE,
         is_asked=lambda config: config.annotate is not None,

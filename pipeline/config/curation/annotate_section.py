@@ -81,12 +81,15 @@ class Annotate(Section):
     signals: Annotated[
         tuple[str, ...], BeforeValidator(_as_names), AfterValidator(_known_signals)
     ] = ("redpajama-v2",)
-    """Quality signals to compute: names of sets (`redpajama-v2`, `gopher`, `c4`, `fineweb`) and of
-    single signals; `none` computes none. `pipeline/corpus/annotating/signals/README.md` defines
+    """Quality signals to compute: names of sets (`redpajama-v2`, `gopher`, `c4`, `fineweb`;
+    `redpajama-v2-published`, which only its tree has) and of single signals; `none` computes none. `pipeline/corpus/annotating/signals/README.md` defines
     each."""
     published_signals: Literal["use", "recompute", "check"] = "use"
-    """Signals that a published tree has beside its documents. `use`: take them. `recompute`: compute
-    them again. `check`: compute them again and stop where they differ."""
+    """Signals, and signatures of `minhash.scheme: redpajama-v2`, that a published tree has beside its
+    documents. `use`: take them; what is not published is computed. `recompute`: compute all. `check`:
+    compute all, and stop where a published signal differs."""
+    attributes: tuple[str, ...] = ()
+    """Keys of the attributes of a Dolma tree to take as columns: spans with scores."""
     stop_words: Literal["en", "de", "es", "fr", "it"] = "en"
     """Language of the list of stop words behind `rps_doc_stop_word_fraction`."""
     language: bool = True

@@ -37,6 +37,26 @@ SIGNAL_SETS: Mapping[str, tuple[str, ...]] = {
         "rps_lines_numerical_chars_fraction",
         "rps_lines_start_with_bulletpoint",
     ),
+    "redpajama-v2-published": (
+        "ccnet_bucket",
+        "ccnet_language_score",
+        "ccnet_length",
+        "ccnet_nlines",
+        "ccnet_original_length",
+        "ccnet_original_nlines",
+        "ccnet_perplexity",
+        "rps_doc_books_importance",
+        "rps_doc_books_importance_length_correction",
+        "rps_doc_openwebtext_importance",
+        "rps_doc_openwebtext_importance_length_correction",
+        "rps_doc_wikipedia_importance",
+        "rps_doc_wikipedia_importance_length_correction",
+        "rps_doc_ml_palm_score",
+        "rps_doc_ml_wikipedia_score",
+        "rps_doc_ml_wikiref_score",
+        "rps_doc_ldnoobw_words",
+        "rps_doc_ut1_blacklist",
+    ),
     "gopher": (
         "gopher_word_count",
         "gopher_mean_word_length",
@@ -63,8 +83,11 @@ SIGNAL_SETS: Mapping[str, tuple[str, ...]] = {
         "fineweb_newlines_to_words",
     ),
 }
-"""Set -> signals. Those of RedPajama-v2 are the ones that need no model, block list or URL; the other
-sets hold what their filters measure and RedPajama-v2 does not, or defines otherwise.
+"""Set -> signals.
+
+Those of `redpajama-v2` need no model, block list or URL. `redpajama-v2-published` are its others, known
+only where a tree has them. The other sets hold what their filters measure and RedPajama-v2 does not, or
+defines otherwise.
 
 Source of the first: RedPajama-Data, app/src/core/quality_signals/ (names are the classes' in lower case).
 """

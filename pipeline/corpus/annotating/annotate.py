@@ -6,11 +6,14 @@ not changed, and nothing is judged here: `select` does.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, annotate_shard
+from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, AskedParts, annotate_shard
 from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.parts import parts_asked_for
+from pipeline.corpus.annotating.published_rows import PublishedSource, describe_published
+from pipeline.corpus.decontaminating.searched_tasks import describe_questions
 from pipeline.corpus.documents import SHARD_SUFFIX, check_files, shard_records
 from pipeline.logs import human_bytes
 from pipeline.store import versions
@@ -20,7 +23,7 @@ from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import data_folder
 from pipeline.store.manifests.shard_places import logical_name, source_of
-from pipeline.store.records import ListedFile, Manifest, content_of
+from pipeline.store.records import Json, ListedFile, Manifest, content_of
 from pipeline.work.executor import run_tasks
 from pipeline.work.placed_outputs import placed_files, settle_outputs
 from pipeline.work.task import Task
@@ -29,6 +32,11 @@ from pipeline.work.workers import workers
 LEFTOVERS = ("*/.*.partial", "*/*/.*.partial")
 """Files that a killed attempt may leave; their names are never used again."""
 FILES = (f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}")
+
+
+def annotation_inputs(config: RunConfig) -> dict[str, Json]:
+    """Return what the annotations depend on besides documents and settings."""
+    return describe_questions(config) | describe_published(config)
 
 
 def check_parts(config: RunConfig) -> None:
@@ -57,29 +65,54 @@ def annotate(config: RunConfig) -> Result[AnnotateCounts]:
     # Remove annotations of documents that are no longer part of the corpus.
     files = placed_files(tasks, {name: result["files"] for name, result in results.items()})
     remove_unlisted(folder, list(files), [*FILES, *LEFTOVERS])
-    return Result(_counts(config, results, parts), files)
+    return Result(_counts(config, results, parts), files, closing=_closing_lines(results))
 
 
 def _tasks(
     config: RunConfig, shards: Mapping[str, ListedFile], parts: Sequence[AnnotationPart]
 ) -> list[Task]:
     """Return a task for each documents shard."""
-    made = {part.name: part.fingerprint() for part in parts}
+    published = {
+        source: PublishedSource.asked_for(config, source, parts)
+        for source in config.sources_with_text
+    }
     tasks: list[Task] = []
     for name, record in shards.items():
+        asked = _asked(parts, published[source_of(name)], data_folder(config).documents / name)
         arguments = {
             "shard": data_folder(config).documents / name,
             "checksum": content_of(record),
             "output": annotation_folder(config).file(name),
             "name": logical_name(name),
-            "parts": parts,
+            "asked": asked,
         }
-        key = fingerprint([versions.ANNOTATE, content_of(record), made])
+        key = fingerprint([versions.ANNOTATE, content_of(record), asked.fingerprints])
         task_name = logical_name(name).removesuffix(SHARD_SUFFIX).replace("/", "~")
         task = Task(task_name, annotate_shard, arguments, key, record["bytes"])
         # Annotations lie as documents do.
         tasks.append(replace(task, outputs_in_parts=name != logical_name(name)))
     return tasks
+
+
+def _asked(
+    parts: Sequence[AnnotationPart], published: PublishedSource | None, shard: Path
+) -> AskedParts:
+    """Return what is computed of a shard, with the fingerprint of each part."""
+    fingerprints: dict[str, str] = {}
+    for part in parts:
+        identity: Json = None
+        if published is not None:
+            identity = published.identity(part, shard)
+        fingerprints[part.name] = part.fingerprint(identity)
+    return AskedParts(parts, fingerprints, published)
+
+
+def _closing_lines(results: Mapping[str, AnnotatedShard]) -> list[str]:
+    """Return a line about published spans that do not fit their texts."""
+    clamped = sum(result["clamped"] for result in results.values())
+    if not clamped:
+        return []
+    return [f"published spans that reached beyond their text and were cut at its end: {clamped:,}"]
 
 
 def _counts(

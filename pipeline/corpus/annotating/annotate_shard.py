@@ -4,7 +4,8 @@ Columns of parts whose fingerprint has not changed are taken from the file that 
 the same as if all were computed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,7 +18,9 @@ from pipeline.corpus.annotating.columns import column_of
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.earlier_columns import EarlierColumns
 from pipeline.corpus.annotating.part import AnnotationPart, Value
+from pipeline.corpus.annotating.published_rows import PublishedRows, PublishedSource
 from pipeline.corpus.documents import open_shard, shard_footer, text_lengths
+from pipeline.corpus.trees.published_record import PublishedRecord
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
 
@@ -27,50 +30,80 @@ LINE_BYTES = 200
 """Bytes counted for the spans of a line: a start, an end and a value in each of seven columns."""
 
 
+@dataclass(frozen=True)
+class AskedParts:
+    """What a work item computes."""
+
+    parts: Sequence[AnnotationPart]
+    fingerprints: Mapping[str, str]
+    """Part -> fingerprint of its columns of this shard."""
+    published: PublishedSource | None
+    """The published corpus that the documents are of, where parts read what it has beside them."""
+
+
 class AnnotatedShard(TypedDict):
     """Result of the work item of one shard."""
 
     documents: int
     text_bytes: int
+    clamped: int
+    """Published spans that reached beyond their text, and were cut at its end."""
     files: dict[str, FileRecord]
     """Logical name of the file (`store/manifests/shard_places.py`) -> size and checksum."""
 
 
 def annotate_shard(
-    shard: Path, checksum: str, output: Path, name: str, parts: Sequence[AnnotationPart]
+    shard: Path,
+    checksum: str,
+    output: Path,
+    name: str,
+    asked: AskedParts,
 ) -> AnnotatedShard:
     """Write the annotations of one shard.
 
     `checksum`: that of the shard. `name`: logical name of `output`, `source/stem.parquet`. Raises DataError
     where the shard is missing or damaged.
     """
-    fingerprints = {part.name: part.fingerprint() for part in parts}
+    parts = asked.parts
     fields = [field for part in parts for field in part.fields()]
     documents = 0
     text_bytes = 0
+    clamped = 0
     with (
-        EarlierColumns(output, checksum, parts) as earlier,
-        AnnotationWriter(output, fields, checksum, fingerprints) as writer,
+        EarlierColumns(output, checksum, parts, asked.fingerprints) as earlier,
+        AnnotationWriter(output, fields, checksum, asked.fingerprints) as writer,
     ):
+        published = PublishedRows(asked.published, shard)
         total = shard_footer(shard).num_rows
         for number, rows in enumerate(_batches(shard)):
             known = earlier.read(number, rows["id"])
-            computed = _computed(rows["text"], [part for part in parts if part.name not in known])
-            columns = known | computed
+            waiting = [part for part in parts if part.name not in known]
+            records = published.read(documents, len(rows["id"]), waiting)
+            columns = known | _computed(rows, records, waiting)
+            clamped += sum(record.clamped for record in records if record is not None)
             writer.add([rows["id"], *(array for part in parts for array in columns[part.name])])
             documents += len(rows["id"])
             text_bytes += int(text_lengths(pa.chunked_array([rows["text"]])).sum())
             report_progress(documents / total, documents=documents, text_bytes=text_bytes)
         record = writer.finish()
-    return {"documents": documents, "text_bytes": text_bytes, "files": {name: record}}
+    return {
+        "documents": documents,
+        "text_bytes": text_bytes,
+        "clamped": clamped,
+        "files": {name: record},
+    }
 
 
-def _computed(texts: pa.Array, parts: Sequence[AnnotationPart]) -> dict[str, list[pa.Array]]:
+def _computed(
+    rows: Mapping[str, pa.Array],
+    published: Sequence[PublishedRecord | None],
+    parts: Sequence[AnnotationPart],
+) -> dict[str, list[pa.Array]]:
     """Return the columns of some parts, document by document: what parts share is made once."""
     values: list[list[list[Value]]] = [[[] for _ in part.fields()] for part in parts]
     if parts:
-        for text in texts:
-            document = DocumentText(text.as_py())
+        for identity, text, record in zip(rows["id"], rows["text"], published, strict=True):
+            document = DocumentText(text.as_py(), identity.as_py(), record)
             for part, columns in zip(parts, values, strict=True):
                 for column, value in zip(columns, part.values(document), strict=True):
                     column.append(value)

@@ -40,4 +40,6 @@ def _joined(rows: Sequence[Value], kind: pa.DataType) -> pa.Array:
     numbers = kind.to_pandas_dtype()
     if not rows:
         return pa.array(np.zeros(0, numbers), kind)
-    return pa.array(np.concatenate([np.asarray(row, numbers) for row in rows]), kind)
+    # An undefined score becomes nan on the way to null.
+    joined = np.concatenate([np.asarray(row, numbers) for row in rows])
+    return pa.array(joined, kind, from_pandas=pa.types.is_floating(kind))

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.corpus.annotating.repeated_ngrams import RepeatedNgrams
+from pipeline.corpus.trees.published_record import PublishedRecord
 
 RAW_WORDS = re.compile(r"\w+|[^\w\s]+")
 """Words, and runs of other characters, of a text as it is.
@@ -42,8 +43,13 @@ def normalised_words(text: str) -> list[str]:
 class DocumentText:
     """A text, its lines and its words, computed when first asked for."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(
+        self, text: str, identity: str = "", published: PublishedRecord | None = None
+    ) -> None:
+        """Take a text, the id of its document, and what its corpus has published about it."""
         self.text = text
+        self.identity = identity
+        self.published = published
 
     def __len__(self) -> int:
         return len(self.text)

@@ -1,7 +1,7 @@
 """Columns of a file of annotations that was made before, of parts that have not changed."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,8 +15,17 @@ from pipeline.errors import DataError
 class EarlierColumns:
     """Reads them batch by batch; a file that is missing, damaged or of other documents has none."""
 
-    def __init__(self, path: Path, checksum: str, parts: Sequence[AnnotationPart]) -> None:
-        """Look at the file at `path`. `checksum`: of the documents shard."""
+    def __init__(
+        self,
+        path: Path,
+        checksum: str,
+        parts: Sequence[AnnotationPart],
+        fingerprints: Mapping[str, str],
+    ) -> None:
+        """Look at the file at `path`.
+
+        `checksum`: of the documents shard. `fingerprints`: part -> the one that its columns must have.
+        """
         self._open = contextlib.ExitStack()
         self._names: dict[str, list[str]] = {}
         try:
@@ -27,7 +36,7 @@ class EarlierColumns:
         there = {(field.name, str(field.type)) for field in self._file.schema_arrow}
         for part in parts:
             fields = [(field.name, str(field.type)) for field in part.fields()]
-            if {*fields} <= there and stored.get(part.name) == part.fingerprint():
+            if {*fields} <= there and stored.get(part.name) == fingerprints[part.name]:
                 self._names[part.name] = [name for name, _ in fields]
 
     def __enter__(self) -> Self:

@@ -32,6 +32,7 @@ class MinHashBands(AnnotationPart):
     """Hashes of the bands of a document's signature; null where it has fewer words than a shingle."""
 
     section: MinHash
+    published: str = "recompute"
 
     name = "minhash"
 
@@ -40,7 +41,19 @@ class MinHashBands(AnnotationPart):
         """Return the part if `annotate.minhash` is set."""
         if config.annotate is None or config.annotate.minhash is None:
             return None
-        return cls(config.annotate.minhash)
+        return cls(config.annotate.minhash, config.annotate.published_signals)
+
+    @property
+    def reads_published(self) -> frozenset[str]:
+        """The published signatures, where they are asked for and used."""
+        if self.section.scheme == "own" or self.published != "use":
+            return frozenset()
+        return frozenset(("minhash",))
+
+    @property
+    def published_mode(self) -> str:
+        """How published signatures are taken."""
+        return self.published
 
     def settings(self) -> Json:
         """Return the section `annotate.minhash`."""
@@ -64,10 +77,15 @@ class MinHashBands(AnnotationPart):
 
     def _published(self, document: DocumentText) -> np.ndarray | None:
         """Return the hashes of RedPajama-v2's own bands."""
+        similarity = self.section.similarity
+        record = document.published
+        if self.reads_published and record is not None and record.minhash is not None:
+            bands = record.minhash.get(similarity)
+            return None if bands is None else hashes_of_bands(bands)
         signature = published_signature(document.words)
         if signature is None:
             return None
-        return hashes_of_bands(published_bands(signature, self.section.similarity))
+        return hashes_of_bands(published_bands(signature, similarity))
 
 
 def word_hashes(words: Sequence[str]) -> np.ndarray:

@@ -19,6 +19,9 @@ Value: TypeAlias = Any
 """A value of one column and row, as `columns.column_of` takes it: a float, text or bytes, an array for a
 list of numbers, a tuple of arrays for a list of structs (one for each of their fields); None is null."""
 
+SPAN_SCORE = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())])
+"""A part of a text, in characters, with its score."""
+
 
 class AnnotationPart(ABC):
     """A part as a run file asks for it. Instances are sent to workers."""
@@ -27,6 +30,16 @@ class AnnotationPart(ABC):
     """Name of the part in the files' metadata."""
     version: ClassVar[int] = 1
     """To be raised when the same settings and documents give other values."""
+
+    @property
+    def reads_published(self) -> frozenset[str]:
+        """What the part takes of a published corpus: some of `published_record.PARTS`."""
+        return frozenset()
+
+    @property
+    def published_mode(self) -> str:
+        """How published values are taken, where that is a setting of the part."""
+        return ""
 
     @classmethod
     @abstractmethod
@@ -48,10 +61,16 @@ class AnnotationPart(ABC):
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return the value of each column for one document."""
 
-    def fingerprint(self) -> str:
-        """Return a hash of everything besides the documents that decides the columns."""
+    def fingerprint(self, published: Json = None) -> str:
+        """Return a hash of everything besides the documents that decides the columns.
+
+        `published`: identifies the published files that are read; None where there are none.
+        """
         columns = [str(field) for field in self.fields()]
-        return fingerprint([self.name, self.version, self.settings(), columns])
+        decides = [self.name, self.version, self.settings(), columns]
+        if published is not None:
+            decides.append(published)
+        return fingerprint(decides)
 
 
 def list_of(kind: pa.DataType) -> pa.ListType:

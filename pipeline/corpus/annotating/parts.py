@@ -8,6 +8,8 @@ from pipeline.corpus.annotating.minhash import MinHashBands
 from pipeline.corpus.annotating.paragraphs import ParagraphHashes
 from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.pii import PersonalData
+from pipeline.corpus.annotating.published_attributes import PublishedAttributes
+from pipeline.corpus.annotating.published_duplicate import PublishedDuplicate
 from pipeline.corpus.annotating.signals.signals_part import QualitySignals
 from pipeline.corpus.annotating.text_hash import TextHash
 from pipeline.corpus.decontaminating.contamination_part import Contamination
@@ -20,6 +22,8 @@ PARTS: tuple[type[AnnotationPart], ...] = (
     MinHashBands,
     ParagraphHashes,
     Contamination,
+    PublishedDuplicate,
+    PublishedAttributes,
 )
 
 

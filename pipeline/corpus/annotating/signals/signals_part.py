@@ -9,24 +9,39 @@ import pyarrow as pa
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.document_text import DocumentText
-from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
+from pipeline.corpus.annotating.part import SPAN_SCORE, AnnotationPart, Value, list_of
 from pipeline.corpus.annotating.signals import (
     c4,
     fineweb,
     gopher,
+    published_signals,
     redpajama_documents,
     redpajama_lines,
     redpajama_repetitions,
 )
+from pipeline.corpus.annotating.signals.published_signals import (
+    PUBLISHED_ONLY,
+    PublishedMode,
+    published_value,
+    refuse_difference,
+)
 from pipeline.corpus.annotating.signals.redpajama_documents import stop_word_fraction
 from pipeline.corpus.annotating.signals.signal import DocumentSignal, LineSignal
+from pipeline.corpus.trees.published_record import Span
 from pipeline.store.records import Json
 
-MODULES = (redpajama_documents, redpajama_repetitions, redpajama_lines, gopher, c4, fineweb)
+MODULES = (
+    redpajama_documents,
+    redpajama_repetitions,
+    redpajama_lines,
+    gopher,
+    c4,
+    fineweb,
+    published_signals,
+)
 """The modules that define signals; `pipeline/config/curation/signal_names.py` lists the names."""
 STOP_WORD_FRACTION = "rps_doc_stop_word_fraction"
 """The signal that depends on a setting."""
-SPAN_SCORE = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())])
 
 
 def document_signals() -> Mapping[str, DocumentSignal]:
@@ -45,6 +60,7 @@ class QualitySignals(AnnotationPart):
 
     names: tuple[str, ...]
     stop_words: str
+    published: PublishedMode = "recompute"
 
     name = "signals"
 
@@ -53,7 +69,20 @@ class QualitySignals(AnnotationPart):
         """Return the part if `annotate.signals` names any."""
         if config.annotate is None or not config.annotate.signal_columns:
             return None
-        return cls(config.annotate.signal_columns, config.annotate.stop_words)
+        section = config.annotate
+        return cls(section.signal_columns, section.stop_words, section.published_signals)
+
+    @property
+    def reads_published(self) -> frozenset[str]:
+        """The published signals, unless all are computed."""
+        if self.published == "recompute":
+            return frozenset()
+        return frozenset(("signals",))
+
+    @property
+    def published_mode(self) -> str:
+        """How published signals are taken."""
+        return self.published
 
     def settings(self) -> Json:
         """Return the language of the stop words, where a signal depends on it."""
@@ -84,10 +113,21 @@ class QualitySignals(AnnotationPart):
 
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return a number for each signal of the document, starts, ends and scores for one of lines."""
+        published: Mapping[str, tuple[Span, ...]] = {}
+        if document.published is not None and document.published.signals is not None:
+            published = document.published.signals
         values: list[Value] = []
-        for is_of_lines, signal in self._functions:
+        for name, (is_of_lines, signal) in zip(self.names, self._functions, strict=True):
+            spans = None
+            if self.published != "recompute":
+                spans = published.get(name)
+            if spans is not None and self.published == "use":
+                values.append(published_value(spans, is_of_lines))
+                continue
             value: Value = signal(document)
             if is_of_lines:
                 value = (document.line_starts, document.line_ends, value)
+            if spans is not None and name not in PUBLISHED_ONLY:
+                refuse_difference(document, name, value, spans)
             values.append(value)
         return values
