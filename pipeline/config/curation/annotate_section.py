@@ -82,7 +82,8 @@ class Annotate(Section):
         tuple[str, ...], BeforeValidator(_as_names), AfterValidator(_known_signals)
     ] = ("redpajama-v2",)
     """Quality signals to compute: names of sets (`redpajama-v2`, `gopher`, `c4`, `fineweb`;
-    `redpajama-v2-published`, which only its tree has) and of single signals; `none` computes none. `pipeline/corpus/annotating/signals/README.md` defines
+    `redpajama-v2-published`, which only its tree has) and of single signals; `none` computes none.
+    `pipeline/corpus/annotating/signals/README.md` defines
     each."""
     published_signals: Literal["use", "recompute", "check"] = "use"
     """Signals, and signatures of `minhash.scheme: redpajama-v2`, that a published tree has beside its

@@ -77,11 +77,14 @@ def annotate_shard(
         total = shard_footer(shard).num_rows
         for number, rows in enumerate(_batches(shard)):
             known = earlier.read(number, rows["id"])
+            # Columns that have not changed are copied; the others are computed.
             waiting = [part for part in parts if part.name not in known]
             records = published.read(documents, len(rows["id"]), waiting)
             columns = known | _computed(rows, records, waiting)
             clamped += sum(record.clamped for record in records if record is not None)
             writer.add([rows["id"], *(array for part in parts for array in columns[part.name])])
+
+            # Count what is done, for the board and the manifest.
             documents += len(rows["id"])
             text_bytes += int(text_lengths(pa.chunked_array([rows["text"]])).sum())
             report_progress(documents / total, documents=documents, text_bytes=text_bytes)
