@@ -17,6 +17,7 @@ from pipeline.checkpoint.folders import write_checkpoint_manifest
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import SCHEMA
 from pipeline.corpus.prepare import prepare
+from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, read_json, write_json
 from pipeline.store.layout import checkpoint_name
@@ -80,6 +81,11 @@ def write_documents(data_dir: Path, source: str, split: str, texts: Sequence[str
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), path)
     list_documents(data_dir / "documents", [path])
+
+
+def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:
+    """Yield `(id, text)` of every document of a source's split."""
+    return KeptDocuments(documents_dir).iterate_texts(source, split)
 
 
 def prepare_here(run_file: Path, *overrides: str) -> Result:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 from conftest import write_run_file
-from helpers import DATA_STAGES, digests, run_stages
+from helpers import DATA_STAGES, digests, iterate_texts, run_stages
 
 from pipeline.cli import status_view
 from pipeline.cli.stage_notes import missing_file_lines
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import iterate_texts, listed_shards
+from pipeline.corpus.documents import listed_shards
 from pipeline.corpus.keys import find_documents
+from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.errors import DataError, UserError
 from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 from pipeline.store import artifacts
@@ -77,13 +78,17 @@ READERS: dict[str, Callable[[RunConfig, Path], object]] = {
     "proof": lambda config, documents: list(iterate_texts(documents, "web", "train")),
     "tokenize": lambda config, documents: tokenize(config),
     "evaluate": lambda config, documents: write_tasks(
-        documents.parent / "tasks", documents, ["web"], {}, Evaluation(heldout_bytes=10_000)
+        documents.parent / "tasks",
+        KeptDocuments(documents),
+        ["web"],
+        {},
+        Evaluation(heldout_bytes=10_000),
     ),
     "inspect": lambda config, documents: overview(open_data(config), Question()),
     "inspect --id, trace --document": lambda config, documents: find_documents(
         documents, "u", ["web"]
     ),
-    "report": lambda config, documents: measured_texts(documents, "web"),
+    "report": lambda config, documents: measured_texts(KeptDocuments(documents), "web"),
 }
 
 

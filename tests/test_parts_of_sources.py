@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 from begun_run import begin_run
-from helpers import run_stages
+from helpers import iterate_texts, run_stages
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus import groups
-from pipeline.corpus.documents import iterate_texts, read_documents, shard_path
+from pipeline.corpus.documents import read_documents, shard_path
 from pipeline.corpus.keys import find_documents
 from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.sampling.recorded_tokens import record_tokens

@@ -21,9 +21,9 @@ from pipeline.benchmarks.common import (
     write_results,
 )
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.ngram_index import GRAM_WORDS
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.errors import DataError
 from pipeline.evaluation.task_items import read_task_items
 from pipeline.logs import console, human_bytes
@@ -123,7 +123,7 @@ def _texts(config: RunConfig) -> list[str]:
     # A word is drawn as often as the documents have it, so few of the documents' words are unknown.
     words: list[str] = []
     for name in config.sources_with_text:
-        texts = iterate_texts(data_folder(config).documents, name, "train")
+        texts = all_documents(config.paths.data_dir).iterate_texts(name, "train")
         words_of_source = (word for _, text in texts for word in words_of(text))
         words += islice(words_of_source, VOCABULARY_WORDS)
     draw = random.Random(0)

@@ -269,9 +269,12 @@ def _print_document(document: ShownDocument, with_ids: bool) -> None:
     if len(meta) > META_CHARACTERS:
         meta = f"{meta[:META_CHARACTERS]} … (all of it: --json)"
     size = f"{document['text_bytes']:,} bytes, {document['characters']:,} characters"
-    if tokens is None:
+    reasons = document.get("removed", [])
+    if reasons:
+        _print_fact("removed", f"{', '.join(reasons)} (`pipeline explain` tells more)")
+    elif tokens is None:
         size += ", no tokens yet"
-    else:
+    if tokens is not None:
         size += f", {tokens['count']:,} tokens ({tokens['from']})"
     _print_fact("from", f"{visible(document['origin_file'])}, row {document['origin_row']}")
     # Ids that existed already have no meta.

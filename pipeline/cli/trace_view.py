@@ -132,6 +132,9 @@ def _print_documents(answer: TracedDocuments, limit: int) -> None:
 def _times_in_words(document: TracedDocument, completed_steps: int) -> str:
     """Return how often training has read a document, or why it never will."""
     times = document["times"]
+    reasons = document.get("removed", [])
+    if reasons:
+        return f"removed by `pipeline select`: {', '.join(reasons)}"
     if document["held_out"]:
         return "held out for validation: never trained on"
     if not times:

@@ -7,7 +7,7 @@ that key, and beside each shard a `.keys` file with the original ids and urls of
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -351,16 +351,6 @@ def shard_records(files: Mapping[str, ListedFile]) -> dict[str, ListedFile]:
     """Return the shards among the files that the manifest of `prepare` lists, by logical name."""
     shards = [name for name in files if name.endswith(SHARD_SUFFIX)]
     return {name: files[name] for name in sorted(shards, key=logical_name)}
-
-
-def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:
-    """Yield `(id, text)` of every document in order, holding one row group in memory."""
-    for path in shard_paths(documents_dir, source, split):
-        with open_shard(path) as shard:
-            for group in range(shard.num_row_groups):
-                table = shard.read_row_group(group, columns=["id", "text"])
-                for key, text in zip(table["id"], table["text"], strict=True):
-                    yield key.as_py(), text.as_py()
 
 
 def read_documents(

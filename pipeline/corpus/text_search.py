@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -24,21 +24,19 @@ from pipeline.corpus.documents import (
     check_files,
     listed_shards,
     naming_damaged_shard,
-    open_shard,
     shard_footer,
-    texts_of_group,
 )
 from pipeline.corpus.ngram_index import NgramIndex, Passages
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.corpus.selecting.kept_documents import KeptDocuments, KeptTexts
 from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.store import versions
 from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import file_record, fingerprint
-from pipeline.store.layout import DataFolder, manifest_path
 from pipeline.store.lease import Lease, living_holder
 from pipeline.store.manifests.shard_places import logical_name, source_of, stem_of
-from pipeline.store.records import FileRecord, ListedFile, content_of
+from pipeline.store.records import FileRecord, ListedFile
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task, report_progress
 from pipeline.work.threads import map_ahead
@@ -117,13 +115,15 @@ class _SourceDocuments:
     source: str
     shards: Mapping[str, ListedFile]
     """Path below the folder of documents -> record."""
+    contents: Mapping[str, str]
+    """Path of a shard -> what identifies that which is read of it."""
     key: str
-    """Hash of the documents' content."""
+    """Hash of what is read of the documents."""
 
-    def passages(self, data_dir: Path, texts: SearchedTexts) -> Path:
+    def passages(self, folder: SearchFolder, texts: SearchedTexts) -> Path:
         """Return the file with the passages that hold a set of texts."""
         key = fingerprint([versions.SEARCH, self.key, texts.fingerprint])
-        return SearchFolder(data_dir).passages(self.source, texts.name, key)
+        return folder.passages(self.source, texts.name, key)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _SourceSearch:
 
 
 def search_documents(
-    data_dir: Path,
+    documents: KeptDocuments,
     sources: Sequence[str],
     sets: Sequence[SearchedTexts],
     executor: Executor,
@@ -151,16 +151,16 @@ def search_documents(
     Waits while another command searches. `purpose`: this command, for others who wait. Raises
     DataError where documents are missing or damaged, LeaseError where nothing can be written.
     """
-    folder = SearchFolder(data_dir).path
+    folder = SearchFolder(documents.data_dir).path
     has_waited = False
     refusals = 0
-    while _missing_searches(data_dir, sources, sets):
+    while _missing_searches(documents, sources, sets):
         try:
             with Lease(folder, purpose):
                 # Another command may have searched before this one got the lease.
-                missing = _missing_searches(data_dir, sources, sets)
+                missing = _missing_searches(documents, sources, sets)
                 if missing:
-                    _search(data_dir, missing, executor)
+                    _search(documents, missing, executor)
         except LeaseError:
             # The other command may have ended between these lines, but not time and again.
             refusals += 1
@@ -174,64 +174,64 @@ def search_documents(
             time.sleep(WAIT_SECONDS)
 
 
-def bytes_to_search(data_dir: Path, sources: Sequence[str], sets: Sequence[SearchedTexts]) -> int:
+def bytes_to_search(
+    documents: KeptDocuments, sources: Sequence[str], sets: Sequence[SearchedTexts]
+) -> int:
     """Return the size of the shards that `search_documents` would read, in bytes on the disk."""
     return sum(
         record["bytes"]
-        for search in _missing_searches(data_dir, sources, sets)
+        for search in _missing_searches(documents, sources, sets)
         for record in search.documents.shards.values()
     )
 
 
-def found_passages(data_dir: Path, source: str, texts: SearchedTexts) -> list[FoundPassage]:
+def found_passages(
+    documents: KeptDocuments, source: str, texts: SearchedTexts
+) -> list[FoundPassage]:
     """Return the passages of a source's documents that hold n-grams of the texts.
 
     Sorted by text, shard, row and place. Raises DataError where `search_documents` was not called.
     """
-    path = _documents_of(data_dir, source).passages(data_dir, texts)
+    folder = SearchFolder(documents.data_dir)
+    path = _documents_at(documents, source, documents.version).passages(folder, texts)
     return read_parquet(path, FOUND, f"Delete it. {SEARCH_AGAIN}").to_pylist()
 
 
-def _documents_of(data_dir: Path, source: str) -> _SourceDocuments:
-    """Return the documents of a source. Raises DataError where there is no manifest of documents."""
-    documents_dir = DataFolder(data_dir).documents
-    listed = listed_shards(documents_dir)
-    status = manifest_path(documents_dir).stat()
-    return _documents_at(documents_dir, source, (status.st_mtime_ns, len(listed)))
-
-
 @lru_cache(maxsize=64)
-def _documents_at(documents_dir: Path, source: str, version: tuple[int, int]) -> _SourceDocuments:
-    """Return the documents of a source in one version of the manifest: a hash of many shards."""
+def _documents_at(
+    documents: KeptDocuments, source: str, version: tuple[int, ...]
+) -> _SourceDocuments:
+    """Return the documents of a source in one version of them: a hash of many shards."""
+    contents = documents.contents()
     shards = {
         name: record
-        for name, record in listed_shards(documents_dir).items()
+        for name, record in listed_shards(documents.folder).items()
         if source_of(name) == source
     }
-    key = fingerprint([[logical_name(name), content_of(record)] for name, record in shards.items()])
-    return _SourceDocuments(source, shards, key)
+    key = fingerprint([[logical_name(name), contents[name]] for name in shards])
+    return _SourceDocuments(source, shards, {name: contents[name] for name in shards}, key)
 
 
 def _missing_searches(
-    data_dir: Path, sources: Sequence[str], sets: Sequence[SearchedTexts]
+    documents: KeptDocuments, sources: Sequence[str], sets: Sequence[SearchedTexts]
 ) -> list[_SourceSearch]:
     """Return the sources with the sets that have not been searched for there."""
+    folder = SearchFolder(documents.data_dir)
     missing: list[_SourceSearch] = []
     for source in sources:
-        documents = _documents_of(data_dir, source)
-        waiting = tuple(
-            texts for texts in sets if not documents.passages(data_dir, texts).is_file()
-        )
+        of_source = _documents_at(documents, source, documents.version)
+        waiting = tuple(texts for texts in sets if not of_source.passages(folder, texts).is_file())
         if waiting:
-            missing.append(_SourceSearch(documents, waiting))
+            missing.append(_SourceSearch(of_source, waiting))
     return missing
 
 
-def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executor) -> None:
+def _search(
+    documents: KeptDocuments, searches: Sequence[_SourceSearch], executor: Executor
+) -> None:
     """Search every shard, then write the passages of each source and set into one file."""
     # A folder for this very search: what is done of it is kept when it is interrupted.
-    documents_dir = DataFolder(data_dir).documents
-    folder = SearchFolder(data_dir)
+    folder = SearchFolder(documents.data_dir)
     key = fingerprint(
         [[search.documents.source, search.documents.key, search.key] for search in searches]
     )
@@ -243,10 +243,10 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
     # The texts lie in files, which each worker reads once.
     tasks: list[Task] = []
     for search in searches:
-        check_files(documents_dir, search.documents.shards)
+        check_files(documents.folder, search.documents.shards)
         texts = SearchFolder.texts(unfinished, search.key)
         write_parquet(_table_of_texts(search.sets), texts)
-        tasks += _shard_tasks(documents_dir, unfinished, search, texts)
+        tasks += _shard_tasks(documents, unfinished, search, texts)
     with workers(executor) as crew:
         results: dict[str, SearchedShard] = run_tasks(
             tasks, unfinished, crew, "search for the tasks' questions"
@@ -266,7 +266,7 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
             is_of_set = pc.call_function("equal", [found["set"], pa.scalar(number, pa.int32())])
             of_set = found.filter(is_of_set).select(FOUND.names)
             order = [(name, "ascending") for name in ("text", "shard", "row", "start")]
-            path = search.documents.passages(data_dir, texts_of_set)
+            path = search.documents.passages(folder, texts_of_set)
             write_parquet(of_set.sort_by(order), path)
     shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -278,22 +278,23 @@ def _table_of_texts(sets: Sequence[SearchedTexts]) -> pa.Table:
 
 
 def _shard_tasks(
-    documents_dir: Path, unfinished: Path, search: _SourceSearch, texts: Path
+    documents: KeptDocuments, unfinished: Path, search: _SourceSearch, texts: Path
 ) -> Iterator[Task]:
     """Yield a work item for each shard of a source."""
     for name, record in search.documents.shards.items():
-        shard = documents_dir / name
+        shard = documents.folder / name
         output = SearchFolder.shard(unfinished, name)
         yield Task(
             name=_task_name(name),
             function=search_shard,
             arguments={
+                "kept": documents,
                 "shard": shard,
                 "texts": texts,
                 "output": output,
                 "unfinished": unfinished,
             },
-            fingerprint=fingerprint([versions.SEARCH, content_of(record), search.key]),
+            fingerprint=fingerprint([versions.SEARCH, search.documents.contents[name], search.key]),
             size=record["bytes"],
         )
 
@@ -302,8 +303,10 @@ def _task_name(shard: str) -> str:
     return f"{source_of(shard)}~{stem_of(shard)}"
 
 
-def search_shard(shard: Path, texts: Path, output: Path, unfinished: Path) -> SearchedShard:
-    """Search one Parquet shard of documents; write the passages that hold a text to `output`.
+def search_shard(
+    kept: KeptDocuments, shard: Path, texts: Path, output: Path, unfinished: Path
+) -> SearchedShard:
+    """Search what is read of one shard; write the passages that hold a text to `output`.
 
     `texts`: Parquet file of the texts to search for; `unfinished`: the folder of the search.
     """
@@ -313,12 +316,12 @@ def search_shard(shard: Path, texts: Path, output: Path, unfinished: Path) -> Se
     documents = 0
     text_bytes = 0
     with naming_damaged_shard(shard):
-        contents = map_ahead(lambda group: _read_group(shard, group), range(groups))
+        contents = map_ahead(partial(kept.texts_of_group, shard), range(groups))
         for group, content in enumerate(contents, 1):
-            found = index.ngrams.find(content)
-            parts.append(_table_of_passages(index, found, content, shard.stem, documents))
-            documents += len(content)
-            text_bytes += sum(map(len, content))
+            found = index.ngrams.find(content.texts)
+            parts.append(_table_of_passages(index, found, content, shard.stem))
+            documents += len(content.texts)
+            text_bytes += sum(map(len, content.texts))
             report_progress(group / groups, documents=documents, text_bytes=text_bytes)
 
     # A shard without any passage has a file too.
@@ -365,22 +368,17 @@ def _build_index(texts: Path) -> _TextsIndex:
     )
 
 
-def _read_group(shard: Path, group: int) -> list[memoryview]:
-    with open_shard(shard) as file:
-        return texts_of_group(file, group)
-
-
 def _table_of_passages(
-    index: _TextsIndex, found: Passages, documents: Sequence[memoryview], stem: str, first_row: int
+    index: _TextsIndex, found: Passages, documents: KeptTexts, stem: str
 ) -> pa.Table:
     """Return what was found in a row group as rows of FOUND_IN_SHARD."""
-    sizes = np.array([len(document) for document in documents], np.int64)
+    sizes = np.array([len(text) for text in documents.texts], np.int64)
     return pa.table(
         {
             "set": index.set[found.text],
             "text": index.number[found.text],
             "shard": [stem] * len(found.text),
-            "row": found.document + first_row,
+            "row": documents.rows[found.document],
             "document_bytes": sizes[found.document],
             "start": found.start,
             "end": found.end,

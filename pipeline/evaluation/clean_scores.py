@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.decontaminating.item_texts import TaskItems
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.corpus.text_search import bytes_to_search
 from pipeline.errors import DataError, LeaseError, first_items
 from pipeline.evaluation.cells import Cell, stored_scores
@@ -222,7 +223,7 @@ def closing_lines(
 def _announce(config: RunConfig, tasks: Sequence[TaskItems]) -> None:
     """Say what is about to be searched where it takes a while."""
     texts = [task.searched for task in tasks]
-    size = bytes_to_search(config.paths.data_dir, config.sources_with_text, texts)
+    size = bytes_to_search(kept_documents(config), config.sources_with_text, texts)
     if size >= WORTH_A_NOTE_BYTES:
         note(
             f"evaluate: searching {human_bytes(size)} of documents for the questions of "

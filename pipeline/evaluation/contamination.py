@@ -22,6 +22,7 @@ from pipeline.config.run_sections import Executor
 from pipeline.corpus.decontaminating.item_texts import TaskItems
 from pipeline.corpus.ngram_index import FEWEST_WORDS
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.corpus.text_search import (
     FoundPassage,
     SearchedTexts,
@@ -129,7 +130,8 @@ def search_for_tasks(
     `purpose`: the command, for others who find the folder in use. Raises as `search_documents`.
     """
     texts = [task.searched for task in tasks]
-    search_documents(config.paths.data_dir, config.sources_with_text, texts, executor, purpose)
+    documents = kept_documents(config)
+    search_documents(documents, config.sources_with_text, texts, executor, purpose)
 
 
 def item_passages(config: RunConfig, texts: SearchedTexts) -> list[ItemPassage]:
@@ -140,7 +142,7 @@ def item_passages(config: RunConfig, texts: SearchedTexts) -> list[ItemPassage]:
     return [
         ItemPassage(source, found)
         for source in config.sources_with_text
-        for found in found_passages(config.paths.data_dir, source, texts)
+        for found in found_passages(kept_documents(config), source, texts)
     ]
 
 

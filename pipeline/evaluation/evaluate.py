@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.errors import TasksFailed, UserError
 from pipeline.evaluation.asked_tasks import BITS_PER_BYTE, asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import write_tasks
@@ -39,7 +40,7 @@ from pipeline.logs import counted_noun, human_bytes, note, number_or_blank, warn
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
 from pipeline.store.files import file_record, fingerprint
-from pipeline.store.layout import TASKS, data_folder, run_folder
+from pipeline.store.layout import TASKS, run_folder
 from pipeline.store.lease import Lease
 from pipeline.store.pretrained_folders import content_of_model_folder
 from pipeline.store.scores_folder import ScoresFolder
@@ -112,7 +113,7 @@ def prepare_questions(config: RunConfig) -> Questions:
             f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made "
             "elsewhere (kind megatron)"
         )
-    documents = data_folder(config).documents
+    documents = kept_documents(config)
     written = write_tasks(
         run_folder(config).tasks, documents, with_text, asked_tasks(config), config.evaluation
     )

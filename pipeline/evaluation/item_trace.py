@@ -10,8 +10,9 @@ from typing import TypedDict
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Executor
 from pipeline.corpus.decontaminating.item_texts import TaskItems, right_answer
-from pipeline.corpus.documents import read_documents, shard_path
+from pipeline.corpus.documents import shard_path
 from pipeline.corpus.ngram_index import FEWEST_WORDS
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.errors import UserError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.contamination import ItemPassage, item_passages, search_for_tasks
@@ -19,7 +20,6 @@ from pipeline.evaluation.task_items import read_task_items
 from pipeline.sampling.trace import document_origin
 from pipeline.sampling.trace_records import DocumentOrigin, TimeSeen
 from pipeline.sampling.traced_run import TracedRun
-from pipeline.store.layout import data_folder
 
 
 class TracedPassage(TypedDict):
@@ -144,8 +144,9 @@ def _traced_holder(run: TracedRun, passages: list[ItemPassage]) -> TracedHolder:
     first = passages[0]
     shard = first.found["shard"]
     row = first.found["row"]
-    path = shard_path(data_folder(run.config).documents, first.source, shard)
-    (document,) = read_documents(path, [row], ["text"])
+    documents = kept_documents(run.config)
+    path = shard_path(documents.folder, first.source, shard)
+    (document,) = documents.read(path, [row], ["text"])
     content = document["text"].encode()
     return {
         **document_origin(run, first.source, shard, row),

@@ -12,9 +12,16 @@ import numpy as np
 
 from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import check_files, listed_name, listed_shards, read_documents
+from pipeline.corpus.documents import (
+    check_files,
+    listed_name,
+    listed_shards,
+    read_documents,
+    shard_path,
+)
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.errors import UserError
 from pipeline.sampling.documents_of_tokens import Span
 from pipeline.sampling.trace_records import (
@@ -118,21 +125,33 @@ def trace_document(run: TracedRun, key: str) -> TracedDocuments:
             f"--document {key}: no document of the run's sources ({', '.join(run.config.sources)}) "
             "has this id or url"
         )
+
+    # Where each came from, and when it is read or why not.
     documents: list[TracedDocument] = []
     for identity in ids:
         source, shard, row = identity.split("/")
-        documents.append(
-            {
-                "id": identity,
-                **document_origin(run, source, shard, int(row)),
-                **document_use(run, source, shard, int(row)),
-            }
-        )
+        document: TracedDocument = {
+            "id": identity,
+            **document_origin(run, source, shard, int(row)),
+            **document_use(run, source, shard, int(row)),
+        }
+        removed = _reasons_removed(run, source, shard, int(row))
+        if removed:
+            document["removed"] = removed
+        documents.append(document)
     return {
         "run": str(run.config.paths.run_dir),
         "completed_steps": run.completed,
         "documents": documents,
     }
+
+
+def _reasons_removed(run: TracedRun, source: str, shard: str, row: int) -> list[str]:
+    """Return the reasons for which `select` has removed a document; empty where it is read."""
+    kept = kept_documents(run.config)
+    if kept.selection is None or not run.config.sources[source].has_documents:
+        return []
+    return kept.reasons(shard_path(kept.folder, source, shard), row)
 
 
 def document_use(

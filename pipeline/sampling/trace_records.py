@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from pipeline.store.records import Json
 
@@ -107,6 +107,8 @@ class TracedDocument(DocumentOrigin, DocumentUse):
 
     id: str
     """`source/shard/row`."""
+    removed: NotRequired[list[str]]
+    """Reasons for which `select` has removed the document; missing where it is read."""
 
 
 class TracedDocuments(TypedDict):

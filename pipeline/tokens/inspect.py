@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus.documents import SPLITS, DocumentRow, read_documents, shard_footer
+from pipeline.corpus.documents import SPLITS, DocumentRow, shard_footer
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
@@ -57,10 +57,10 @@ def overview(data: Data, question: Question) -> Overview:
     sources: dict[str, SourceOverview] = {}
     for source in _sources(data, question):
         counts = data.counts[source]
-        sizes = {split: counts["text_bytes"].get(split, 0) for split in SPLITS}
+        sizes = {split: counts.text_bytes.get(split, 0) for split in SPLITS}
         tokens = _tokens_by_split(data, source)
         sources[source] = {
-            "documents": counts["documents"],
+            "documents": {split: counts.documents.get(split, 0) for split in SPLITS},
             "text_bytes": sizes,
             "tokens": tokens,
             "bytes_per_token": {split: _ratio(sizes[split], tokens[split]) for split in SPLITS},
@@ -132,29 +132,36 @@ def _picked(data: Data, source: str, question: Question, count: int) -> Iterator
     One seed picks the same documents every time.
     """
     paths = spread_evenly(data.shards(source, question.split), MOST_SHARDS)
-    total = sum(map(_rows, paths))
+    total = sum(len(_rows_read(data, path)) for path in paths)
     generator = random.Random(f"{question.seed}/{source}")
     for number in sorted(generator.sample(range(total), min(count, total))):
-        place = _locate(paths, number)
+        place = _locate(data, paths, number)
         assert place is not None, "the numbers are below the sum of the rows"
         yield _document(data, place[0], question.split, place[1], question.characters)
 
 
-def _locate(paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
+def _locate(data: Data, paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
     """Return the shard and the row of document `number`, counted from 0 through all shards.
 
-    None where they have fewer documents.
+    Documents that are removed do not count. None where there are fewer documents.
     """
     for path in paths:
-        rows = _rows(path)
-        if number < rows:
-            return path, number
-        number -= rows
+        rows = _rows_read(data, path)
+        if number < len(rows):
+            return path, int(rows[number])
+        number -= len(rows)
     return None
 
 
+def _rows_read(data: Data, path: Path) -> np.ndarray:
+    """Return the rows of a shard that are read, `(documents,)`."""
+    if path.suffix == ".idx":
+        return np.arange(_rows(path))
+    return data.documents.kept_rows(path)
+
+
 def _rows(path: Path) -> int:
-    """Return the documents in a shard."""
+    """Return the documents in a shard, removed ones too."""
     if path.suffix == ".idx":
         return len(indexed_dataset.read(path.with_suffix("")).documents) - 1
     return shard_footer(path).num_rows
@@ -163,9 +170,9 @@ def _rows(path: Path) -> int:
 def _by_number(data: Data, source: str, number: int, question: Question) -> ShownDocument:
     place = None
     if number >= 0:
-        place = _locate(data.shards(source, question.split), number)
+        place = _locate(data, data.shards(source, question.split), number)
     if place is None:
-        counts = data.counts[source]["documents"]
+        counts = data.counts[source].documents
         existing = "none"
         if counts[question.split]:
             existing = f"0 to {counts[question.split] - 1:,}"
@@ -231,7 +238,10 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
     record = _record(data, path, row)
     text = record["text"]
     shown = text[:characters]
-    return {
+    reasons: list[str] = []
+    if path.suffix != ".idx":
+        reasons = data.documents.reasons(path, row)
+    document: ShownDocument = {
         "id": record["id"],
         "meta": record["meta"],
         "origin_file": record["origin_file"],
@@ -242,14 +252,19 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
         "characters": len(text),
         "characters_shown": len(shown),
         "text": shown,
-        "tokens": _tokens(data, path, row, text, characters),
+        "tokens": None,
     }
+    if reasons:
+        document["removed"] = reasons
+    else:
+        document["tokens"] = _tokens(data, path, row, text, characters)
+    return document
 
 
 def _record(data: Data, path: Path, row: int) -> DocumentRow:
     """Return a row of a documents shard; of an `.idx` file, its decoded ids with empty meta."""
     if path.suffix != ".idx":
-        return read_documents(path, [row])[0]
+        return data.documents.read(path, [row])[0]
     pieces = data.pieces
     assert pieces is not None, "tokens have been made, so there is a tokenizer"
     ids = indexed_dataset.read(path.with_suffix("")).document(row)

@@ -1,26 +1,29 @@
 """The folders of data_dir as `pipeline inspect` finds them, and the types of what it shows.
 
-Reads the manifests of the first three stages, tokenizer.json, and lengths of documents.
+Reads the manifests of the data stages, tokenizer.json, and lengths of documents.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, open_shard, shard_paths, split_of, text_lengths
+from pipeline.corpus.documents import SPLITS, shard_footer, split_of
+from pipeline.corpus.selecting.kept_counts import KeptCounts, kept_counts, prepared_counts
+from pipeline.corpus.selecting.kept_documents import KeptDocuments, all_documents, kept_documents
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import (
+    Counts,
     PrepareCounts,
-    PreparedSource,
     TokenCounts,
     TokenizeCounts,
     TokenizerCounts,
 )
+from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.layout import DataFolder, data_folder
 from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
@@ -88,7 +91,9 @@ class ShownDocument(TypedDict):
     characters_shown: int
     text: str
     tokens: ShownTokens | None
-    """None before a tokenizer is made."""
+    """None before a tokenizer is made, and of a document that is removed."""
+    removed: NotRequired[list[str]]
+    """Reasons for which `select` has removed the document; missing where it is read."""
 
 
 class SourceOverview(TypedDict):
@@ -142,8 +147,10 @@ class Data:
     """The folders of data_dir as they are now."""
 
     folder: Path
-    counts: dict[str, PreparedSource]
-    """Source -> counts of `prepare`."""
+    documents: KeptDocuments
+    """The documents as the run reads them."""
+    counts: dict[str, KeptCounts]
+    """Source -> documents that are read."""
     tokens: dict[str, dict[str, TokenCounts]] | None
     """Source -> split -> counts of the token files.
 
@@ -161,7 +168,7 @@ class Data:
     def shards(self, source: str, split: str) -> list[Path]:
         """Return the Parquet files of a split; the `.idx` files where the ids existed already."""
         if source not in self.existing:
-            return shard_paths(DataFolder(self.folder).documents, source, split)
+            return self.documents.shards(source, split)
         if not self.tokens:
             return []
         return [
@@ -201,13 +208,23 @@ def open_data(config: RunConfig) -> Data:
 
     # Use the tokens only where this tokenizer made them from these documents.
     notes: list[str] = []
+    selection: Manifest[Counts] | None = None
+    read = all_documents(folder.path)
+    counts = prepared_counts(config)
+    if config.select is not None:
+        selection = read_manifest(selection_folder(config).manifest)
+        if selection is None:
+            notes.append("nothing is selected yet, these are all documents: run `pipeline select`")
+        else:
+            read = kept_documents(config)
+            counts = kept_counts(config)
     tokenized: dict[str, dict[str, TokenCounts]] | None = None
     token_files: list[str] = []
     if tokens is not None:
         token_files = sorted(
             (name for name in tokens["files"] if name.endswith(".idx")), key=logical_name
         )
-        if _were_made_from(tokens, documents, tokenizer):
+        if _were_made_from(tokens, documents, selection, tokenizer):
             tokenized = tokens["counts"]["sources"]
         else:
             notes.append(
@@ -216,7 +233,6 @@ def open_data(config: RunConfig) -> Data:
             )
 
     # Where the ids existed already, the documents are counted by `tokenize`.
-    counts = documents["counts"]["sources"]
     existing = frozenset(
         name
         for name, source in config.sources.items()
@@ -224,11 +240,11 @@ def open_data(config: RunConfig) -> Data:
     )
     if tokenized is not None:
         for name in existing:
-            counts[name]["documents"] = {
-                split: tokenized[name][split]["documents"] for split in SPLITS
-            }
+            of_splits = {split: tokenized[name][split]["documents"] for split in SPLITS}
+            counts[name] = replace(counts[name], documents=of_splits)
     return Data(
         folder=folder.path,
+        documents=read,
         counts=counts,
         tokens=tokenized,
         existing=existing,
@@ -241,13 +257,21 @@ def open_data(config: RunConfig) -> Data:
 def _were_made_from(
     tokens: Manifest[TokenizeCounts],
     documents: Manifest[PrepareCounts],
+    selection: Manifest[Counts] | None,
     tokenizer: Manifest[TokenizerCounts] | None,
 ) -> bool:
-    """Tell whether the token files were made from these documents by this tokenizer."""
+    """Tell whether the token files were made from what is read of these documents by this tokenizer.
+
+    `selection`: None where all documents are read.
+    """
     inputs = tokens["inputs"]
+    selected = None
+    if selection is not None:
+        selected = selection["output"]
     return (
         tokenizer is not None
         and inputs.get("output of prepare") == documents["output"]
+        and inputs.get("output of select") == selected
         and inputs.get("output of train-tokenizer") == tokenizer["output"]
     )
 
@@ -262,7 +286,7 @@ def measure_lengths(data: Data, source: str, split: str) -> Lengths | None:
     paths = data.shards(source, split)
     if data.tokens is None:
         unit = "bytes"
-        parts = list(_text_lengths(paths))
+        parts = list(_text_lengths(data.documents, paths))
     else:
         unit = "tokens"
         prefixes = map(data.token_prefix, spread_evenly(paths, MOST_SHARDS))
@@ -287,7 +311,7 @@ def measure_lengths(data: Data, source: str, split: str) -> Lengths | None:
     return {
         "unit": unit,
         "documents": len(sizes),
-        "of_documents": data.counts[source]["documents"][split],
+        "of_documents": data.counts[source].documents.get(split, 0),
         "median": int(median),
         "mean": float(sizes.mean()),
         "p99": int(high),
@@ -296,19 +320,17 @@ def measure_lengths(data: Data, source: str, split: str) -> Lengths | None:
     }
 
 
-def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+def _text_lengths(documents: KeptDocuments, paths: Sequence[Path]) -> Iterator[np.ndarray]:
     """Yield the lengths in bytes of the texts in the first row groups of TEXT_SHARDS shards."""
     chosen = spread_evenly(paths, TEXT_SHARDS)
     for path in chosen:
         left = TEXT_BYTES // len(chosen)
-        with open_shard(path) as shard:
-            for group in range(shard.num_row_groups):
-                texts = shard.read_row_group(group, columns=["text"])["text"]
-                sizes = text_lengths(texts)
-                yield sizes
-                left -= int(sizes.sum())
-                if left <= 0:
-                    break
+        for group in range(shard_footer(path).num_row_groups):
+            texts = documents.texts_of_group(path, group).texts
+            yield np.array([len(text) for text in texts], np.int64)
+            left -= sum(map(len, texts))
+            if left <= 0:
+                break
 
 
 def spread_evenly(paths: Sequence[Path], most: int) -> list[Path]:

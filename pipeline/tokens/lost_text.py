@@ -16,9 +16,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.errors import DataError
 from pipeline.logs import warn
-from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.encode import load_reference
 from pipeline.tokens.tokenizer_json import read_description, special_token, unknown_of_model
@@ -71,7 +71,7 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
     # Measure a sample of every source with text.
     fast = load_reference(folder)
     unknown = unknown_ids(folder)
-    documents = data_folder(config).documents
+    documents = kept_documents(config)
     losses: dict[str, LostText] = {}
     for name, source in config.sources.items():
         if source.has_documents:

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import xxhash
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import open_shard, shard_footer, shard_paths, text_lengths
+from pipeline.corpus.documents import shard_footer
+from pipeline.corpus.selecting.kept_counts import kept_counts, prepared_counts
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
-from pipeline.store.artifacts import read_manifest
-from pipeline.store.counts import PrepareCounts, SampledSource
-from pipeline.store.layout import data_folder, manifest_path
-from pipeline.store.records import Manifest
+from pipeline.store.counts import SampledSource
 
 DOCUMENTS_AT_LEAST = 100
 """Documents that share a source's part: each may give one part in this number.
@@ -63,7 +61,7 @@ class Piece(NamedTuple):
     """The part of one document that is in the sample."""
 
     row: int
-    """Row of the document in its row group."""
+    """Number of the document among those of its row group that are read."""
     start: int
     """First byte; a cut in the middle of a character loses that character."""
     size: int
@@ -93,16 +91,19 @@ class Sample:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._documents = data_folder(config).documents
-        manifest: Manifest[PrepareCounts] | None = read_manifest(manifest_path(self._documents))
-        assert manifest is not None, "train-tokenizer runs after prepare"
-        counts = manifest["counts"]["sources"]
-        available = {name: counts[name]["text_bytes"].get("train", 0) for name in config.sources}
+        self._documents = kept_documents(config)
+        kept = kept_counts(config)
+        prepared = prepared_counts(config)
+        available = {name: kept[name].text_bytes.get("train", 0) for name in config.sources}
+        self._bytes_for_one = {
+            name: prepared[name].text_bytes.get("train", 0) / max(1, available[name])
+            for name in config.sources
+        }
         weights = config.proportions[0][2].weights(available)
         shares = share_out(config.tokenizer.sample_bytes, weights, available)
         if not any(shares.values()):
             raise DataError(
-                f"{self._documents}: no source has text to learn a vocabulary from. Lower "
+                f"{self._documents.folder}: no source has text to learn a vocabulary from. Lower "
                 "prepare.validation_fraction or correct sources and data.mixture."
             )
         self.given = {name: Given(wanted=shares[name]) for name in config.sources}
@@ -161,14 +162,16 @@ class Sample:
     def _texts_of(self, source: str, given: Given) -> Iterator[str]:
         """Yield a source's texts, one row group in memory at a time."""
         # Choose documents by all ids and lengths of these row groups.
-        shards = shard_paths(self._documents, source, "train")
-        groups = _row_groups(source, shards, given.wanted)
+        shards = self._documents.shards(source, "train")
+        # What was removed of the row groups gives nothing.
+        wanted = int(given.wanted * self._bytes_for_one[source])
+        groups = _row_groups(source, shards, wanted)
         ids: list[str] = []
         lengths: list[np.ndarray] = []
         for number, (path, group) in enumerate(groups, 1):
-            table = _read(path, group)
-            ids += table["id"].to_pylist()
-            lengths.append(text_lengths(table["text"]))
+            kept = self._documents.texts_of_group(path, group)
+            ids += [f"{source}/{path.stem}/{row}" for row in kept.rows.tolist()]
+            lengths.append(np.array([len(text) for text in kept.texts], np.int64))
             given.measured = number / len(groups)
         given.document_bound_bytes, taken = choose(ids, np.concatenate(lengths), given.wanted)
 
@@ -183,9 +186,10 @@ class Sample:
             first += len(of_group)
             if not pieces:
                 continue
-            column = _read(path, group)["text"]
+            texts = self._documents.texts_of_group(path, group).texts
             for piece in pieces:
-                text = _text_of(column, piece)
+                content = texts[piece.row][piece.start : piece.start + piece.size]
+                text = str(content, "utf-8", errors="ignore")
                 given.bytes += len(text.encode())
                 given.documents += 1
                 given.largest_bytes = max(given.largest_bytes, piece.size)
@@ -246,17 +250,6 @@ def _row_groups(source: str, shards: Sequence[Path], wanted: int) -> list[tuple[
         if gives >= SPREAD * wanted:
             break
     return sorted(chosen)
-
-
-def _read(path: Path, group: int) -> pa.Table:
-    with open_shard(path) as shard:
-        return shard.read_row_group(group, columns=["id", "text"])
-
-
-def _text_of(column: pa.ChunkedArray, piece: Piece) -> str:
-    """Return the part of a document that is in the sample."""
-    content = memoryview(column[piece.row].as_buffer())
-    return str(content[piece.start : piece.start + piece.size], "utf-8", errors="ignore")
 
 
 def _note_short_sources(

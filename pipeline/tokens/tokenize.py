@@ -11,8 +11,9 @@ in the manifest.
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -23,11 +24,10 @@ from pipeline.corpus.documents import (
     SPLITS,
     check_files,
     naming_damaged_shard,
-    open_shard,
     shard_footer,
     shard_records,
-    texts_of_group,
 )
+from pipeline.corpus.selecting.kept_documents import KeptDocuments, KeptTexts, kept_documents
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
@@ -35,7 +35,7 @@ from pipeline.store.counts import PrepareCounts, TokenCounts, TokenizeCounts, To
 from pipeline.store.files import fingerprint, output_digest, remove_unlisted
 from pipeline.store.layout import data_folder
 from pipeline.store.manifests.shard_places import logical_name, source_of
-from pipeline.store.records import FileRecord, ListedFile, Manifest, content_of
+from pipeline.store.records import FileRecord, ListedFile, Manifest
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, EncoderKind, load_encoder, why_reference
 from pipeline.tokens.existing import LinkedPair
@@ -126,11 +126,14 @@ def _shard_tasks(
             kind = "reference"
             warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
 
+    # What is read of a shard, the verdicts on its documents included, decides its tokens.
+    documents = kept_documents(config)
+    contents = documents.contents()
     tasks: list[Task] = []
     for name, record in shards.items():
         stem = logical_name(name).removesuffix(SHARD_SUFFIX)
         arguments = {
-            "shard": data.documents / name,
+            "documents": documents,
             "folder": data.tokens,
             # Tokens lie as documents do.
             "name": name.removesuffix(SHARD_SUFFIX),
@@ -139,7 +142,7 @@ def _shard_tasks(
             "parse_special_tokens": config.tokens.parse_special_tokens,
         }
         key = fingerprint(
-            [versions.TOKENIZE, content_of(record), tokenizer_output, config.tokens.model_dump()]
+            [versions.TOKENIZE, contents[name], tokenizer_output, config.tokens.model_dump()]
         )
         tasks.append(
             Task(
@@ -155,28 +158,34 @@ def _shard_tasks(
 
 
 def tokenize_shard(
-    shard: Path,
+    documents: KeptDocuments,
     folder: Path,
     name: str,
     tokenizer: Path,
     encoder_kind: EncoderKind,
     parse_special_tokens: bool,
 ) -> EncodedShard:
-    """Encode one Parquet shard to `folder/name`.bin, .idx and .doc; `folder`: the stage's."""
+    """Encode what is read of one Parquet shard to `folder/name`.bin, .idx and .doc.
+
+    `folder`: the stage's. `name`: path of the shard below the documents, without its suffix.
+    """
+    shard = documents.folder / f"{name}{SHARD_SUFFIX}"
     prefix = folder / name
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
     with naming_damaged_shard(shard):
         result = None
         if encoder.has_fast:
-            result = write_shard(shard, prefix, encoder, fast=True)
+            result = write_shard(documents, shard, prefix, encoder, fast=True)
         if result is None:
-            result = write_shard(shard, prefix, encoder, fast=False)
+            result = write_shard(documents, shard, prefix, encoder, fast=False)
     assert result is not None, "the reference agrees with itself"
     files = {f"{source_of(name)}/{file}": record for file, record in result["files"].items()}
     return {**result, "files": files}
 
 
-def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> EncodedShard | None:
+def write_shard(
+    documents: KeptDocuments, shard: Path, prefix: Path, encoder: Encoder, fast: bool
+) -> EncodedShard | None:
     """Write the shard's tokens; return None, and leave no file, where gigatoken gives other ids.
 
     The result lists the files by their names alone.
@@ -186,12 +195,15 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> Enco
     dtype = indexed_dataset.token_dtype(encoder.vocab_size)
     text_bytes = 0
     with indexed_dataset.ShardWriter(prefix, dtype) as writer:
-        encoded = map_ahead(lambda group: _encode_group(shard, group, encoder, fast), range(groups))
-        for group, (ids, lengths, size, same) in enumerate(encoded, 1):
-            if not same:
+        texts = partial(documents.texts_of_group, shard)
+        encoded = map_ahead(
+            lambda group: _encode_group(texts(group), group, encoder, fast), range(groups)
+        )
+        for group, part in enumerate(encoded, 1):
+            if part is None:
                 return None
-            writer.add(ids, lengths, np.arange(writer.documents, writer.documents + len(lengths)))
-            text_bytes += size
+            writer.add(part.ids, part.lengths, part.rows)
+            text_bytes += part.text_bytes
             report_progress(
                 group / groups,
                 documents=writer.documents,
@@ -213,24 +225,35 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> Enco
     return result
 
 
-def _encode_group(
-    shard: Path, group: int, encoder: Encoder, fast: bool
-) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """Encode one row group.
+class _EncodedGroup(NamedTuple):
+    """The documents of a row group that are read, as ids."""
 
-    Returns its ids, the lengths of its documents in tokens, its bytes of text, and whether the
-    encoders agree on a piece of it.
-    """
-    with open_shard(shard) as file:
-        documents = texts_of_group(file, group)
+    ids: np.ndarray
+    """Ids of all documents, `(tokens,)`."""
+    lengths: np.ndarray
+    """Length of each document in tokens, `(documents,)`."""
+    rows: np.ndarray
+    """Row of each document in the shard, `(documents,)`."""
+    text_bytes: int
+
+
+def _encode_group(
+    kept: KeptTexts, group: int, encoder: Encoder, fast: bool
+) -> _EncodedGroup | None:
+    """Encode one row group; return None where the encoders differ on a piece of it."""
+    texts = kept.texts
+    text_bytes = sum(map(len, texts))
+    if not texts:
+        return _EncodedGroup(np.zeros(0, np.uint32), np.zeros(0, np.int64), kept.rows, 0)
     if not fast:
-        return *encoder.encode_reference(documents), sum(map(len, documents)), True
+        return _EncodedGroup(*encoder.encode_reference(texts), kept.rows, text_bytes)
     try:
-        ids, lengths = encoder.encode_fast(documents)
+        ids, lengths = encoder.encode_fast(texts)
     except Exception:  # whatever gigatoken cannot encode, the reference encodes
-        return np.zeros(0, np.uint32), np.zeros(0, np.int64), 0, False
-    same = encoder.count_differences([_piece(documents, group)]) == 0
-    return ids, lengths, sum(map(len, documents)), same
+        return None
+    if encoder.count_differences([_piece(texts, group)]):
+        return None
+    return _EncodedGroup(ids, lengths, kept.rows, text_bytes)
 
 
 def _piece(texts: list[memoryview], seed: int) -> str:

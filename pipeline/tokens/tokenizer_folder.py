@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from tokenizers import AddedToken, Tokenizer, processors
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import iterate_texts
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn
 from pipeline.store.counts import ExactnessProof
 from pipeline.store.files import write_json
-from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON, open_tokenizer
 from pipeline.tokens.kinds.tokenizer_kind import Encode, TokenizerKind
 from pipeline.tokens.sentencepiece_models.sentencepiece_file import SPACE
@@ -179,11 +178,11 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
     """
     # Texts of each source to cut pieces from.
     generator = random.Random(config.tokenizer.vocab_size or 0)
-    documents = data_folder(config).documents
+    documents = kept_documents(config)
     texts = [
         [
             text[:LONG_LINE_CHARACTERS]
-            for _, text in islice(iterate_texts(documents, source, "train"), 100)
+            for _, text in islice(documents.iterate_texts(source, "train"), 100)
         ]
         for source, settings in config.sources.items()
         if settings.has_documents

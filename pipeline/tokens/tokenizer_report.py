@@ -19,7 +19,7 @@ Measured on the same text, for every source and for all together:
 End-of-document tokens are not counted.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -29,11 +29,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import open_shard, shard_paths
+from pipeline.corpus.selecting.kept_documents import KeptDocuments, kept_documents
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
 from pipeline.store import versions
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
 from pipeline.store.layout import data_folder, manifest_path
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
@@ -143,10 +144,12 @@ def _measured(config: RunConfig) -> Measured:
     # The measurements depend on the texts and the tokenizers.
     data = data_folder(config)
     outputs: dict[str, str] = {}
-    inputs = (
+    inputs = [
         ("documents", data.documents, "prepare"),
         ("tokenizer", data.tokenizer, "train-tokenizer"),
-    )
+    ]
+    if config.select is not None:
+        inputs.append(("selection", selection_folder(config).path, "select"))
     for name, folder, stage in inputs:
         manifest = read_manifest(manifest_path(folder))
         if manifest is None:
@@ -172,7 +175,7 @@ def _measure(config: RunConfig) -> Measured:
     # Read the tokenizers, and the texts to measure them on.
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
-    documents = data_folder(config).documents
+    documents = kept_documents(config)
     texts = {name: measured_texts(documents, name) for name in config.sources_with_text}
     all_texts = {name: [*chain.from_iterable(splits.values())] for name, splits in texts.items()}
     sizes = {name: _size(of_source) for name, of_source in all_texts.items()}
@@ -205,7 +208,7 @@ def _measure(config: RunConfig) -> Measured:
 
 
 def measured_texts(
-    documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES
+    documents: KeptDocuments, source: str, most_bytes: int = SAMPLE_BYTES
 ) -> dict[str, list[str]]:
     """Return split -> texts of a source to measure on, the same ones every time.
 
@@ -215,13 +218,13 @@ def measured_texts(
     texts: dict[str, list[str]] = {}
     for split in ("validation", "train"):
         texts[split] = []
-        paths = shard_paths(documents_dir, source, split)
+        paths = documents.shards(source, split)
         count = min(len(paths), SAMPLE_SHARDS)
         for place in range(count):
             share = left // (count - place)
             if share == 0:
                 continue
-            for text in _first_texts(paths[place * len(paths) // count]):
+            for _, text in documents.iterate_shard(paths[place * len(paths) // count]):
                 # "ignore" drops the first bytes of a character that the cut has divided.
                 encoded = text[:DOCUMENT_CHARACTERS].encode()[:share]
                 texts[split].append(encoded.decode("utf-8", "ignore"))
@@ -230,14 +233,6 @@ def measured_texts(
                 if share <= 0:
                     break
     return texts
-
-
-def _first_texts(path: Path) -> Iterator[str]:
-    """Yield the texts of a shard, with one row group in memory."""
-    with open_shard(path) as shard:
-        for group in range(shard.num_row_groups):
-            for text in shard.read_row_group(group, columns=["text"])["text"]:
-                yield text.as_py()
 
 
 def _size(texts: Sequence[str]) -> TextSize:

@@ -5,13 +5,12 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from helpers import list_documents
+from helpers import iterate_texts, list_documents
 
 from pipeline.corpus import documents
 from pipeline.corpus.documents import (
     Document,
     ShardWriter,
-    iterate_texts,
     read_documents,
     shard_paths,
     shard_records,

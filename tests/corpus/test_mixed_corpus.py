@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpus.killed_prepare import contents, in_forking_process, survives
-from helpers import prepare_here
+from helpers import iterate_texts, prepare_here
 from s3_server import Bucket, s3_server, use_s3
 
 from pipeline.config.kinds import SOURCE_KINDS
-from pipeline.corpus.documents import SPLITS, iterate_texts
+from pipeline.corpus.documents import SPLITS
 from pipeline.corpus.raw_files import COMPRESSIONS, FileBroken
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.store.counts import PreparedSource

@@ -19,11 +19,11 @@ import pytest
 import xxhash
 import zstandard
 from corpus.killed_prepare import contents, in_forking_process, survives
-from helpers import prepare_here
+from helpers import iterate_texts, prepare_here
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import iterate_texts, shard_paths
+from pipeline.corpus.documents import shard_paths
 from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path

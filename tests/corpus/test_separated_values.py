@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import zstandard
-from helpers import prepare_here
+from helpers import iterate_texts, prepare_here
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import run_stages
+from helpers import iterate_texts, run_stages
 from ranks import in_ranks
 
 from pipeline.config.kinds import SOURCE_KINDS, quoted_choices
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.recognised import why_not_lines
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row

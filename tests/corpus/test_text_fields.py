@@ -7,11 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import prepare_here
+from helpers import iterate_texts, prepare_here
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row

@@ -16,6 +16,7 @@ from pipeline.corpus import text_search
 from pipeline.corpus.documents import Document, ShardWriter, document_shard, read_documents
 from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.ngram_index import NgramIndex
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.corpus.text_search import (
     FoundPassage,
     SearchedTexts,
@@ -74,7 +75,7 @@ def sets() -> list[SearchedTexts]:
 
 
 def search(data_dir: Path, texts: Sequence[SearchedTexts], executor: Executor = ALONE) -> None:
-    search_documents(data_dir, ["web", "books"], texts, executor, "pytest")
+    search_documents(all_documents(data_dir), ["web", "books"], texts, executor, "pytest")
 
 
 def place(passage: FoundPassage) -> tuple[int, str, int, int]:
@@ -85,7 +86,7 @@ def test_it_finds_which_documents_hold_which_texts(tmp_path: Path) -> None:
     corpus(tmp_path)
     riddles, sayings = sets()
     search(tmp_path, [riddles, sayings])
-    found = found_passages(tmp_path, "web", riddles)
+    found = found_passages(all_documents(tmp_path), "web", riddles)
     assert [place(passage) for passage in found] == [
         (0, "train_00_000", 3, 7),
         (0, "train_01_000", 3, 7),
@@ -93,13 +94,13 @@ def test_it_finds_which_documents_hold_which_texts(tmp_path: Path) -> None:
         (1, "validation_00_000", 1, 1),
     ]
     # A text that follows itself is one passage with the n-grams of one.
-    assert [place(p) for p in found_passages(tmp_path, "web", sayings)] == [
+    assert [place(p) for p in found_passages(all_documents(tmp_path), "web", sayings)] == [
         (0, "train_02_000", 0, 6)
     ]
-    assert [place(p) for p in found_passages(tmp_path, "books", riddles)] == [
+    assert [place(p) for p in found_passages(all_documents(tmp_path), "books", riddles)] == [
         (1, "train_00_000", 2, 1)
     ]
-    assert found_passages(tmp_path, "books", sayings) == []
+    assert found_passages(all_documents(tmp_path), "books", sayings) == []
     for passage in found:
         shard = document_shard(DataFolder(tmp_path).documents / "web", passage["shard"])
         (document,) = read_documents(shard, [passage["row"]])
@@ -119,18 +120,18 @@ def spoil(shard: Path) -> bytes:
 def test_nothing_is_searched_twice(tmp_path: Path) -> None:
     corpus(tmp_path)
     riddles, sayings = sets()
-    assert bytes_to_search(tmp_path, ["web", "books"], [riddles]) == sum(
+    assert bytes_to_search(all_documents(tmp_path), ["web", "books"], [riddles]) == sum(
         path.stat().st_size for path in tmp_path.rglob("*.parquet")
     )
     search(tmp_path, [riddles])
-    assert bytes_to_search(tmp_path, ["web", "books"], [riddles]) == 0
-    found = found_passages(tmp_path, "web", riddles)
+    assert bytes_to_search(all_documents(tmp_path), ["web", "books"], [riddles]) == 0
+    found = found_passages(all_documents(tmp_path), "web", riddles)
 
     # Who read a shard again would find it damaged.
     shards = sorted((tmp_path / "documents" / "web").glob("*.parquet"))
     contents = [spoil(shard) for shard in shards]
     search(tmp_path, [riddles])
-    assert found_passages(tmp_path, "web", riddles) == found
+    assert found_passages(all_documents(tmp_path), "web", riddles) == found
 
     # New texts are searched for alone, but in all shards; a new source is searched alone.
     with pytest.raises(TasksFailed, match="is damaged") as error:
@@ -142,11 +143,11 @@ def test_nothing_is_searched_twice(tmp_path: Path) -> None:
     for shard in shards:
         spoil(shard)
     write_shards(tmp_path, "poems", [SAYINGS[0]])
-    search_documents(tmp_path, ["web", "books", "poems"], sets(), ALONE, "pytest")
-    assert [place(p) for p in found_passages(tmp_path, "poems", sayings)] == [
+    search_documents(all_documents(tmp_path), ["web", "books", "poems"], sets(), ALONE, "pytest")
+    assert [place(p) for p in found_passages(all_documents(tmp_path), "poems", sayings)] == [
         (0, "train_00_000", 0, 6)
     ]
-    assert len(found_passages(tmp_path, "web", sayings)) == 1
+    assert len(found_passages(all_documents(tmp_path), "web", sayings)) == 1
 
 
 def test_an_interrupted_search_continues_where_it_was(tmp_path: Path) -> None:
@@ -157,11 +158,11 @@ def test_an_interrupted_search_continues_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(TasksFailed, match=second.name):
         search(tmp_path, [riddles])
     with pytest.raises(DataError, match="is missing"):
-        found_passages(tmp_path, "web", riddles)
+        found_passages(all_documents(tmp_path), "web", riddles)
     spoil(first)
     second.write_bytes(content)
     search(tmp_path, [riddles])
-    assert len(found_passages(tmp_path, "web", riddles)) == 4
+    assert len(found_passages(all_documents(tmp_path), "web", riddles)) == 4
     # Nothing of the search itself is left.
     assert [path.name for path in (tmp_path / "contamination").glob(".*")] == []
 
@@ -172,7 +173,7 @@ def found_texts(data_dir: Path) -> set[tuple[str, int, int, int]]:
     found: set[tuple[str, int, int, int]] = set()
     for texts in sets():
         for source in ("web", "books"):
-            for passage in found_passages(data_dir, source, texts):
+            for passage in found_passages(all_documents(data_dir), source, texts):
                 shard = document_shard(documents / source, passage["shard"])
                 (document,) = read_documents(shard, [passage["row"]], ["text"])
                 found.add((document["text"], passage["text"], passage["start"], passage["grams"]))
@@ -201,7 +202,7 @@ def test_a_search_waits_for_another_one(
         waiting.join(1)
         assert waiting.is_alive()
     waiting.join(60)
-    assert len(found_passages(tmp_path, "web", sets()[0])) == 4
+    assert len(found_passages(all_documents(tmp_path), "web", sets()[0])) == 4
     assert capsys.readouterr().err.count("waiting for another command") == 1
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import prepare_here
+from helpers import iterate_texts, prepare_here
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.rows import Reject, Row

@@ -11,12 +11,12 @@ import pytest
 from begun_run import begin_run
 from cells_by_hand import answer, cell
 from cells_by_hand import question as asked
+from helpers import iterate_texts
 from training_data import tokenize_texts
 
 from pipeline.cli.trace_view import show_trace
 from pipeline.config.run_sections import Executor
 from pipeline.corpus.decontaminating.item_texts import ITEMS, TaskItems
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
 from pipeline.errors import DataError, UserError
 from pipeline.evaluation.cells import Item, write_cell

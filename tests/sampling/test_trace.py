@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from begun_run import begin_run
-from helpers import run_stages
+from helpers import iterate_texts, run_stages
 from ranks import run_ranks
 
 from pipeline.config.run_file import dump, load
 from pipeline.corpus import groups
-from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
+from pipeline.corpus.documents import read_documents, shard_paths
 from pipeline.errors import DataError, UserError
 from pipeline.sampling.pack import pack
 from pipeline.sampling.trace import trace_document, trace_step

@@ -11,6 +11,7 @@ from test_indexed_dataset import read_by_description
 from tokenizers import Tokenizer, pre_tokenizers
 
 from pipeline.config.run_file import load
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.store.files import read_json
 from pipeline.tokens.encode import Encoder
 from pipeline.tokens.tokenize import write_shard
@@ -120,11 +121,13 @@ def test_a_shard_with_one_difference_is_left_to_the_reference(
     data = load(run_file).paths.data_dir
     (shard,) = (data / "documents").glob("web/train_*.parquet")
     encoder = Encoder(data / "tokenizer", "auto", parse_special_tokens=False)
-    assert write_shard(shard, tmp_path / "same", encoder, fast=True) is not None
+    assert (
+        write_shard(all_documents(data), shard, tmp_path / "same", encoder, fast=True) is not None
+    )
     encoder.reference.pre_tokenizer = pre_tokenizers.ByteLevel(
         add_prefix_space=True
     )  # no longer the same tokenizer
-    assert write_shard(shard, tmp_path / "other", encoder, fast=True) is None
+    assert write_shard(all_documents(data), shard, tmp_path / "other", encoder, fast=True) is None
     assert {path.stem for path in tmp_path.glob("*.bin")} == {"same"}
     assert list(tmp_path.glob(".*")) == []
 

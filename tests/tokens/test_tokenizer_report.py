@@ -16,6 +16,7 @@ from helpers import (
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.errors import DataError
 from pipeline.store.artifacts import expected_inputs
 from pipeline.store.files import read_json, write_json
@@ -82,7 +83,7 @@ def test_the_vocabulary(run_file: Path) -> None:
 def test_held_out_documents_come_first_and_the_limit_holds(tmp_path: Path) -> None:
     write_documents(tmp_path, "web", "validation", ["aaaa", "bbbb"])
     write_documents(tmp_path, "web", "train", ["cccc", "dddd"])
-    folder = tmp_path / "documents"
+    folder = all_documents(tmp_path)
     assert measured_texts(folder, "web", 100) == {
         "validation": ["aaaa", "bbbb"],
         "train": ["cccc", "dddd"],

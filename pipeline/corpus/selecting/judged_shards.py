@@ -5,11 +5,10 @@ Reads the manifests of `prepare` and `annotate`, and names of raw files.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import NamedTuple
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, check_files, listed_shards
+from pipeline.corpus.documents import SPLITS, check_files, listed_shards, split_of
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.source_kind import source_kind
 from pipeline.errors import DataError
@@ -17,7 +16,7 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import Counts
 from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.layout import data_folder
-from pipeline.store.manifests.shard_places import logical_name
+from pipeline.store.manifests.shard_places import logical_name, source_of, stem_of
 from pipeline.store.records import Manifest, content_of
 
 GROUP_BYTES = 256 * 2**20
@@ -49,7 +48,7 @@ class JudgedShard(NamedTuple):
     @property
     def identity(self) -> str:
         """What the id of a document begins with: `source/stem`."""
-        return f"{self.source}/{PurePath(self.name).stem}"
+        return f"{self.source}/{stem_of(self.name)}"
 
     @property
     def always_stays(self) -> bool:
@@ -101,13 +100,13 @@ def judged_shards(config: RunConfig, with_annotations: bool) -> list[JudgedShard
     missing: list[str] = []
     for number, source in enumerate(config.sources_with_text):
         staying = _prefixes_that_stay(config, source)
-        names = [name for name in listed if name.startswith(f"{source}/")]
-        for name in sorted(names, key=lambda each: PurePath(each).stem):
-            record = listed[name]
-            stem = PurePath(name).stem
-            split = stem.partition("_")[0]
+        # They are listed by their names.
+        for name, record in listed.items():
+            if source_of(name) != source:
+                continue
+            split = split_of(name)
             rank = rank_of(number, split)
-            if stem.startswith(staying):
+            if stem_of(name).startswith(staying):
                 rank = ALWAYS_STAYS
             if with_annotations and logical_name(name) not in annotations:
                 missing.append(name)

@@ -4,7 +4,7 @@ Everything that reads texts of documents reads them here. Reads `data_dir/docume
 run file has the section `select`, `data_dir/selection`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from pipeline.corpus.documents import (
     listed_shards,
     open_shard,
     read_documents,
+    shard_footer,
     shard_paths,
     texts_of_group,
 )
@@ -31,10 +32,10 @@ from pipeline.corpus.selecting.verdicts import (
     shard_verdicts,
 )
 from pipeline.errors import DataError
-from pipeline.store.curation.selection_folder import SelectionFolder
+from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
 from pipeline.store.files import fingerprint
-from pipeline.store.layout import DataFolder
-from pipeline.store.manifests.shard_places import logical_name
+from pipeline.store.layout import DataFolder, data_folder, manifest_path
+from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.records import content_of
 
 DIGESTS = pa.schema([("shard", pa.string()), ("digest", pa.string())])
@@ -47,64 +48,87 @@ class KeptTexts(NamedTuple):
     rows: np.ndarray
     """Row of each document in its shard, `(documents,) int64`."""
     texts: list[memoryview]
-    """Their texts in UTF-8, with what was cut and replaced."""
+    """Their texts in UTF-8, with parts replaced."""
 
 
 @dataclass(frozen=True)
 class KeptDocuments:
     """The documents of data_dir as a run reads them."""
 
-    data_dir: Path
-    is_selected: bool
-    """Whether the run file has the section `select`."""
+    folder: Path
+    """Folder of the documents."""
+    selection: SelectionFolder | None = None
+    """Verdicts on them; None where all documents are read as they are."""
 
     @property
-    def folder(self) -> Path:
-        """Folder of the documents."""
-        return DataFolder(self.data_dir).documents
+    def data_dir(self) -> Path:
+        """Folder that holds the documents."""
+        return self.folder.parent
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """What changes when documents or verdicts are made again.
+
+        Raises DataError where there is neither a manifest of documents nor, if they are asked for,
+        verdicts.
+        """
+        version = _version_of(manifest_path(self.folder), "prepare")
+        if self.selection is not None:
+            version += _version_of(self.selection.digests, "select")
+        return version
 
     def shards(self, source: str, split: str) -> list[Path]:
-        """Return the shards of a source's split; documents in them may be removed."""
+        """Return the shards of a source's split; some of their documents may be removed."""
         return shard_paths(self.folder, source, split)
 
-    def content(self, shard: str) -> str:
-        """Return the text that identifies what is read of a shard, for fingerprints.
+    def contents(self) -> dict[str, str]:
+        """Return what identifies that which is read of each shard, by its path, for fingerprints.
 
-        `shard`: its path below the documents. Where nothing was removed it is the content of the
-        shard.
+        Where nothing was removed it is the content of the shard. Raises DataError where `select` has
+        not judged a shard.
         """
-        content = content_of(listed_shards(self.folder)[shard])
-        digest = self.digest(shard)
-        if not digest:
-            return content
-        return fingerprint([content, digest])
-
-    def digest(self, shard: str) -> str:
-        """Return the hash of what is read of a shard; empty where that is all of it.
-
-        Raises DataError where `select` has not judged the shard.
-        """
-        if not self.is_selected:
-            return ""
-        path = SelectionFolder(self.data_dir).digests
-        digests = _read_digests(path, _version_of(path))
-        if logical_name(shard) not in digests:
-            raise DataError(f"{path}: has no verdicts on {shard}. Run `pipeline select` first.")
-        return digests[logical_name(shard)]
+        listed = listed_shards(self.folder)
+        if self.selection is None:
+            return {name: content_of(record) for name, record in listed.items()}
+        digests = self._digests(self.selection)
+        contents: dict[str, str] = {}
+        for name, record in listed.items():
+            contents[name] = content_of(record)
+            digest = _digest_in(digests, name, self.selection)
+            if digest:
+                contents[name] = fingerprint([contents[name], digest])
+        return contents
 
     def verdicts(self, shard: Path) -> ShardVerdicts | None:
         """Return the verdicts on a shard; None where all of it is read.
 
-        Raises DataError where they are missing or damaged, or belong to other documents.
+        Raises DataError where they are missing or damaged, or not those that are listed.
         """
-        name = shard.relative_to(self.folder).as_posix()
-        digest = self.digest(name)
+        if self.selection is None:
+            return None
+        name = self._name(shard)
+        digest = _digest_in(self._digests(self.selection), name, self.selection)
         if not digest:
             return None
-        return _shard_verdicts(SelectionFolder(self.data_dir).verdicts(name), digest)
+        return _shard_verdicts(self.selection.verdicts(name), digest)
+
+    def reasons(self, shard: Path, row: int) -> list[str]:
+        """Return all reasons for which a document is removed; empty where it is read."""
+        verdicts = self.verdicts(shard)
+        if self.selection is None or verdicts is None or verdicts.keep[row]:
+            return []
+        table = read_verdicts(self.selection.verdicts(self._name(shard)))
+        return table["reasons"][row].as_py()
+
+    def kept_rows(self, shard: Path) -> np.ndarray:
+        """Return the rows of a shard that are read, `(documents,) int64`."""
+        verdicts = self.verdicts(shard)
+        if verdicts is None:
+            return np.arange(shard_footer(shard).num_rows)
+        return np.flatnonzero(verdicts.keep)
 
     def texts_of_group(self, shard: Path, group: int) -> KeptTexts:
-        """Return the documents of a row group of a shard that are read.
+        """Return the documents of a row group that are read.
 
         Raises DataError where the shard or its verdicts are missing or damaged.
         """
@@ -118,26 +142,23 @@ class KeptDocuments:
         kept = rows[verdicts.keep[rows]]
         return KeptTexts(kept, [_cut(texts[row - first], row, verdicts) for row in kept.tolist()])
 
+    def iterate_shard(self, shard: Path) -> Iterator[tuple[str, str]]:
+        """Yield `(id, text)` of every document of a shard that is read, a row group in memory."""
+        begin = f"{source_of(self._name(shard))}/{shard.stem}"
+        for group in range(shard_footer(shard).num_row_groups):
+            kept = self.texts_of_group(shard, group)
+            for row, text in zip(kept.rows.tolist(), kept.texts, strict=True):
+                yield f"{begin}/{row}", str(text, "utf-8")
+
     def iterate_texts(self, source: str, split: str) -> Iterator[tuple[str, str]]:
-        """Yield `(id, text)` of every document that is read, holding one row group in memory."""
-        for path in self.shards(source, split):
-            verdicts = self.verdicts(path)
-            row = -1
-            with open_shard(path) as shard:
-                for group in range(shard.num_row_groups):
-                    table = shard.read_row_group(group, columns=["id", "text"])
-                    for key, text in zip(table["id"], table["text"], strict=True):
-                        row += 1
-                        if verdicts is None:
-                            yield key.as_py(), text.as_py()
-                        elif verdicts.keep[row]:
-                            cuts = verdicts.cuts.get(row, ())
-                            yield key.as_py(), apply_cuts(text.as_py(), cuts)
+        """Yield `(id, text)` of every document that is read, a row group in memory."""
+        for shard in self.shards(source, split):
+            yield from self.iterate_shard(shard)
 
     def read(
         self, shard: Path, rows: Sequence[int], columns: Sequence[str] | None = None
     ) -> list[DocumentRow]:
-        """Return rows of a shard in the order asked for, removed ones too, with what was cut.
+        """Return rows of a shard in the order asked for, removed ones too, with parts replaced.
 
         Raises IndexError for a row that the shard does not have.
         """
@@ -145,15 +166,37 @@ class KeptDocuments:
         verdicts = self.verdicts(shard)
         if verdicts is None or (columns is not None and "text" not in columns):
             return documents
-        return [
-            {**document, "text": apply_cuts(document["text"], verdicts.cuts.get(row, ()))}
-            for row, document in zip(rows, documents, strict=True)
-        ]
+        for row, document in zip(rows, documents, strict=True):
+            document["text"] = apply_cuts(document["text"], verdicts.cuts.get(row, ()))
+        return documents
+
+    def _name(self, shard: Path) -> str:
+        return shard.relative_to(self.folder).as_posix()
+
+    def _digests(self, selection: SelectionFolder) -> Mapping[str, str]:
+        return _read_digests(selection.digests, _version_of(selection.digests, "select"))
 
 
 def kept_documents(config: RunConfig) -> KeptDocuments:
     """Return the documents as this run reads them."""
-    return KeptDocuments(config.paths.data_dir, config.select is not None)
+    selection = None
+    if config.select is not None:
+        selection = selection_folder(config)
+    return KeptDocuments(data_folder(config).documents, selection)
+
+
+def all_documents(data_dir: Path) -> KeptDocuments:
+    """Return the documents of data_dir, whatever was selected."""
+    return KeptDocuments(DataFolder(data_dir).documents)
+
+
+def _digest_in(digests: Mapping[str, str], shard: str, selection: SelectionFolder) -> str:
+    """Return the hash of what is read of a shard; empty where that is all of it."""
+    if shard not in digests:
+        raise DataError(
+            f"{selection.digests}: has no verdicts on {shard}. Run `pipeline select` first."
+        )
+    return digests[shard]
 
 
 def _cut(text: memoryview, row: int, verdicts: ShardVerdicts) -> memoryview:
@@ -163,12 +206,12 @@ def _cut(text: memoryview, row: int, verdicts: ShardVerdicts) -> memoryview:
     return memoryview(apply_cuts(str(text, "utf-8"), cuts).encode())
 
 
-def _version_of(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file does. Raises DataError where it is missing."""
+def _version_of(path: Path, stage: str) -> tuple[int, ...]:
+    """Return what changes when a file of a stage does. Raises DataError where it is missing."""
     try:
         status = path.stat()
     except OSError:
-        raise DataError(f"{path}: is missing. Run `pipeline select` first.") from None
+        raise DataError(f"{path}: is missing. Run `pipeline {stage}` first.") from None
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 

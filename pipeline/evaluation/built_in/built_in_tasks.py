@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config.evaluation_section import Evaluation
-from pipeline.corpus.documents import iterate_texts
+from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.errors import ConfigError
 from pipeline.evaluation.asked_tasks import BITS_PER_BYTE, AskedTasks
 from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
@@ -46,7 +46,7 @@ _LOADER = Path(__file__).with_name("jsonl_task.py")
 
 def write_tasks(
     folder: Path,
-    documents_dir: Path,
+    documents: KeptDocuments,
     sources: Sequence[str],
     asked: AskedTasks,
     settings: Evaluation,
@@ -66,9 +66,9 @@ def write_tasks(
 
     # Few-shot tasks.
     if "heldout_cloze" in asked:
-        data = heldout_cloze(documents_dir, sources, MOST_QUESTIONS, EXAMPLES, SEED)
+        data = heldout_cloze(documents, sources, MOST_QUESTIONS, EXAMPLES, SEED)
         shots = max(asked["heldout_cloze"], default=0)
-        refuse_too_few_questions(data, documents_dir, settings.limit or QUESTIONS, shots)
+        refuse_too_few_questions(data, documents, settings.limit or QUESTIONS, shots)
         files |= _choice_task("heldout_cloze", data, "\n\n")
     if {"patterns", *PATTERN_TASKS} & asked.keys():
         of_each = math.ceil(MOST_QUESTIONS / len(PATTERN_TASKS))
@@ -82,7 +82,7 @@ def write_tasks(
     # Bits per byte of each source.
     if settings.heldout_bytes:
         for source in sources:
-            texts = list(_texts(documents_dir, source, settings.heldout_bytes))
+            texts = list(_texts(documents, source, settings.heldout_bytes))
             files |= _bits_per_byte_task(source, texts)
 
     # Files of tasks that are no longer asked for are removed.
@@ -185,13 +185,13 @@ def _bits_per_byte_task(source: str, rows: list[dict[str, str]]) -> dict[str, st
     return {f"{name}.yaml": _task_yaml(task), f"{name}.jsonl": _json_lines(rows)}
 
 
-def _texts(documents_dir: Path, source: str, limit: int) -> Iterator[dict[str, str]]:
+def _texts(documents: KeptDocuments, source: str, limit: int) -> Iterator[dict[str, str]]:
     """Yield whole documents, `limit` bytes of text in all.
 
     The last one is cut between two characters where it would exceed the limit.
     """
     left = limit
-    for identity, text in iterate_texts(documents_dir, source, "validation"):
+    for identity, text in documents.iterate_texts(source, "validation"):
         data = text.encode()[:left]
         left -= len(data)
         kept = data.decode(errors="ignore")  # without the character that the limit falls into

@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from random import Random
 
 import xxhash
 
-from pipeline.corpus.documents import iterate_texts
+from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.errors import DataError
 from pipeline.evaluation.built_in.questions import CHOICES, Draft, TaskData, place_answers
 
@@ -50,7 +49,7 @@ class Passage:
 
 
 def heldout_cloze(
-    documents_dir: Path, sources: Sequence[str], questions: int, examples: int, seed: int
+    documents: KeptDocuments, sources: Sequence[str], questions: int, examples: int, seed: int
 ) -> TaskData:
     """Return questions drawn evenly from the sources, and examples from other documents.
 
@@ -59,7 +58,7 @@ def heldout_cloze(
     for_questions: dict[str, list[Passage]] = {}
     for_examples: dict[str, list[Passage]] = {}
     for source in sources:
-        for_questions[source], for_examples[source] = _read_passages(documents_dir, source)
+        for_questions[source], for_examples[source] = _read_passages(documents, source)
     of_questions = list(islice(_drafts(for_questions, Random(seed)), questions))
     of_examples = list(islice(_drafts(for_examples, Random(seed + 1)), examples))
     return TaskData(
@@ -68,7 +67,7 @@ def heldout_cloze(
 
 
 def refuse_too_few_questions(
-    data: TaskData, documents_dir: Path, questions: int, shots: int
+    data: TaskData, documents: KeptDocuments, questions: int, shots: int
 ) -> None:
     """Raise DataError where held-out text gives too few questions, or too few examples.
 
@@ -79,7 +78,7 @@ def refuse_too_few_questions(
     least_examples = shots + 1
     if len(data.questions) < least or len(data.examples) < least_examples:
         raise DataError(
-            f"{documents_dir}: the held-out documents give {len(data.questions)} cloze questions "
+            f"{documents.folder}: the held-out documents give {len(data.questions)} cloze questions "
             f"and {len(data.examples)} solved examples; {least} and {least_examples} are the least "
             f"(each takes {CHOICES} passages of about "
             f"{CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS} characters, not all from one "
@@ -113,17 +112,17 @@ def _is_prose(text: str) -> bool:
     return 2 * sum(map(str.isalnum, text)) > len(text)
 
 
-def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], list[Passage]]:
+def _read_passages(documents: KeptDocuments, source: str) -> tuple[list[Passage], list[Passage]]:
     """Return passages for questions and for examples; the documents' ids decide the order."""
-    documents = {}
+    passages_of: dict[str, list[tuple[str, str]]] = {}
     for identity, text in islice(
-        iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE
+        documents.iterate_texts(source, "validation"), DOCUMENTS_PER_SOURCE
     ):
         found = list(islice(passages(text), PASSAGES_PER_DOCUMENT))
         if found:
-            documents[identity] = found
+            passages_of[identity] = found
     order = sorted(
-        documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity)
+        passages_of, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity)
     )
     for_questions: list[Passage] = []
     for_examples: list[Passage] = []
@@ -131,9 +130,9 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
     # The first passages of all documents, then the second ones.
     for turn in range(PASSAGES_PER_DOCUMENT):
         for rank, identity in enumerate(order):
-            if turn >= len(documents[identity]):
+            if turn >= len(passages_of[identity]):
                 continue
-            context, continuation = documents[identity][turn]
+            context, continuation = passages_of[identity][turn]
             # Licence headers and the like stand in many documents.
             if {context, continuation} & seen:
                 continue

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpus.test_prepare import records
-from helpers import prepare_here
+from helpers import iterate_texts, prepare_here
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import SPLITS, iterate_texts, shard_paths
+from pipeline.corpus.documents import SPLITS, shard_paths
 from pipeline.corpus.held_out.held_out_texts import HASH, HeldOutTexts, join_hashes, write_hashes
 from pipeline.corpus.source_kind import describe_sources
 from pipeline.errors import ConfigError, DataError

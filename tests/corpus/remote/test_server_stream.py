@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from corpus.trees.published_trees import make_redpajama_v2
-from helpers import digests, prepare_here, run_stages
+from helpers import digests, iterate_texts, prepare_here, run_stages
 from s3_server import Bucket, s3_server, use_s3
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
 from pipeline.config.urls import Url
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.remote.connection import Unreachable
 from pipeline.corpus.remote.listing import forget_listings
 from pipeline.corpus.row_settings import RowSettings

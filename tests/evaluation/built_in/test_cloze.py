@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from heldout import write_heldout
 
+from pipeline.corpus.selecting.kept_documents import KeptDocuments
 from pipeline.errors import DataError
 from pipeline.evaluation.built_in.cloze import (
     CONTEXT_CHARACTERS,
@@ -30,7 +31,7 @@ def home(texts: dict[str, str], passage: str) -> str:
 def test_right_answer_continues_the_context_and_the_others_come_from_other_documents(
     tmp_path: Path, texts: dict[str, str]
 ) -> None:
-    data = heldout_cloze(tmp_path, list(SOURCES), questions=40, examples=8, seed=1)
+    data = heldout_cloze(KeptDocuments(tmp_path), list(SOURCES), questions=40, examples=8, seed=1)
     assert (len(data.questions), len(data.examples)) == (40, 8)
     for question in [*data.questions, *data.examples]:
         right = question.choices[question.answer]
@@ -47,7 +48,9 @@ def test_right_answer_continues_the_context_and_the_others_come_from_other_docum
 def test_sources_and_positions_are_balanced_and_half_of_the_distractors_are_of_the_same_source(
     tmp_path: Path, texts: dict[str, str]
 ) -> None:
-    questions = heldout_cloze(tmp_path, list(SOURCES), questions=40, examples=8, seed=1).questions
+    questions = heldout_cloze(
+        KeptDocuments(tmp_path), list(SOURCES), questions=40, examples=8, seed=1
+    ).questions
     assert Counter(question.answer for question in questions) == {0: 10, 1: 10, 2: 10, 3: 10}
     assert Counter(question.origin.split("/")[0] for question in questions) == {
         "code": 20,
@@ -65,7 +68,7 @@ def test_sources_and_positions_are_balanced_and_half_of_the_distractors_are_of_t
 def test_no_passage_is_used_twice_and_no_document_is_in_questions_and_examples(
     tmp_path: Path, texts: dict[str, str]
 ) -> None:
-    data = heldout_cloze(tmp_path, list(SOURCES), questions=40, examples=8, seed=1)
+    data = heldout_cloze(KeptDocuments(tmp_path), list(SOURCES), questions=40, examples=8, seed=1)
     choices = [
         choice for question in [*data.questions, *data.examples] for choice in question.choices
     ]
@@ -81,7 +84,7 @@ def test_same_documents_give_the_same_questions_and_another_seed_gives_others(
     tmp_path: Path, texts: dict[str, str]
 ) -> None:
     first, second, other = (
-        heldout_cloze(tmp_path, list(SOURCES), 20, 4, seed) for seed in (1, 1, 2)
+        heldout_cloze(KeptDocuments(tmp_path), list(SOURCES), 20, 4, seed) for seed in (1, 1, 2)
     )
     assert first == second
     assert first != other
@@ -89,7 +92,7 @@ def test_same_documents_give_the_same_questions_and_another_seed_gives_others(
 
 def test_one_source_takes_all_distractors_from_itself(tmp_path: Path) -> None:
     write_heldout(tmp_path, {"only": 30})
-    assert len(heldout_cloze(tmp_path, ["only"], 25, 4, 1).questions) == 25
+    assert len(heldout_cloze(KeptDocuments(tmp_path), ["only"], 25, 4, 1).questions) == 25
 
 
 def test_too_few_documents_name_the_remedy(tmp_path: Path) -> None:
@@ -98,18 +101,28 @@ def test_too_few_documents_name_the_remedy(tmp_path: Path) -> None:
         DataError,
         match=r"give \d+ cloze questions .* 20 and 6 are the least .*prepare.validation_fraction",
     ):
-        refuse_too_few_questions(heldout_cloze(tmp_path, ["web"], 200, 24, 1), tmp_path, 200, 5)
+        refuse_too_few_questions(
+            heldout_cloze(KeptDocuments(tmp_path), ["web"], 200, 24, 1),
+            KeptDocuments(tmp_path),
+            200,
+            5,
+        )
 
 
 def test_one_single_document_gives_no_question(tmp_path: Path) -> None:
     write_heldout(tmp_path, {"web": 1}, words=5000)
     with pytest.raises(DataError, match="give 0 cloze questions"):
-        refuse_too_few_questions(heldout_cloze(tmp_path, ["web"], 20, 4, 1), tmp_path, 20, 0)
+        refuse_too_few_questions(
+            heldout_cloze(KeptDocuments(tmp_path), ["web"], 20, 4, 1),
+            KeptDocuments(tmp_path),
+            20,
+            0,
+        )
 
 
 def test_fewer_questions_are_the_first_ones(tmp_path: Path, texts: dict[str, str]) -> None:
-    many = heldout_cloze(tmp_path, list(SOURCES), 40, 8, 1)
-    few = heldout_cloze(tmp_path, list(SOURCES), 7, 8, 1)
+    many = heldout_cloze(KeptDocuments(tmp_path), list(SOURCES), 40, 8, 1)
+    few = heldout_cloze(KeptDocuments(tmp_path), list(SOURCES), 7, 8, 1)
     assert few.questions == many.questions[:7]
     assert few.examples == many.examples
 

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from pipeline.config.evaluation_section import Evaluation
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 from pipeline.evaluation.built_in.few_questions import tasks_with_fewer_questions
 
 
 def test_fewer_questions_than_asked_for_are_found(tmp_path: Path) -> None:
     settings = Evaluation(limit=6, heldout_bytes=0)
-    write_tasks(tmp_path, tmp_path, [], {"arithmetic": (0,), "patterns": (0,)}, settings)
+    write_tasks(
+        tmp_path, all_documents(tmp_path), [], {"arithmetic": (0,), "patterns": (0,)}, settings
+    )
     path = tmp_path / "arithmetic.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     path = tmp_path / "pattern_count.jsonl"
