@@ -30,6 +30,18 @@ MOST_REMOVED = 0.3
 DuplicateKey = Literal["text_hash", "published", "url", "id"]
 
 
+class NearDuplicates(Section):
+    threshold: float = Field(ge=0.5, le=1)
+    """Least Jaccard similarity of the sets of word shingles of two documents, exactly computed, of
+    which one is removed. Documents are compared if they share a band of `annotate.minhash`."""
+
+
+class ParagraphDuplicates(Section):
+    fewest_characters: int = Field(ge=1)
+    """Fewest characters of a paragraph (a line) that is cut. Short lines, such as brackets of code,
+    are no copies of each other."""
+
+
 class Select(Section):
     rules: Rules = Field(default_factory=dict[str, str])
     """Comparisons that a document has to pass, each over a column of the annotations:
@@ -43,10 +55,15 @@ class Select(Section):
     `url`, the value of that key of `meta`; `published`, removes what the list of duplicates of the
     corpus names. One copy stays: held-out documents of `validation_paths` first, then by the order
     of `sources`, held-out before training, the longest text, the id."""
+    near_duplicates: NearDuplicates | None = None
+    """Remove documents that are almost the same as one that stays, in the order of priority of
+    `exact_duplicates`; by default none."""
+    paragraph_duplicates: ParagraphDuplicates | None = None
+    """Cut paragraphs that stood before in the order of priority; by default none."""
     pii: Literal["keep", "replace", "remove"] = "keep"
     """E-mail addresses, IP addresses and phone numbers that `annotate.pii` has found. `replace`: by
-    `|||EMAIL_ADDRESS|||`, `|||IP_ADDRESS|||`, `|||PHONE_NUMBER|||` (Soldaini et al. 2024,
-    arXiv:2402.00159). `remove`: remove the documents that hold any."""
+    one of a range that is reserved for examples; which one depends on the document alone. `remove`:
+    remove the documents that hold any."""
     decontaminate: Decontaminate | None = None
     """Questions of public tasks that no document may hold; by default none are searched for."""
     max_removed: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -73,7 +90,8 @@ class Select(Section):
     def reads_annotations(self) -> bool:
         """Whether annotations decide anything."""
         keys = {"text_hash", "published"} & {*self.exact_duplicates}
-        return bool(self.rules or keys or self.pii != "keep")
+        others = (self.near_duplicates, self.paragraph_duplicates, self.decontaminate)
+        return bool(self.rules or keys or self.pii != "keep" or any(others))
 
     def share_allowed(self, reason: str) -> float:
         """Return the largest share of a source that a reason may remove."""

@@ -8,19 +8,29 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
+from pipeline.corpus.documents import read_documents
+from pipeline.corpus.near_duplicates.repeated_paragraphs import read_cuts
+from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.duplicates import LOSER, LoserFiles
-from pipeline.corpus.selecting.judge import DRAFT
+from pipeline.corpus.selecting.judge import DRAFT, EMPTY
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.partition_files import REMEDY
 from pipeline.corpus.selecting.shard_list import ShardList
-from pipeline.corpus.selecting.verdicts import SCHEMA, shard_verdicts, write_verdicts
+from pipeline.corpus.selecting.verdicts import (
+    SCHEMA,
+    Cut,
+    apply_cuts,
+    joined_cuts,
+    shard_verdicts,
+    write_verdicts,
+)
 from pipeline.store.curation.verdict_counts import SplitVerdicts
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
@@ -47,43 +57,64 @@ class _Verdicts:
     """Verdicts on one shard before they are written, a value a row."""
 
     reasons: list[list[str]]
+    spans: list[list[Cut]]
     lost_to: dict[int, str] = field(default_factory=dict[int, str])
+    jaccard: dict[int, float] = field(default_factory=dict[int, float])
+
+
+class FoundOfGroup(NamedTuple):
+    """Where the rounds before have written what they found of a group of shards."""
+
+    group: int
+    losses: Sequence[LoserFiles]
+    """Documents that lost to others with the same key."""
+    near: Mapping[str, Path]
+    """Path of a shard -> its near-duplicates."""
+    paragraphs: Mapping[str, Path]
+    """Path of a shard -> its repeated paragraphs."""
 
 
 def conclude_shards(
-    selection: Path,
-    drafts: Path,
+    folders: Mapping[str, Path],
     shards: Sequence[JudgedShard],
-    group: int,
-    losses: Sequence[LoserFiles],
+    found: FoundOfGroup,
     shard_list: ShardList,
     candidates: Path,
 ) -> ConcludedShards:
     """Write the verdicts on each shard of a group.
 
-    `candidates`: file of the documents that may be shown. Raises DataError where a file of an earlier round is damaged.
+    `folders`: those of `documents`, `drafts` and `selection`. `candidates`: file of the documents
+    that may be shown. Raises DataError where a file of an earlier round is damaged.
     """
-    lost = [(each.reason, each.of_group(group)) for each in losses]
+    # What the rounds before have found.
+    selection = folders["selection"]
+    lost = [(each.reason, each.of_group(found.group)) for each in found.losses]
+
+    # The verdicts of one shard after another.
     files: dict[str, FileRecord] = {}
     splits: dict[str, SplitVerdicts] = {}
     digests: dict[str, str] = {}
     shown: list[tuple[str, float, str]] = []
     for number, shard in enumerate(shards, 1):
-        draft = read_parquet(drafts / shard.name, DRAFT, REMEDY)
-        verdicts = _Verdicts(draft["reasons"].to_pylist())
+        draft = read_parquet(folders["drafts"] / shard.name, DRAFT, REMEDY)
+        verdicts = _Verdicts(draft["reasons"].to_pylist(), draft["spans"].to_pylist())
         for reason, rows in lost:
             _add_losses(verdicts, reason, rows[rows["shard"] == shard.number], shard, shard_list)
-        table = _table_of(verdicts, draft)
+        if shard.name in found.near and not shard.always_stays:
+            _add_near_duplicates(verdicts, read_near_duplicates(found.near[shard.name]), shard)
+        if shard.name in found.paragraphs and not shard.always_stays:
+            cuts = read_cuts(found.paragraphs[shard.name])
+            _add_paragraphs(verdicts, cuts, folders["documents"] / shard.name)
+        table = _table_of(verdicts)
         files[shard.name] = write_verdicts(table, selection / shard.name)
         digests[shard.name] = shard_verdicts(table).digest
         counts = splits.setdefault(shard.split, empty_counts())
         count_verdicts(counts, table, draft["size"].to_numpy())
         shown = _smallest([*shown, *_candidates(table, shard)])
         report_progress(number / len(shards), documents=sum(s["kept"] for s in splits.values()))
-    columns = zip(*shown, strict=True) if shown else [[], [], []]
-    found = dict(zip(CANDIDATES.names, map(list, columns), strict=True))
+    rows = [dict(zip(CANDIDATES.names, each, strict=True)) for each in shown]
     # Listed, so that the item is done again where it is gone.
-    record = write_parquet(pa.table(found, schema=CANDIDATES), candidates)
+    record = write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), candidates)
     files[candidates.relative_to(selection).as_posix()] = record
     return {"files": files, "splits": splits, "digests": digests}
 
@@ -122,17 +153,49 @@ def _add_losses(
         verdicts.lost_to[row] = f"{identities[to_shard]}/{to_row}"
 
 
-def _table_of(verdicts: _Verdicts, draft: pa.Table) -> pa.Table:
-    rows = range(draft.num_rows)
+def _add_near_duplicates(verdicts: _Verdicts, lost: pa.Table, shard: JudgedShard) -> None:
+    """Add the documents of a shard that are almost the same as one that stays."""
+    for row in lost.to_pylist():
+        number: int = row["row"]
+        _, stem, _ = row["lost_to"].split("/")
+        if shard.split == "train" and stem.startswith("validation_"):
+            verdicts.reasons[number].append(HELD_OUT_COPY)
+        verdicts.reasons[number].append("near-duplicate")
+        verdicts.lost_to[number] = row["lost_to"]
+        verdicts.jaccard[number] = row["jaccard"]
+
+
+def _add_paragraphs(verdicts: _Verdicts, cuts: pa.Table, shard: Path) -> None:
+    """Add the paragraphs of a shard's documents that stood before, as parts to cut."""
+    by_row: dict[int, list[Cut]] = {}
+    for row in cuts.to_pylist():
+        cut: Cut = {
+            "start": row["start"],
+            "end": row["end"],
+            "replacement": "",
+            "reason": "repeated-paragraph",
+        }
+        by_row.setdefault(row["row"], []).append(cut)
+    rows = sorted(by_row)
+    for number, document in zip(rows, read_documents(shard, rows, ["text"]), strict=True):
+        text = document["text"]
+        spans, _ = joined_cuts([*verdicts.spans[number], *by_row[number]], len(text))
+        verdicts.spans[number] = spans
+        if not verdicts.reasons[number] and not apply_cuts(text, spans).strip():
+            verdicts.reasons[number].append(EMPTY)
+
+
+def _table_of(verdicts: _Verdicts) -> pa.Table:
     reasons = verdicts.reasons
+    rows = range(len(reasons))
     columns = {
         "row": list(rows),
         "keep": [not each for each in reasons],
-        "reason": [each[0] if each else None for each in reasons],
+        "reason": [next(iter(each), None) for each in reasons],
         "reasons": reasons,
         "lost_to": [verdicts.lost_to.get(row) for row in rows],
-        "jaccard": [None] * len(rows),
-        "spans": draft["spans"],
+        "jaccard": [verdicts.jaccard.get(row) for row in rows],
+        "spans": verdicts.spans,
     }
     return pa.table(columns, schema=SCHEMA)
 

@@ -22,7 +22,7 @@ from pipeline.config.curation.select_section import DuplicateKey
 from pipeline.corpus.annotating.annotation_file import read_annotations
 from pipeline.corpus.documents import open_shard
 from pipeline.corpus.parquet_tables import read_parquet
-from pipeline.corpus.selecting.judge import DRAFT
+from pipeline.corpus.selecting.judge import DRAFT, TEXT_HASH
 from pipeline.corpus.selecting.judged_shards import ALWAYS_STAYS, JudgedShard
 from pipeline.corpus.selecting.partition_files import REMEDY, read_part, write_parts
 from pipeline.corpus.selecting.shard_list import ShardList
@@ -42,8 +42,6 @@ KEYED = np.dtype(
 """A document with its key: 128 bits of hash, rank, bytes of text, number of its shard, row."""
 LOSER = np.dtype([("shard", "<u4"), ("row", "<u4"), ("to_shard", "<u4"), ("to_row", "<u4")])
 """A document that is removed, and the document that stays."""
-TEXT_HASH = "text_hash"
-"""Column of annotations: xxh3_128 of the text's UTF-8, 16 bytes big-endian."""
 PARTITION_DOCUMENTS = 4_000_000
 """Documents of a part, about: 150 MB of records, sorted in 500 MB."""
 

@@ -3,16 +3,20 @@
 Reads documents and annotations of a group of shards; writes a draft of the verdicts on each shard.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN, read_annotations
+from pipeline.corpus.annotating.pii import PersonalSpan, replacement
+from pipeline.corpus.decontaminating.decontaminate import read_contaminated
 from pipeline.corpus.documents import open_shard, text_lengths
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.selecting.judged_shards import JudgedShard
@@ -22,23 +26,23 @@ from pipeline.errors import DataError
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
 
+REASONS = pa.list_(pa.string())
 DRAFT = pa.schema(
     [
         ("size", pa.int64()),
-        ("reasons", pa.list_(pa.string())),
+        ("reasons", REASONS),
         ("spans", pa.list_(SPAN)),
     ]
 )
 """Columns of a draft: bytes of the text, reasons to remove the document, parts to replace."""
 PII = "pii"
+PERSONAL_DATA = "personal-data"
+EMPTY = "empty-after-cuts"
 PUBLISHED = "published_duplicate"
 """Column of annotations that says which documents a published list names as duplicates."""
-PLACEHOLDERS = {
-    "email": "|||EMAIL_ADDRESS|||",
-    "phone": "|||PHONE_NUMBER|||",
-    "ip": "|||IP_ADDRESS|||",
-}
-"""Kind of personal data -> text in its place. Source: Soldaini et al. 2024 (arXiv:2402.00159)."""
+TEXT_HASH = "text_hash"
+"""Column of annotations: xxh3_128 of the text's UTF-8, 16 bytes big-endian."""
+CONTAMINATED = "contaminated"
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class JudgeSettings:
         """Columns of annotations that are read."""
         columns = compared_columns(self.rules)
         if self.pii != "keep":
-            columns.append(PII)
+            columns += [PII, TEXT_HASH]
         if self.takes_published:
             columns.append(PUBLISHED)
         return list(dict.fromkeys(columns))
@@ -71,89 +75,136 @@ class JudgedShards(TypedDict):
 
 
 def judge_shards(
-    documents_dir: Path,
-    annotations_dir: Path,
-    round_dir: Path,
+    folders: Mapping[str, Path],
     shards: Sequence[JudgedShard],
     settings: JudgeSettings,
+    contaminated: Mapping[str, Path],
 ) -> JudgedShards:
     """Write a draft of the verdicts on each shard.
 
-    Raises DataError where documents or annotations are damaged, or do not belong to each other.
+    `folders`: those of `documents`, `annotations` and `drafts`. `contaminated`: by the path of a
+    shard, which of its documents hold questions of tasks; empty where none are searched for. Raises
+    DataError where documents or annotations are damaged, or do not belong to each other.
     """
     files: dict[str, FileRecord] = {}
     documents = 0
     clamped = 0
     for number, shard in enumerate(shards, 1):
-        draft, clamped_here = _judge_shard(documents_dir, annotations_dir, shard, settings)
-        files[shard.name] = write_parquet(draft, round_dir / shard.name)
+        found = _Found()
+        if shard.name in contaminated:
+            found.add_contamination(read_contaminated(contaminated[shard.name]))
+        draft, clamped_here = _judge_shard(folders, shard, settings, found)
+        files[shard.name] = write_parquet(draft, folders["drafts"] / shard.name)
         documents += draft.num_rows
         clamped += clamped_here
         report_progress(number / len(shards), documents=documents)
     return {"files": files, "documents": documents, "clamped": clamped}
 
 
+@dataclass
+class _Found:
+    """What is found of the documents of a shard, by row."""
+
+    reasons: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+    personal: dict[int, _PersonalData] = field(default_factory=dict)
+    cuts: dict[int, list[Cut]] = field(default_factory=dict[int, list[Cut]])
+    annotated: int = 0
+    """Rows of annotations."""
+
+    def add_contamination(self, table: pa.Table) -> None:
+        """Add the documents of a shard that hold questions of tasks."""
+        for row in table.to_pylist():
+            if not row["keep"]:
+                self.reasons.setdefault(row["row"], []).append(CONTAMINATED)
+            for span in row["spans"]:
+                cut: Cut = {
+                    "start": span["start"],
+                    "end": span["end"],
+                    "replacement": "",
+                    "reason": CONTAMINATED,
+                }
+                self.cuts.setdefault(row["row"], []).append(cut)
+
+    def cuts_of(self, row: int, text: str) -> list[Cut]:
+        """Return the parts of a document to replace, in any order."""
+        cuts = list(self.cuts.get(row, ()))
+        if row in self.personal:
+            cuts += self.personal[row].cuts(text)
+        return cuts
+
+
+class _PersonalData(NamedTuple):
+    """Spans of a document that may identify a person."""
+
+    spans: Sequence[PersonalSpan]
+    text_hash: bytes
+
+    def cuts(self, text: str) -> list[Cut]:
+        """Return what replaces them; it depends on the document alone."""
+        return [
+            {
+                "start": span.start,
+                "end": span.end,
+                "replacement": replacement(span.kind, text[span.start : span.end], self.text_hash),
+                "reason": PERSONAL_DATA,
+            }
+            for span in self.spans
+        ]
+
+
 def _judge_shard(
-    documents_dir: Path, annotations_dir: Path, shard: JudgedShard, settings: JudgeSettings
+    folders: Mapping[str, Path], shard: JudgedShard, settings: JudgeSettings, found: _Found
 ) -> tuple[pa.Table, int]:
     """Return the draft of a shard, and the number of spans that were clamped."""
     # What the annotations say, without the documents.
-    reasons: list[list[str]] = []
-    cuts: dict[int, list[Cut]] = {}
+    path = folders["annotations"] / shard.name
     if settings.columns:
-        path = annotations_dir / shard.name
         for table in read_annotations(path, shard.documents, settings.columns):
-            cuts |= _personal_data(table, settings, len(reasons))
-            reasons += _reasons_in(table, settings)
+            _add_personal_data(found, table, settings)
+            _add_reasons(found, table, settings)
+            found.annotated += table.num_rows
 
-    # Sizes of the texts, and the texts that have parts to replace.
-    sizes: list[np.ndarray] = []
+    # Sizes of the texts, and the texts that have parts to replace. What is held out by
+    # `validation_paths` stays as it is.
+    if shard.always_stays:
+        found = _Found(annotated=found.annotated)
+    rows_with_cuts = {*found.cuts, *found.personal}
+    sizes: list[np.ndarray] = [np.zeros(0, np.int64)]
     spans: dict[int, list[Cut]] = {}
     clamped = 0
     first = 0
-    for texts in _text_groups(documents_dir / shard.name):
+    for texts in _text_groups(folders["documents"] / shard.name):
         sizes.append(text_lengths(texts))
-        for row in range(first, first + len(texts)):
-            if row not in cuts or shard.always_stays:
-                continue
+        for row in sorted(rows_with_cuts & {*range(first, first + len(texts))}):
             text: str = texts[row - first].as_py()
-            spans[row], clamped_here = joined_cuts(cuts[row], len(text))
+            spans[row], clamped_here = joined_cuts(found.cuts_of(row, text), len(text))
             clamped += clamped_here
             if not apply_cuts(text, spans[row]).strip():
-                reasons[row].append("empty-after-cuts")
+                found.reasons.setdefault(row, []).append(EMPTY)
         first += len(texts)
-    if not settings.columns:
-        reasons = [[] for _ in range(first)]
-    if len(reasons) != first:
+    if settings.columns and found.annotated != first:
         raise DataError(
-            f"{annotations_dir / shard.name}: has {len(reasons):,} rows, and its documents "
-            f"{first:,}. {ANNOTATE_AGAIN}"
+            f"{path}: has {found.annotated:,} rows, and its documents {first:,}. {ANNOTATE_AGAIN}"
         )
-
-    # Nothing removes what `validation_paths` holds out.
-    if shard.always_stays:
-        reasons = [[] for _ in range(first)]
     draft = {
-        "size": np.concatenate([np.zeros(0, np.int64), *sizes]),
-        "reasons": pa.array(reasons, pa.list_(pa.string())),
+        "size": np.concatenate(sizes),
+        "reasons": pa.array([found.reasons.get(row, []) for row in range(first)], REASONS),
         "spans": pa.array([spans.get(row, []) for row in range(first)], pa.list_(SPAN)),
     }
     return pa.table(draft, schema=DRAFT), clamped
 
 
-def _reasons_in(table: pa.Table, settings: JudgeSettings) -> list[list[str]]:
-    """Return the reasons to remove each document, in the order of the rules."""
+def _add_reasons(found: _Found, table: pa.Table, settings: JudgeSettings) -> None:
+    """Add the reasons to remove each document, in the order of the rules."""
     failed = {f"rule:{name}": wrong for name, wrong in failed_rules(settings.rules, table).items()}
     if settings.takes_published:
         listed = table[PUBLISHED].fill_null(False)
         failed["listed-duplicate"] = listed.to_numpy().astype(bool)
     if settings.pii == "remove":
-        failed["personal-data"] = _span_counts(table) > 0
-    reasons: list[list[str]] = [[] for _ in range(table.num_rows)]
+        failed[PERSONAL_DATA] = _span_counts(table) > 0
     for reason, wrong in failed.items():
         for row in np.flatnonzero(wrong).tolist():
-            reasons[row].append(reason)
-    return reasons
+            found.reasons.setdefault(found.annotated + row, []).append(reason)
 
 
 def _span_counts(table: pa.Table) -> np.ndarray:
@@ -161,24 +212,14 @@ def _span_counts(table: pa.Table) -> np.ndarray:
     return counts.fill_null(0).to_numpy()
 
 
-def _personal_data(
-    table: pa.Table, settings: JudgeSettings, first_row: int
-) -> dict[int, list[Cut]]:
-    """Return row -> parts of a document to replace, for the documents that have any."""
+def _add_personal_data(found: _Found, table: pa.Table, settings: JudgeSettings) -> None:
+    """Add the spans of personal data, where they are to be replaced."""
     if settings.pii != "replace":
-        return {}
-    cuts: dict[int, list[Cut]] = {}
+        return
     for row in np.flatnonzero(_span_counts(table)).tolist():
-        cuts[first_row + row] = [
-            {
-                "start": span["start"],
-                "end": span["end"],
-                "replacement": PLACEHOLDERS.get(span["kind"], "|||PII|||"),
-                "reason": "personal-data",
-            }
-            for span in table[PII][row].as_py()
-        ]
-    return cuts
+        spans = [PersonalSpan(**span) for span in table[PII][row].as_py()]
+        text_hash: bytes = table[TEXT_HASH][row].as_py()
+        found.personal[found.annotated + row] = _PersonalData(spans, text_hash)
 
 
 def _text_groups(shard: Path) -> Iterator[pa.ChunkedArray]:

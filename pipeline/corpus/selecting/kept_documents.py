@@ -35,6 +35,7 @@ from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import DataFolder, data_folder, manifest_path
+from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.records import content_of
 
@@ -192,11 +193,12 @@ def all_documents(data_dir: Path) -> KeptDocuments:
 
 def _digest_in(digests: Mapping[str, str], shard: str, selection: SelectionFolder) -> str:
     """Return the hash of what is read of a shard; empty where that is all of it."""
-    if shard not in digests:
+    name = logical_name(shard)
+    if name not in digests:
         raise DataError(
             f"{selection.digests}: has no verdicts on {shard}. Run `pipeline select` first."
         )
-    return digests[shard]
+    return digests[name]
 
 
 def _cut(text: memoryview, row: int, verdicts: ShardVerdicts) -> memoryview:

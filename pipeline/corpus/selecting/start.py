@@ -4,12 +4,47 @@ from collections.abc import Sequence
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.annotation_file import open_annotations
-from pipeline.corpus.selecting.duplicates import TEXT_HASH
-from pipeline.corpus.selecting.judge import PII, PUBLISHED
+from pipeline.corpus.selecting.judge import PII, PUBLISHED, TEXT_HASH
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.rule_values import refuse_wrong_columns
 from pipeline.errors import ConfigError
 from pipeline.store.curation.annotation_folder import annotation_folder
+
+
+def check_settings(config: RunConfig) -> None:
+    """Raise ConfigError where the section needs annotations that the run file does not ask for."""
+    # Without annotations only ids and urls can be compared.
+    section = config.select
+    if section is None or not section.reads_annotations:
+        return
+    annotate = config.annotate
+    if annotate is None:
+        raise ConfigError(
+            [
+                "select: reads annotations, and the run file has no section `annotate`; add it, for "
+                "example `annotate: {signals: [redpajama-v2, gopher, c4, fineweb]}`"
+            ]
+        )
+
+    # What each part reads of them.
+    needed = {
+        f"select.pii = {section.pii}": ("annotate.pii", section.pii == "keep" or annotate.pii),
+        "select.near_duplicates": (
+            "annotate.minhash",
+            section.near_duplicates is None or annotate.minhash is not None,
+        ),
+        "select.paragraph_duplicates": (
+            "annotate.paragraphs",
+            section.paragraph_duplicates is None or annotate.paragraphs,
+        ),
+    }
+    problems = [
+        f"{setting}: needs {other}, which is off; set it, or leave this out"
+        for setting, (other, is_there) in needed.items()
+        if not is_there
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_columns(config: RunConfig, shards: Sequence[JudgedShard]) -> None:

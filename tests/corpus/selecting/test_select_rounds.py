@@ -1,0 +1,150 @@
+"""`select` with copies that differ a little and repeated paragraphs, on annotations that `annotate`
+makes."""
+
+import contextlib
+import random
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from curation import write_corpus
+from helpers import digests
+
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
+from pipeline.corpus.annotating.annotate import annotate
+from pipeline.corpus.selecting.kept_documents import kept_documents
+from pipeline.corpus.selecting.select import select
+from pipeline.corpus.selecting.start import check_settings
+from pipeline.errors import ConfigError, TasksFailed
+from pipeline.store.files import write_json
+
+RUN = """\
+paths: {data_dir: data, run_dir: run}
+executor: {workers: 1}
+sources:
+  web: {kind: jsonl, paths: [web.jsonl]}
+  books: {kind: jsonl, paths: [books.jsonl]}
+annotate: {signals: none, language: false, pii: false}
+select:
+  exact_duplicates: [text_hash]
+  near_duplicates: {threshold: 0.8}
+  paragraph_duplicates: {fewest_characters: 20}
+  max_removed: {default: 1}
+"""
+PARAGRAPH = "A paragraph that stands in two documents of the corpus, word for word."
+
+
+def text(seed: int, changed: int = 0) -> str:
+    """Return 60 words, of which some at the end differ from those of the same seed."""
+    words = [f"word{number}" for number in random.Random(seed).choices(range(500), k=60)]
+    return " ".join([*words[: 60 - changed], *(f"other{seed}x{n}" for n in range(changed))])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    """Return a run whose documents are annotated: copies of held-out and of other text."""
+    data = tmp_path / "data"
+    write_corpus(data, "web", [text(1), text(2), f"{text(3)}\n{PARAGRAPH}"])
+    write_corpus(data, "web", [text(1, 2), text(4)], split="validation")
+    write_corpus(data, "books", [text(2, 3), f"{PARAGRAPH}\n{text(5)}", text(4, 30), text(6)])
+    write_corpus(data, "books", [text(8), text(6, 1), text(7)], split="validation")
+    (tmp_path / "run.yaml").write_text(RUN)
+    made = load(tmp_path / "run.yaml", needs=())
+    shutil.rmtree(data / "annotations")
+    result = annotate(made)
+    write_json(data / "annotations" / "manifest.json", {"files": result.files})
+    return made
+
+
+def verdicts(config: RunConfig, source: str, split: str) -> list[tuple[list[str], str | None]]:
+    (path,) = (config.paths.data_dir / "selection" / source).glob(f"{split}_*.parquet")
+    rows = pq.read_table(path).to_pylist()
+    for row in rows:
+        assert (row["jaccard"] is None) == ("near-duplicate" not in row["reasons"])
+        assert row["jaccard"] is None or row["jaccard"] >= 0.8
+    return [(row["reasons"], row["lost_to"]) for row in rows]
+
+
+def test_near_copies_go_in_the_order_of_priority_and_paragraphs_are_cut(config: RunConfig) -> None:
+    select(config)
+    held_out_copy = ["held-out-copy", "near-duplicate"]
+    # Its held-out near-copy stays, so the longer training document goes.
+    assert verdicts(config, "web", "train") == [
+        (held_out_copy, "web/validation_0a00_000/0"),
+        ([], None),
+        ([], None),
+    ]
+    assert verdicts(config, "web", "validation") == [([], None), ([], None)]
+    assert verdicts(config, "books", "validation") == [([], None)] * 3
+    # Half of its words are others': that is no copy.
+    assert verdicts(config, "books", "train") == [
+        (["near-duplicate"], "web/train_0a00_000/1"),
+        ([], None),
+        ([], None),
+        (held_out_copy, "books/validation_0a00_000/1"),
+    ]
+    kept = [each for _, each in kept_documents(config).iterate_texts("books", "train")]
+    assert kept == [text(5), text(4, 30)]
+
+
+def test_interruptions_leave_the_same_bytes(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select(config)
+    folder = config.paths.data_dir / "selection"
+    expected = digests(folder)
+    shutil.rmtree(folder)
+
+    # Three more work items are done at each start.
+    starts = 0
+    is_done = False
+    while not is_done:
+        starts += 1
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            _stop_after(patch, 3)
+            select(config)
+            is_done = True
+    assert starts > 10
+    assert digests(folder) == expected
+
+
+def _stop_after(patch: pytest.MonkeyPatch, items: int) -> None:
+    """Make the work item after some others end as Ctrl-C does."""
+    from pipeline.work import workers
+
+    left = [items]
+    execute = workers.execute_task
+
+    def stopping(*arguments: object) -> object:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return execute(*arguments)  # pyright: ignore[reportArgumentType]
+
+    patch.setattr(workers, "execute_task", stopping)
+
+
+def test_what_the_section_reads_has_to_be_annotated(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    for overrides, why in (
+        (["annotate=null"], "no section `annotate`"),
+        (["annotate.minhash=none"], "select.near_duplicates: needs annotate.minhash, which is off"),
+        (["annotate.paragraphs=false"], "needs annotate.paragraphs"),
+        (["select.pii=replace"], "select.pii = replace: needs annotate.pii"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            check_settings(load(tmp_path / "run.yaml", overrides, needs=()))
+
+
+def test_a_flipped_byte_in_an_annotation_is_refused(config: RunConfig) -> None:
+    (path,) = (config.paths.data_dir / "annotations" / "books").glob("train_*.parquet")
+    content = bytearray(path.read_bytes())
+    columns = pq.read_metadata(path).row_group(0)
+    names = [columns.column(number).path_in_schema for number in range(columns.num_columns)]
+    column = columns.column(names.index("text_hash"))
+    content[column.data_page_offset + 30] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TasksFailed, match="is damaged"):
+        select(config)
