@@ -6,6 +6,7 @@ Reads the manifests of `prepare` and, where the run file has the section `select
 from dataclasses import dataclass, field
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import PrepareCounts
@@ -54,8 +55,9 @@ def kept_counts(config: RunConfig) -> dict[str, KeptCounts]:
     if manifest is None:
         raise DataError(f"{folder.path}: holds no finished verdicts. Run `pipeline select` first.")
     for name, splits in manifest["counts"]["sources"].items():
+        none = dict.fromkeys(SPLITS, 0)
         kept[name] = KeptCounts(
-            {split: counts["kept"] for split, counts in splits.items()},
-            {split: counts["kept_bytes"] for split, counts in splits.items()},
+            none | {split: counts["kept"] for split, counts in splits.items()},
+            none | {split: counts["kept_bytes"] for split, counts in splits.items()},
         )
     return kept

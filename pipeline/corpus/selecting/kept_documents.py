@@ -111,7 +111,8 @@ class KeptDocuments:
         digest = _digest_in(self._digests(self.selection), name, self.selection)
         if not digest:
             return None
-        return _shard_verdicts(self.selection.verdicts(name), digest)
+        path = self.selection.verdicts(name)
+        return _shard_verdicts(path, digest, _version_of(path, "select"))
 
     def reasons(self, shard: Path, row: int) -> list[str]:
         """Return all reasons for which a document is removed; empty where it is read."""
@@ -224,11 +225,9 @@ def _read_digests(path: Path, version: tuple[int, ...]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=8)
-def _shard_verdicts(path: Path, digest: str) -> ShardVerdicts:
-    """Return the verdicts on a shard, which must have a digest."""
+def _shard_verdicts(path: Path, digest: str, version: tuple[int, ...]) -> ShardVerdicts:
+    """Return the verdicts on a shard in one version, which must have a digest."""
     verdicts = shard_verdicts(read_verdicts(path))
     if verdicts.digest != digest:
-        raise DataError(
-            f"{path}: holds other verdicts than {path.parents[1].name} lists. {SELECT_AGAIN}"
-        )
+        raise DataError(f"{path}: holds other verdicts than are listed. {SELECT_AGAIN}")
     return verdicts

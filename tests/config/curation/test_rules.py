@@ -10,6 +10,7 @@ from pipeline.config.curation.rules import (
     parse_comparison,
     preset_rules,
 )
+from pipeline.config.curation.signal_names import SIGNAL_SETS
 from pipeline.config.run_file import dump, load
 from pipeline.config.shipped_files import RULES, shipped_files
 from pipeline.errors import ConfigError
@@ -62,9 +63,11 @@ def test_presets_and_comparisons_become_rules_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", shipped_files(RULES))
-def test_every_shipped_preset_can_be_read(name: str) -> None:
+def test_every_shipped_preset_reads_what_annotate_computes(name: str) -> None:
+    computed = {"language", "language_score"}.union(*SIGNAL_SETS.values())
     for text in preset_rules(name).values():
         assert parse_comparison(text).text == text
+        assert parse_comparison(text).column in computed
 
 
 def test_a_run_file_prints_its_presets_as_rules(tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ def test_a_run_file_prints_its_presets_as_rules(tmp_path: Path) -> None:
     config = load(run_file, needs=())
     assert config.select is not None
     run_file.write_text(dump(config))
-    assert "c4/sentences-min: rps_doc_num_sentences >= 3" in run_file.read_text()
+    assert "c4/sentences-min: c4_num_sentences >= 3" in run_file.read_text()
     assert load(run_file, needs=()) == config
 
 
@@ -87,7 +90,7 @@ def test_a_run_file_without_the_section_prints_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "why"),
     [
-        ("rules: [gophr]", "neither a comparison nor a preset; there are c4, gopher"),
+        ("rules: [gophr]", "neither a comparison nor a preset; there are c4, fineweb"),
         ("rules: [x >=, 3]", "is no comparison.*is no text"),
         ("rules: 3", "is neither a list"),
         ("rules: {'..': x > 1}", "a name has letters"),
