@@ -109,6 +109,25 @@ def inspect(
 
 
 @app.command(rich_help_panel="Around them")
+def explain(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
+    overrides: Overrides = None,
+    *,
+    document: Annotated[
+        str, typer.Option(help="Explain the document of this id, original id or url.", metavar="ID")
+    ],
+    characters: Annotated[
+        int, typer.Option(min=1, help="Cut texts after this number of characters.")
+    ] = 600,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show why a document is read or not: verdict, values against the rules, the copy that stays."""
+    from pipeline.cli.curation.explain_view import show_explanation
+
+    show_explanation(run, overrides or [], document, characters, json)
+
+
+@app.command(rich_help_panel="Around them")
 def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,

@@ -3,6 +3,7 @@
 ADDED_COMMANDS = {
     "annotate": "describes documents, of which the recorded commit had no stage",
     "pack": "packing is a stage of its own, which the recorded commit did within `train`",
+    "explain": "tells why a document is read or not; the recorded commit read all",
     "select": "decides which documents are read; the recorded commit read all",
     "generate": "continues a text with any checkpoint; the recorded commit could not",
     "compare": "compares scores question by question, which the recorded commit did not keep",

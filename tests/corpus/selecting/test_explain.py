@@ -1,0 +1,73 @@
+"""`pipeline explain`: a verdict with all that is behind it."""
+
+from pathlib import Path
+
+import pytest
+from curation import write_corpus
+
+from pipeline.cli.curation.explain_view import show_explanation
+from pipeline.config.run_file import load
+from pipeline.corpus.selecting.explain import explain_document
+from pipeline.corpus.selecting.select import select
+from pipeline.errors import UserError
+
+RUN = """\
+paths: {data_dir: data, run_dir: run}
+sources: {web: {kind: jsonl, paths: [w]}}
+select:
+  rules: {long: words >= 5, english: language == en}
+  exact_duplicates: [url, text_hash]
+  max_removed: {default: 1}
+"""
+
+
+@pytest.fixture
+def selected(tmp_path: Path) -> Path:
+    """Return a run file with verdicts: a short text, and a copy of a text that lost to another."""
+    texts = [
+        "short",
+        "the same \x1b text",
+        "the same \x1b text",
+        "a longer text at the url of the third",
+    ]
+    metas = [{"id": "first"}, {}, {"url": "u"}, {"url": "u"}]
+    columns = {"words": [1.0, 9.0, 9.0, 9.0], "language": ["en", "en", "en", "en"]}
+    write_corpus(tmp_path / "data", "web", texts, metas=metas, columns=columns)
+    (tmp_path / "run.yaml").write_text(RUN)
+    select(load(tmp_path / "run.yaml", needs=()))
+    return tmp_path / "run.yaml"
+
+
+def test_values_stand_against_the_rules(selected: Path) -> None:
+    (document,) = explain_document(load(selected, needs=()), "first")
+    assert document["reasons"] == ["rule:long"] and not document["kept"]
+    assert [(rule["name"], rule["value"], rule["passes"]) for rule in document["rules"]] == [
+        ("long", 1.0, False),
+        ("english", "en", True),
+    ]
+    assert document["lost_to"] == []
+
+
+def test_the_copy_that_stays_is_shown_beside(
+    selected: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost, kept = explain_document(load(selected, needs=()), "u")
+    assert (lost["kept"], kept["kept"]) == (False, True)
+    assert [(each["id"], each["kept"]) for each in lost["lost_to"]] == [
+        ("web/train_0a00_000/3", True)
+    ]
+    show_explanation(selected, [], "web/train_0a00_000/2", 80, as_json=False)
+    shown = capsys.readouterr().out
+    assert "removed: exact-duplicate" in shown
+    assert "lost to web/train_0a00_000/3, which stays" in shown
+    assert "they differ from character 0 on" in shown
+    assert "\x1b" not in shown
+    show_explanation(selected, [], "first", 80, as_json=True)
+    assert '"rule:long"' in capsys.readouterr().out
+
+
+def test_what_cannot_be_explained_is_refused(selected: Path) -> None:
+    with pytest.raises(UserError, match="no document of the sources web has this id or url"):
+        explain_document(load(selected, needs=()), "nobody")
+    with pytest.raises(UserError, match="has no section `select`"):
+        explain_document(load(selected, ["select=null"], needs=()), "first")
