@@ -205,7 +205,9 @@ def judge_contamination(
 
         # What is done with the document.
         spans: list[Span] | None = []
-        if action == "remove":
+        if own.always_stays:
+            pass
+        elif action == "remove":
             spans = None
         elif action == "cut":
             spans = spans_to_cut([(first.start, end) for _, (first, end) in passages], len(text))

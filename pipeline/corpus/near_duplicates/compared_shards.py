@@ -48,6 +48,8 @@ class ComparedShard:
     """Size of the Parquet shard of documents."""
     fingerprint: str
     """Hash of the documents, of the annotations that are read here, and of `keep`."""
+    always_stays: bool = False
+    """Whether none of its documents is removed or cut, whatever comes before it."""
 
     @property
     def name(self) -> str:
@@ -70,6 +72,7 @@ class _StoredShard(TypedDict):
     rows: int
     file_bytes: int
     fingerprint: str
+    always_stays: bool
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ class ComparedShards:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of what numbers and orders documents."""
-        return fingerprint([[shard.name, shard.group, shard.rows] for shard in self.shards])
+        return fingerprint(
+            [[shard.name, shard.group, shard.rows, shard.always_stays] for shard in self.shards]
+        )
 
     @property
     def fingerprint_of_table(self) -> str:
@@ -161,6 +166,7 @@ def _stored(shard: ComparedShard) -> _StoredShard:
         "rows": shard.rows,
         "file_bytes": shard.file_bytes,
         "fingerprint": shard.fingerprint,
+        "always_stays": shard.always_stays,
     }
 
 
@@ -180,4 +186,5 @@ def _shard_of(row: _StoredShard) -> ComparedShard:
         rows=row["rows"],
         file_bytes=row["file_bytes"],
         fingerprint=row["fingerprint"],
+        always_stays=row["always_stays"],
     )

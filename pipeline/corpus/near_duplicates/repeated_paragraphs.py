@@ -196,6 +196,8 @@ def write_repeated(table: Path, partition: int, folder: Path) -> RepeatedOfParti
     by_priority = np.lexsort(keys)
     hashes = records["hash"][by_priority]
     repeated = by_priority[1:][hashes[1:] == hashes[:-1]]
+    may_be_cut = np.array([not shard.always_stays for shard in comparison.shards], bool)
+    repeated = repeated[may_be_cut[shard_of[repeated]]]
     repeated = repeated[np.lexsort((repeated, shard_of[repeated]))]
     found = np.zeros(len(repeated), REPEATED)
     found["row"] = records["row"][repeated]

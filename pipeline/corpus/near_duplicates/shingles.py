@@ -19,15 +19,17 @@ from pipeline.corpus.near_duplicates.band_records import BANDS
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard, read_comparison
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder, StepFolder
 from pipeline.corpus.near_duplicates.groups import members_of_shard
-from pipeline.corpus.near_duplicates.partition_file import PartsFile, write_parts, write_records
+from pipeline.corpus.near_duplicates.partition_file import PartsFile, PartsWriter, write_records
 from pipeline.corpus.near_duplicates.shard_inputs import (
     annotation_column,
     list_bounds,
     texts_of_rows,
 )
 from pipeline.store.records import FileRecord
+from pipeline.work.task import report_progress
 
 HASH = np.dtype("<u8")
+NO_HASHES = np.zeros(0, HASH)
 COUNT = np.dtype("<u4")
 FREQUENCY_BITS = 20
 """Bits of a hash by which shingles are counted: their rarity need not be exact, only the same for all
@@ -97,23 +99,26 @@ def write_shingles(
     bands = annotation_column(compared, BANDS)
     bounds = list_bounds(bands)
     band_values = bands.flatten().to_numpy()
-    is_large = dict(zip(members["row"].tolist(), members["is_large"].tolist(), strict=True))
-    lengths = np.zeros(compared.rows, np.int64)
-    parts: list[np.ndarray] = [np.zeros(0, HASH)]
+    is_large = members["is_large"].tolist()
     frequencies = np.zeros(1 << FREQUENCY_BITS, COUNT)
     large_shingles = 0
-    for row, text in texts_of_rows(compared, members["row"]):
-        shingles = shingles_of(text, words)
-        of_row = band_values[bounds[row] : bounds[row + 1]]
-        parts += [np.array([len(of_row)], HASH), of_row, shingles]
-        lengths[row] = 1 + len(of_row) + len(shingles)
-        if is_large[row]:
-            large_shingles += len(shingles)
-            np.add.at(frequencies, bucket_of(shingles), 1)
-
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     path = steps.sets.of_shard(compared.name)
-    files = {steps.sets.name(path): write_parts(path, np.concatenate(parts), starts)}
+    with PartsWriter(path, HASH) as file:
+        next_row = 0
+        for number, (row, text) in enumerate(texts_of_rows(compared, members["row"])):
+            for _ in range(next_row, row):
+                file.add(NO_HASHES)
+            next_row = row + 1
+            shingles = shingles_of(text, words)
+            of_row = band_values[bounds[row] : bounds[row + 1]]
+            file.add(np.concatenate([np.array([len(of_row)], HASH), of_row, shingles]))
+            if is_large[number]:
+                large_shingles += len(shingles)
+                np.add.at(frequencies, bucket_of(shingles), 1)
+            report_progress(row / compared.rows, shingled=number + 1)
+        for _ in range(next_row, compared.rows):
+            file.add(NO_HASHES)
+        files = {steps.sets.name(path): file.finish()}
     if large_shingles:
         path = steps.frequencies.of_shard(compared.name)
         files[steps.sets.name(path)] = write_records(path, frequencies)

@@ -79,7 +79,8 @@ def decide_shard(
     if status is None or last is None:
         with PartsFile(steps.sets.of_shard(name), HASH) as sets:
             is_compared = np.diff(sets.bounds()) > 0
-        own = np.where(is_compared, UNDECIDED, STAYS).astype(STATUS)
+        may_lose = is_compared & (not comparison.shards[shard].always_stays)
+        own = np.where(may_lose, UNDECIDED, STAYS).astype(STATUS)
     else:
         everywhere = read_status(status.path, status.checksum)
         own = np.array(everywhere[first : first + comparison.shards[shard].rows])
@@ -90,6 +91,8 @@ def decide_shard(
     is_open = np.zeros(len(own), bool)
     is_open[(pairs["low"][pairs["high"] == OPEN] - np.uint64(first)).astype(np.int64)] = True
     pairs = pairs[pairs["high"] != OPEN]
+    if comparison.shards[shard].always_stays:
+        pairs = pairs[:0]
     comparing = _Comparing(comparison, steps.sets, shard, threshold)
     similar = comparing.similar(_without_known(pairs, edges, first))
     edges = np.concatenate([edges, similar])

@@ -1,6 +1,7 @@
 """Documents that hold questions: what counts, what is cut or removed, and the evidence."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,14 +65,13 @@ def decontaminated(
     texts: dict[str, list[str]],
     action: Action = "remove",
     limit: int = 2,
-    executor: Executor | None = None,
 ) -> Decontaminated:
     """Search the texts of some sources for the questions."""
     write_questions(folder / "tasks", "quiz", QUESTIONS)
     shards = [annotated_shard(folder, source, texts[source]) for source in texts]
     section = Decontaminate(tasks=("quiz",), action=action, common_documents=limit)
     tasks = searched_tasks(section, folder / "tasks")
-    with workers(executor or Executor(workers=1)) as crew:
+    with workers(Executor(workers=1)) as crew:
         return decontaminate(shards, folder / "work", crew, section, tasks)
 
 
@@ -124,6 +124,17 @@ def test_common_middle_divides_a_passage(tmp_path: Path) -> None:
     assert passage["end"] == len(QUESTIONS[3])
 
 
+def test_held_out_files_stay_with_their_evidence(tmp_path: Path) -> None:
+    write_questions(tmp_path / "tasks", "quiz", QUESTIONS)
+    shard = replace(annotated_shard(tmp_path, "held", [QUESTIONS[0]]), always_stays=True)
+    section = Decontaminate(tasks=("quiz",))
+    with workers(Executor(workers=1)) as crew:
+        tasks = searched_tasks(section, tmp_path / "tasks")
+        found = decontaminate([shard], tmp_path / "work", crew, section, tasks)
+    assert rows_of(found, "held") == [{"row": 0, "keep": True, "spans": []}]
+    assert len(evidence_of(found, "held")) == 1
+
+
 def test_report_keeps_all(tmp_path: Path) -> None:
     found = decontaminated(tmp_path, {"web": [QUESTIONS[0]]}, action="report")
     assert rows_of(found, "web") == [{"row": 0, "keep": True, "spans": []}]
@@ -174,16 +185,3 @@ def test_document_of_more_than_ten_pieces_is_removed() -> None:
     assert cuts is not None
     assert len(cuts) == 9
     assert spans_to_cut([*nine, (10_000, 10_010)], 11_000) is None
-
-
-@pytest.mark.ranks
-def test_workers_change_no_verdict(tmp_path: Path) -> None:
-    texts = {"web": [QUESTIONS[0], "x"], "books": ["y", f"z {QUESTIONS[1]}"]}
-    alone = decontaminated(tmp_path / "one", texts)
-    together = decontaminated(tmp_path / "two", texts, executor=Executor(workers=2))
-    for paths in ("paths", "evidence"):
-        of_alone = getattr(alone, paths)
-        of_together = getattr(together, paths)
-        assert [path.read_bytes() for path in of_alone.values()] == [
-            path.read_bytes() for path in of_together.values()
-        ]

@@ -37,8 +37,8 @@ def test_parts_are_read_alone(tmp_path: Path) -> None:
     starts = starts_of_parts(np.array([0, 2, 2]), 4)
     assert starts.tolist() == [0, 1, 1, 3, 3]
     assert write_parts(path, records, starts) == file_record(path)
-    # Magic and two numbers, five bounds, four checksums, three records of 12 bytes.
-    assert path.stat().st_size == 24 + 5 * 8 + 4 * 8 + 3 * 12
+    # Three records of 12 bytes, five bounds, four checksums, two numbers and magic.
+    assert path.stat().st_size == 3 * 12 + 5 * 8 + 4 * 8 + 24
     assert read_part(path, PAIR, 0).tolist() == [(1, 10)]
     assert read_part(path, PAIR, 1).tolist() == []
     assert read_part(path, PAIR, 2).tolist() == [(2, 20), (3, 30)]

@@ -1,6 +1,9 @@
 """Near-duplicates: which document stays, why, and that nothing but documents and settings decides it."""
 
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +64,16 @@ def test_priority_is_group_then_length_then_shard_and_row(tmp_path: Path) -> Non
     # Within one group the longer one comes first; 34 of 44 are too few for the other text.
     verdicts = verdicts_of(compare([second, replace(first, group=1)], tmp_path / "two"))
     assert verdicts == {"a/train_00_000/0": ("a/train_00_000/1", 37 / 41)}
+
+
+def test_held_out_files_stay_whatever_they_are_like(tmp_path: Path) -> None:
+    held_out = replace(write_shard(tmp_path, "held", [A, B, A]), always_stays=True)
+    other = write_shard(tmp_path, "other", [C, A], group=1)
+    found = compare([held_out, other], tmp_path / "work")
+    assert verdicts_of(found) == {
+        "other/train_00_000/0": ("held/train_00_000/1", 0.85),
+        "other/train_00_000/1": ("held/train_00_000/0", 1.0),
+    }
 
 
 def test_book_in_five_editions_is_kept_once(tmp_path: Path) -> None:
@@ -271,6 +284,52 @@ def test_another_threshold_leaves_bands_and_shingles_as_they_are(tmp_path: Path)
 def test_nothing_to_compare_is_no_error(tmp_path: Path) -> None:
     assert compare([], tmp_path / "none").removed == 0
     assert compare([write_shard(tmp_path, "s", [A, ""])], tmp_path / "work").removed == 0
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from unittest.mock import patch
+sys.path.insert(0, sys.argv[1])
+from compared_texts import compare
+from test_near_duplicates import some_shards
+from pipeline.corpus.near_duplicates import groups, pairs
+
+left = int(sys.argv[3])
+whole = Path.replace
+
+def replace(path, target):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(path, target)
+
+folder = Path(sys.argv[2])
+shards, _ = some_shards(folder, 3, 12)
+groups.LARGE_GROUP = 5
+pairs.FIRST_WINDOW = 2
+with patch.object(Path, "replace", replace):
+    compare(shards, folder / "work")
+"""
+
+
+@pytest.mark.ranks
+def test_kills_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "LARGE_GROUP", 5)
+    monkeypatch.setattr(pairs, "FIRST_WINDOW", 2)
+    shards, _ = some_shards(tmp_path / "whole", 3, 12)
+    whole = compare(shards, tmp_path / "whole" / "work")
+    # Each attempt is killed before it renames its 25th file; the next one goes on from there.
+    arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path), "25"]
+    kills = 0
+    while subprocess.run(arguments, check=False).returncode == -signal.SIGKILL:
+        kills += 1
+        assert kills < 20
+    assert kills > 3
+    for name, path in whole.paths.items():
+        part = path.relative_to(tmp_path / "whole" / "work")
+        assert (tmp_path / "work" / part).read_bytes() == path.read_bytes(), name
 
 
 @pytest.mark.ranks

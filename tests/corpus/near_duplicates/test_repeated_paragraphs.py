@@ -103,3 +103,12 @@ def test_document_that_is_left_out_does_not_count(tmp_path: Path) -> None:
         found = find_repeated_paragraphs([replace(shard, keep=kept)], tmp_path / "work", crew)
     assert found.repeated == 0
     assert found.paragraphs == 1
+
+
+def test_held_out_files_are_never_cut(tmp_path: Path) -> None:
+    held_out = replace(shard_of_texts(tmp_path, "a", ["x\nx\n"]), always_stays=True)
+    other = shard_of_texts(tmp_path, "b", ["x\ny\n"], group=1)
+    with workers(ALONE) as crew:
+        found = find_repeated_paragraphs([held_out, other], tmp_path / "work", crew)
+    assert read_cuts(found.paths[held_out.name]).num_rows == 0
+    assert read_cuts(found.paths[other.name]).to_pylist() == [{"row": 0, "start": 0, "end": 2}]
