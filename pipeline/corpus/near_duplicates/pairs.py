@@ -36,8 +36,8 @@ OPEN = np.uint64(2**64 - 1)
 FIRST_WINDOW = 8
 """Documents at the beginning of every group with which the first round compares the others."""
 WINDOW_GROWTH = 8
-MOST_PAIRS = 1 << 22
-"""Pairs of a partition in a round, 100 MB, unless the first document that is left has more."""
+MOST_PAIRS = 1 << 21
+"""Pairs of a partition in a round, 50 MB, unless the first document that is left has more."""
 ROUNDING = 1e-9
 
 

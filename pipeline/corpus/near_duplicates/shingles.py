@@ -34,6 +34,10 @@ COUNT = np.dtype("<u4")
 FREQUENCY_BITS = 20
 """Bits of a hash by which shingles are counted: their rarity need not be exact, only the same for all
 documents. 4 MB a shard that has documents in large groups."""
+SMALL_DOCUMENT = 4096
+"""Largest number of hashes of a document that is kept after it was read."""
+MOST_RECENT = 4096
+"""Documents of a shard that are kept: 128 MB at most."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class ShingledDocuments:
     def __init__(self, sets: StepFolder, shard: ComparedShard) -> None:
         self._file = PartsFile(sets.of_shard(shard.name), HASH)
         self._bounds = self._file.bounds()
+        self._recent: dict[int, ShingledDocument] = {}
 
     def __enter__(self) -> "ShingledDocuments":
         return self
@@ -158,7 +163,14 @@ class ShingledDocuments:
         return self._bounds[rows + 1] - self._bounds[rows] - 1 - bands
 
     def read(self, row: int) -> ShingledDocument:
-        """Return the bands and shingles of a document."""
+        """Return the bands and shingles of a document; small ones are kept for a while."""
+        if row in self._recent:
+            return self._recent[row]
         content = self._file.read(row)
         bands = int(content[0])
-        return ShingledDocument(content[1 : 1 + bands], content[1 + bands :])
+        document = ShingledDocument(content[1 : 1 + bands], content[1 + bands :])
+        if len(content) <= SMALL_DOCUMENT:
+            if len(self._recent) == MOST_RECENT:
+                self._recent.clear()
+            self._recent[row] = document
+        return document
