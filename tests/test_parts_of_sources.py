@@ -16,7 +16,7 @@ from pipeline.config.run_file import load
 from pipeline.corpus import groups
 from pipeline.corpus.documents import read_documents, shard_path
 from pipeline.corpus.keys import find_documents
-from pipeline.corpus.selecting.kept_documents import KeptDocuments
+from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.sampling.trace import trace_document, trace_step
 from pipeline.sampling.traced_run import read_run
@@ -284,7 +284,7 @@ def test_annotations_and_verdicts_follow_documents_that_are_moved(
     before = files_of_shards(annotations.path)
 
     def kept() -> list[bytes]:
-        documents = KeptDocuments(data.path, is_selected=True)
+        documents = kept_documents(config)
         return [
             bytes(text)
             for shard in documents.shards("web", "train")

@@ -111,7 +111,7 @@ class KeptDocuments:
         digest = _digest_in(self._digests(self.selection), name, self.selection)
         if not digest:
             return None
-        path = self.selection.verdicts(name)
+        path = existing_place(self.selection.verdicts(name))
         return _shard_verdicts(path, digest, _version_of(path, "select"))
 
     def reasons(self, shard: Path, row: int) -> list[str]:
