@@ -90,12 +90,43 @@ def inspect(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare every byte with what was written.")
     ] = False,
+    # The signals that `annotate` has computed.
+    signals: Annotated[
+        bool, typer.Option("--signals", help="Show the quantiles of each signal, by source.")
+    ] = False,
+    signal: Annotated[
+        str | None, typer.Option(help="With --signals: only this one.", metavar="NAME")
+    ] = None,
+    quantile: Annotated[
+        float | None,
+        typer.Option(help="With --signal: show the documents there.", min=0, max=1, metavar="Q"),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --signals: write histograms, HTML.", callback=output_file, metavar="FILE"
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at the data: sources with counts and lengths, documents with token boundaries."""
     from pipeline.cli.inspect_view import show_inspection
     from pipeline.config.run_file import load
     from pipeline.tokens.inspected_data import Question
+
+    if signals or signal is not None or quantile is not None or page is not None:
+        from pipeline.cli.signals_view import show_signals
+
+        show_signals(
+            load(run_file, overrides or [], needs=()),
+            source=source,
+            signal=signal,
+            quantile=quantile,
+            characters=characters,
+            page=page,
+            as_json=json,
+        )
+        return
 
     question = Question(source, document, split, id, samples, seed, characters)
     show_inspection(

@@ -15,7 +15,7 @@ fingerprints of their own import it from here.
 """
 
 PREPARE = 4
-ANNOTATE = 1
+ANNOTATE = 2
 """Version of the files of `annotate`; each part of them has one of its own, which leaves the columns of the
 others as they are."""
 SELECT = 1

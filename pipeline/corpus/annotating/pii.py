@@ -54,6 +54,7 @@ class PersonalData(AnnotationPart):
     """Spans in order, none overlaps another."""
 
     name = "pii"
+    version = 2
 
     @classmethod
     def asked_for(cls, config: RunConfig) -> Self | None:

@@ -1,0 +1,116 @@
+"""What `pipeline inspect --signals` prints: quantiles of each signal, and documents at one of them.
+
+Reads annotations and documents; writes the page, where one is asked for.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.distributions.signal_values import (
+    Cut,
+    SourceValues,
+    cuts,
+    documents_at,
+    quantiles,
+    signal_values,
+)
+from pipeline.corpus.documents import read_documents, shard_path
+from pipeline.errors import UserError
+from pipeline.logs import note, print_json, print_piece, print_wide, visible
+from pipeline.reporting.signals.signals_page import SHARES, removed_share, signals_page
+from pipeline.store.files import write_atomic
+from pipeline.store.layout import data_folder
+
+TABLE_WIDTH = 100
+"""Columns that the table needs; a narrower terminal breaks lines."""
+SHOWN_DOCUMENTS = 3
+"""Documents of each source that are shown at a quantile."""
+
+
+def show_signals(
+    config: RunConfig,
+    *,
+    source: str | None,
+    signal: str | None,
+    quantile: float | None,
+    characters: int,
+    page: Path | None,
+    as_json: bool,
+) -> None:
+    """Print how signals are distributed, or the documents at a quantile of one; write the page.
+
+    Raises UserError for a quantile without a signal, and for names that do not exist; DataError where
+    there are no annotations.
+    """
+    if quantile is not None and signal is None:
+        raise UserError("--quantile: of which signal? Add --signal NAME")
+    found = signal_values(config, source, signal)
+    rules = cuts(config)
+    if page is not None:
+        write_atomic(page, signals_page(found, rules))
+        note(f"inspect: {page}")
+        return
+    if quantile is not None:
+        _show_documents(config, found, quantile, characters)
+        return
+    if as_json:
+        print_json([_described(name, each, rules) for each in found for name in each.values])
+        return
+    print_wide(_table(found, rules), TABLE_WIDTH)
+    read = [f"{each.source} {len(each.ids):,} of {each.documents:,}" for each in found]
+    note(f"documents read: {', '.join(read)}")
+
+
+def _described(name: str, found: SourceValues, rules: Sequence[Cut]) -> dict[str, object]:
+    """Return the distribution of a signal in a source as JSON."""
+    values = found.values[name]
+    return {
+        "signal": name,
+        "source": found.source,
+        "documents": len(values),
+        "undefined": int(np.isnan(values).sum()),
+        "quantiles": dict(zip(map(str, SHARES), quantiles(values, SHARES), strict=True)),
+        "removed_by": {
+            cut.rule: removed_share(values, cut) for cut in rules if cut.comparison.left == name
+        },
+    }
+
+
+def _table(found: Sequence[SourceValues], rules: Sequence[Cut]) -> Table:
+    """Return the table: the sources of a signal below each other."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("signal", overflow="fold")
+    table.add_column("source")
+    for head in ("undefined", *(f"{share:.0%}" for share in SHARES)):
+        table.add_column(head, justify="right")
+    table.add_column("removed by", overflow="fold")
+    for name in dict.fromkeys(name for each in found for name in each.values):
+        own = [cut for cut in rules if cut.comparison.left == name]
+        shown = name
+        for each in found:
+            values = each.values[name]
+            at = ["" if value is None else f"{value:.4g}" for value in quantiles(values, SHARES)]
+            removed = [f"{cut.rule} {removed_share(values, cut):.1%}" for cut in own]
+            undefined = f"{np.isnan(values).mean():.1%}"
+            table.add_row(shown, each.source, undefined, *at, ", ".join(removed))
+            shown = ""
+    return table
+
+
+def _show_documents(
+    config: RunConfig, found: Sequence[SourceValues], quantile: float, characters: int
+) -> None:
+    """Print the documents of each source around a quantile: value, id and beginning."""
+    for each in found:
+        for name, values in each.values.items():
+            for place in documents_at(each, name, quantile, SHOWN_DOCUMENTS):
+                identity = each.ids[place]
+                source, stem, row = identity.rsplit("/", 2)
+                path = shard_path(data_folder(config).documents, source, stem)
+                (document,) = read_documents(path, [int(row)], ["text"])
+                beginning = visible(document["text"][:characters])
+                print_piece(f"{name} = {values[place]:.6g}  {identity}\n    {beginning}\n")

@@ -1,0 +1,1 @@
+"""How the signals of documents are distributed, by source."""
