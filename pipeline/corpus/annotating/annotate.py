@@ -11,10 +11,11 @@ from pathlib import Path
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, AskedParts, annotate_shard
 from pipeline.corpus.annotating.part import AnnotationPart
-from pipeline.corpus.annotating.parts import parts_asked_for
+from pipeline.corpus.annotating.parts import PARTS, parts_asked_for
 from pipeline.corpus.annotating.published_rows import PublishedSource, describe_published
 from pipeline.corpus.decontaminating.searched_tasks import describe_questions
 from pipeline.corpus.documents import SHARD_SUFFIX, check_files, shard_records
+from pipeline.errors import ConfigError
 from pipeline.logs import human_bytes
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
@@ -35,8 +36,20 @@ FILES = (f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}")
 
 
 def annotation_inputs(config: RunConfig) -> dict[str, Json]:
-    """Return what the annotations depend on besides documents and settings."""
-    return describe_questions(config) | describe_published(config)
+    """Return what the annotations depend on besides documents and settings.
+
+    A part that cannot be made here, for want of a package, is described as None.
+    """
+    described: dict[str, Json] = {}
+    for part in PARTS:
+        try:
+            asked = part.asked_for(config)
+        except ConfigError:
+            described[f"part {part.name}"] = None
+            continue
+        if asked is not None:
+            described[f"part {part.name}"] = asked.fingerprint()
+    return described | describe_questions(config) | describe_published(config)
 
 
 def check_parts(config: RunConfig) -> None:

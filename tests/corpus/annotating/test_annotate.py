@@ -14,7 +14,7 @@ from pipeline.cli import commands, status_view
 from pipeline.config.run_file import load
 from pipeline.corpus.annotating import annotate_shard as items
 from pipeline.corpus.annotating import minhash, paragraphs
-from pipeline.corpus.annotating.annotate import annotate
+from pipeline.corpus.annotating.annotate import annotate, annotation_inputs
 from pipeline.corpus.annotating.annotation_file import read_annotations
 from pipeline.errors import ConfigError, DataError
 from pipeline.store.curation.annotation_folder import annotation_folder
@@ -175,6 +175,17 @@ def test_an_interrupted_item_leaves_no_file(run_file: Path, data: Path) -> None:
     ):
         annotated(run_file)
     assert [*(data / "annotations").glob("web/*")] == []
+
+
+def test_another_version_of_a_part_makes_the_stage_stale(run_file: Path) -> None:
+    config = load(run_file, [OWN], needs=())
+    before = annotation_inputs(config)
+    with patch.object(paragraphs.ParagraphHashes, "version", 99):
+        changed = annotation_inputs(config)
+    assert {name for name in before if before[name] != changed[name]} == {"part paragraphs"}
+    # What cannot be made here was made elsewhere: it is no reason to make it again.
+    with patch("importlib.util.find_spec", return_value=None):
+        assert annotation_inputs(load(run_file, ["annotate={}"], needs=()))["part language"] is None
 
 
 @pytest.mark.parametrize(
