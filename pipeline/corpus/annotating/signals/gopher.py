@@ -72,7 +72,7 @@ def stop_words(document: DocumentText) -> float:
 
 
 def _line_repeats(document: DocumentText) -> Repeats:
-    return count_repeats(piece for piece in LINE_BREAKS.split(document.text) if piece)
+    return count_repeats(LINE_BREAKS.split(document.text))
 
 
 def _paragraph_repeats(document: DocumentText) -> Repeats:

@@ -43,6 +43,12 @@ def test_repeated_paragraphs() -> None:
     assert found["gopher_frac_dupe_lines"] == round(3 / 5, 8)
 
 
+def test_lines_of_white_space_repeat_nothing() -> None:
+    found = values_of("gopher", " = Title = \n \n one \n \n two \n \t\n three")
+    assert found["gopher_frac_dupe_lines"] == 0.0
+    assert found["gopher_frac_chars_dupe_lines"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("line", "is_kept"),
     [
