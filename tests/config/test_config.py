@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from pipeline.config.curation.rules import parse_comparison
 from pipeline.config.groups import group_sizes
 from pipeline.config.kinds import SCHEDULES
 from pipeline.config.run_config import RUN_SECTIONS, RunConfig
@@ -409,7 +410,11 @@ RUN_FILES = [path for path in sorted(JOBS.glob("*.yaml")) if not path.name.start
 def test_every_shipped_run_file_loads(path: Path) -> None:
     if path.name.startswith("corpus-"):
         # A corpus needs no model.
-        assert load(path, needs=()).absent(RUN_SECTIONS) == [*RUN_SECTIONS]
+        corpus = load(path, needs=())
+        assert corpus.absent(RUN_SECTIONS) == [*RUN_SECTIONS]
+        assert corpus.annotate is not None and corpus.select is not None
+        compared = {parse_comparison(rule).column for rule in corpus.select.rules.values()}
+        assert compared <= {*corpus.annotate.signal_columns}
         return
     config = load(path)
     assert config.deepspeed.is_file()
