@@ -17,6 +17,7 @@ from pipeline.corpus.trees.published_annotations import (
     side_file_identities,
 )
 from pipeline.corpus.trees.published_record import PublishedRecord
+from pipeline.errors import DataError
 from pipeline.store.records import Json
 
 
@@ -51,11 +52,17 @@ class PublishedSource:
 def describe_published(config: RunConfig) -> dict[str, Json]:
     """Return for each source what its trees have beside their documents; None where that is nothing.
 
-    A tree that was moved away after it was read makes nothing stale, one that has got more does.
+    A tree that was moved away after it was read makes nothing stale, nor does a server that cannot be
+    asked; one that has got more does.
     """
     described: dict[str, Json] = {}
     for source in config.sources_with_text:
-        described[f"published parts of {source}"] = sorted(published_parts(config, source)) or None
+        try:
+            parts = published_parts(config, source)
+        except DataError:
+            # `prepare`, which reads the files, reports it.
+            parts = frozenset[str]()
+        described[f"published parts of {source}"] = sorted(parts) or None
     return described
 
 

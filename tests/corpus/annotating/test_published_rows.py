@@ -12,9 +12,13 @@ from helpers import prepare_here
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.config.urls import Url
 from pipeline.corpus.annotating.annotate import annotate
 from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.published_rows import describe_published
 from pipeline.corpus.annotating.signals.signals_part import QualitySignals
+from pipeline.corpus.remote.connection import NoAnswer
+from pipeline.corpus.remote.listing import forget_listings
 from pipeline.errors import UserError
 from pipeline.store.artifacts import Result
 
@@ -194,3 +198,17 @@ def test_attributes_of_dolma_are_columns_and_spans_beyond_the_text_are_counted(
     ]
     assert (cut[0][0], [{"start": 2, "end": cut[0][0], "score": 0.5}]) in cut
     assert {row["other"] for _, row in corpus.rows()} == {None}
+
+
+def test_a_tree_that_cannot_be_asked_makes_nothing_stale(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(url: Url, seconds: float, request: Any) -> None:
+        raise NoAnswer(f"{url} does not answer")
+
+    forget_listings()
+    monkeypatch.setattr("pipeline.corpus.remote.listing.ask", refuse)
+    for path in ("memory://nobody/tree", "/nowhere/tree"):
+        config = load(run_file, [f"sources.web.paths=['{path}']", "sources.web.layout=dolma"])
+        assert describe_published(config) == {"published parts of web": None}
+    forget_listings()
