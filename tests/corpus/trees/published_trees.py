@@ -11,7 +11,10 @@ import hashlib
 import io
 import json
 import os
+import re
+import string
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,14 +45,18 @@ MOST_CHARACTERS = 3000
 
 
 def texts(count: int, skip: int = 0) -> list[str]:
-    """Return different texts, others for another `skip`: real ones where there are, else made up."""
+    """Return different texts, others for another `skip`: real ones where there are, else made up.
+
+    Each has the words of a shingle.
+    """
     count += skip
     taken: dict[str, None] = {}
     folder = os.environ.get("PIPELINE_TEST_CORPUS")
     if folder:
         for path in sorted(Path(folder).glob("*.jsonl.zst")):
             for text in _texts_in(path, TEXTS_OF_A_FILE):
-                taken[text[:MOST_CHARACTERS]] = None
+                if len(normalised_words(text[:MOST_CHARACTERS])) >= SHINGLE:
+                    taken[text[:MOST_CHARACTERS]] = None
     for number in range(count):
         words = " ".join(f"word{number * 7 + place}" for place in range(20))
         taken[f"Document {number} begins here.\n{words}.\nIt ends — here.\n"] = None
@@ -109,13 +116,19 @@ def web_document(text: str, number: int, language: str, bucket: str) -> dict[str
     }
 
 
+def normalised_words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without ASCII punctuation, in NFD."""
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return unicodedata.normalize("NFD", bare).split()
+
+
 def signals_row(document: dict[str, Any], shard: str, row: int) -> dict[str, Any]:
     """Return the row of `quality_signals` of a document: some of the signals, one of lines."""
     text = document["raw_content"]
     lines: list[list[float]] = []
     start = 0
-    for line in text.splitlines(keepends=True):
-        lines.append([start, start + len(line), float(len(line.split()))])
+    for line in re.findall(r"[^\n]*\n|[^\n]+$", text):
+        lines.append([start, start + len(line), float(len(normalised_words(line)))])
         start += len(line)
     identity = f"{shard}/{row}"
     return {
@@ -132,7 +145,7 @@ def signals_row(document: dict[str, Any], shard: str, row: int) -> dict[str, Any
         "quality_signals": {
             "ccnet_length": [[0, len(text), float(len(text))]],
             "ccnet_bucket": [[0, len(text), {"head": 0.0, "middle": 1.0}[document["bucket"]]]],
-            "rps_doc_word_count": [[0, len(text), float(len(text.split()))]],
+            "rps_doc_word_count": [[0, len(text), float(len(normalised_words(text)))]],
             "rps_doc_ml_palm_score": [[0, len(text), None]],
             "rps_lines_num_words": lines,
         },
@@ -145,7 +158,7 @@ def minhash_row(document: dict[str, Any], shard: str, row: int) -> dict[str, Any
     text = document["raw_content"]
     generator = np.random.default_rng(len(text) + row)
     signature = generator.integers(0, 2**32, 128, np.uint64)
-    is_short = len(text.split()) < SHINGLE
+    is_short = len(normalised_words(text)) < SHINGLE
     return {
         "shard_id": shard,
         "id": identity,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpus.trees.published_trees import make_all
-from helpers import DATA_STAGES, digests, prepare_here, run_stages
+from helpers import digests, prepare_here, run_stages
 
 from pipeline.config.run_file import load
 from pipeline.store.artifacts import read_manifest, stage_states
@@ -13,6 +13,13 @@ from pipeline.store.counts import PrepareCounts, TokenizeCounts
 from pipeline.store.layout import data_folder
 from pipeline.store.records import Manifest
 from pipeline.store.stages import STAGES
+
+STAGES_TO_TOKENS = ("prepare", "annotate", "select", "train-tokenizer", "tokenize")
+ANNOTATE = (
+    "annotate={signals: [rps_doc_word_count, rps_lines_num_words], published_signals: check, "
+    "language: false}"
+)
+SELECT = "select={rules: ['rps_doc_word_count >= 13'], exact_duplicates: [published]}"
 
 
 def sources(folder: Path, **settings: str) -> list[str]:
@@ -35,7 +42,8 @@ def trees(tmp_path: Path) -> Path:
 def test_roots_become_tokens_with_the_counts_of_their_documents(
     trees: Path, run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_stages(run_file, DATA_STAGES, [*sources(trees), "prepare.validation_fraction=0"])
+    settings = [*sources(trees), "prepare.validation_fraction=0", ANNOTATE, SELECT]
+    run_stages(run_file, STAGES_TO_TOKENS, settings)
     data = data_folder(load(run_file))
     prepared: Manifest[PrepareCounts] | None = read_manifest(data.documents_manifest)
     tokenized: Manifest[TokenizeCounts] | None = read_manifest(data.tokens_manifest)
@@ -51,6 +59,8 @@ def test_roots_become_tokens_with_the_counts_of_their_documents(
     assert {name: counts[name]["documents"] for name in counts} == expected
     assert [counts[name]["input_files"] for name in counts] == [7, 5, 3, 2]
     assert not any(counts[name]["rejected"] for name in counts)
+    # Row 1 of each of 5 files has 3 words; rows 2 and 4 of all but `tail` are listed duplicates.
+    expected["v2"] = {"train": 30 - 5 - 2 * 4, "validation": 0}
     assert {
         name: {split: tokenized["counts"]["sources"][name][split]["documents"] for split in splits}
         for name, splits in expected.items()
