@@ -21,6 +21,7 @@ from pipeline.corpus.selecting.judge import DRAFT
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.partition_files import REMEDY
 from pipeline.store.files import fingerprint
+from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import stem_of
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
@@ -69,7 +70,7 @@ def compared_shards(
                 stem=stem_of(shard.name),
                 documents=folders["documents"] / shard.name,
                 checksum=shard.documents,
-                annotations=folders["annotations"] / shard.name,
+                annotations=existing_place(folders["annotations"] / shard.name),
                 keep=keep,
                 group=shard.rank,
                 rows=rows[shard.name],
