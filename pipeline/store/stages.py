@@ -60,6 +60,7 @@ STAGES = (
             "select.near_duplicates",
             "select.paragraph_duplicates",
             "select.pii",
+            "select.cut_spans",
             "select.decontaminate",
         ),
         inputs=("prepare", "annotate"),

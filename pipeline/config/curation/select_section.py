@@ -42,6 +42,16 @@ class ParagraphDuplicates(Section):
     are no copies of each other."""
 
 
+class SpanCut(Section):
+    column: str = Field(min_length=1)
+    """Column of annotations with spans and scores: an attribute of a Dolma tree
+    (`annotate.attributes`), or a signal of lines."""
+    at_least: float | None = None
+    """Least score of a span that is cut; by default all are."""
+    replacement: str = ""
+    """Text in its place."""
+
+
 class Select(Section):
     rules: Rules = Field(default_factory=dict[str, str])
     """Comparisons that a document has to pass, each over a column of the annotations:
@@ -64,6 +74,8 @@ class Select(Section):
     """E-mail addresses, IP addresses and phone numbers that `annotate.pii` has found. `replace`: by
     one of a range that is reserved for examples; which one depends on the document alone. `remove`:
     remove the documents that hold any."""
+    cut_spans: tuple[SpanCut, ...] = ()
+    """Parts of documents that are cut or replaced, as the spans in columns of annotations say."""
     decontaminate: Decontaminate | None = None
     """Questions of public tasks that no document may hold; by default none are searched for."""
     max_removed: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -91,7 +103,7 @@ class Select(Section):
         """Whether annotations decide anything."""
         keys = {"text_hash", "published"} & {*self.exact_duplicates}
         others = (self.near_duplicates, self.paragraph_duplicates, self.decontaminate)
-        return bool(self.rules or keys or self.pii != "keep" or any(others))
+        return bool(self.rules or keys or self.pii != "keep" or self.cut_spans or any(others))
 
     def share_allowed(self, reason: str) -> float:
         """Return the largest share of a source that a reason may remove."""

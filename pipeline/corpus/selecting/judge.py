@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.curation.select_section import SpanCut
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN, read_annotations
 from pipeline.corpus.annotating.pii import PersonalSpan, replacement
 from pipeline.corpus.decontaminating.decontaminate import read_contaminated
 from pipeline.corpus.documents import open_shard, text_lengths
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.selecting.judged_shards import JudgedShard
-from pipeline.corpus.selecting.rule_values import compared_columns, failed_rules
+from pipeline.corpus.selecting.rule_values import SCORE, compared_columns, failed_rules
 from pipeline.corpus.selecting.verdicts import SPAN, Cut, apply_cuts, joined_cuts
 from pipeline.errors import DataError
 from pipeline.store.records import FileRecord
@@ -52,6 +53,7 @@ class JudgeSettings:
     rules: Mapping[str, str]
     pii: str
     takes_published: bool
+    cut_spans: Sequence[SpanCut] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -61,6 +63,7 @@ class JudgeSettings:
             columns += [PII, TEXT_HASH]
         if self.takes_published:
             columns.append(PUBLISHED)
+        columns += [cut.column for cut in self.cut_spans]
         return list(dict.fromkeys(columns))
 
 
@@ -161,6 +164,8 @@ def _judge_shard(
     if settings.columns:
         for table in read_annotations(path, shard.documents, settings.columns):
             _add_personal_data(found, table, settings)
+            for cut in settings.cut_spans:
+                _add_spans(found, table[cut.column].combine_chunks(), cut)
             _add_reasons(found, table, settings)
             found.annotated += table.num_rows
 
@@ -220,6 +225,23 @@ def _add_personal_data(found: _Found, table: pa.Table, settings: JudgeSettings) 
         spans = [PersonalSpan(**span) for span in table[PII][row].as_py()]
         text_hash: bytes = table[TEXT_HASH][row].as_py()
         found.personal[found.annotated + row] = _PersonalData(spans, text_hash)
+
+
+def _add_spans(found: _Found, column: pa.Array, cut: SpanCut) -> None:
+    """Add the spans of a column of annotations whose scores are high enough."""
+    counts = pc.call_function("list_value_length", [column]).fill_null(0).to_numpy()
+    for row in np.flatnonzero(counts).tolist():
+        for span in column[row].as_py():
+            score = span[SCORE]
+            if cut.at_least is not None and (score is None or not score >= cut.at_least):
+                continue
+            part: Cut = {
+                "start": span["start"],
+                "end": span["end"],
+                "replacement": cut.replacement,
+                "reason": cut.column,
+            }
+            found.cuts.setdefault(found.annotated + row, []).append(part)
 
 
 def _text_groups(shard: Path) -> Iterator[pa.ChunkedArray]:

@@ -122,15 +122,25 @@ class Rounds:
 
     def _judge(self) -> None:
         """Judge every document alone."""
+        # By what.
         section = self.select
         settings = JudgeSettings(
-            section.rules, section.pii, takes_published="published" in section.exact_duplicates
+            section.rules,
+            section.pii,
+            takes_published="published" in section.exact_duplicates,
+            cut_spans=section.cut_spans,
         )
-        decides = [dict(settings.rules), settings.pii, settings.takes_published]
+        decides: Json = [
+            dict(settings.rules),
+            settings.pii,
+            settings.takes_published,
+            [cut.model_dump() for cut in section.cut_spans],
+        ]
         paths: Mapping[str, Path] = {}
         if self.contaminated is not None:
             paths = self.contaminated.paths
 
+        # One group of shards after another.
         def arguments(group: ShardGroup) -> dict[str, Any]:
             return {
                 "folders": self.folders,

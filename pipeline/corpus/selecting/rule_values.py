@@ -44,6 +44,13 @@ def refuse_wrong_columns(rules: Mapping[str, str], schema: pa.Schema) -> None:
         raise ConfigError(problems)
 
 
+def holds_scores(kind: pa.DataType) -> bool:
+    """Tell whether a column has a list of spans with scores for each document."""
+    if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
+        return False
+    return pa.types.is_struct(kind.value_type) and kind.value_type.get_field_index(SCORE) >= 0
+
+
 def _no_such_column(column: str, names: Collection[str]) -> str:
     hint = f"there are {', '.join(names)};"
     close = get_close_matches(column, names, n=3, cutoff=0.6)
@@ -56,11 +63,9 @@ def _wrong_type(comparison: RuleComparison, kind: pa.DataType) -> str | None:
     """Return why a comparison does not fit the type of its column; None where it does."""
     column = comparison.column
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        item = kind.value_type
         if comparison.summary is None:
             return f"{column} has a value for each line; write mean({column}), sum or count"
-        has_scores = pa.types.is_struct(item) and item.get_field_index(SCORE) >= 0
-        if comparison.summary != "count" and not has_scores:
+        if comparison.summary != "count" and not holds_scores(kind):
             return f"{column} has no values to take the {comparison.summary} of; count its parts"
         return None
     if comparison.summary is not None:

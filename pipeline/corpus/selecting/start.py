@@ -6,7 +6,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.annotation_file import open_annotations
 from pipeline.corpus.selecting.judge import PII, PUBLISHED, TEXT_HASH
 from pipeline.corpus.selecting.judged_shards import JudgedShard
-from pipeline.corpus.selecting.rule_values import refuse_wrong_columns
+from pipeline.corpus.selecting.rule_values import holds_scores, refuse_wrong_columns
 from pipeline.errors import ConfigError
 from pipeline.store.curation.annotation_folder import annotation_folder
 
@@ -55,16 +55,27 @@ def check_columns(config: RunConfig, shards: Sequence[JudgedShard]) -> None:
     path = annotation_folder(config).file(shards[0].name)
     with open_annotations(path, shards[0].documents) as file:
         schema = file.schema_arrow
+
+    # Columns that have to be there.
     needed = {
         f"select.pii = {section.pii}": (section.pii != "keep", PII),
         "select.exact_duplicates = text_hash": ("text_hash" in section.exact_duplicates, TEXT_HASH),
         "select.exact_duplicates = published": ("published" in section.exact_duplicates, PUBLISHED),
     }
+    for number, cut in enumerate(section.cut_spans):
+        needed[f"select.cut_spans.{number}"] = (True, cut.column)
     problems = [
         f"{setting}: the annotations have no column {column}, which `pipeline annotate` makes where "
         "the section `annotate` asks for it"
         for setting, (is_asked, column) in needed.items()
         if is_asked and column not in schema.names
+    ]
+
+    # Columns of the right kind.
+    problems += [
+        f"select.cut_spans.{number}: the column {cut.column} holds no spans with scores"
+        for number, cut in enumerate(section.cut_spans)
+        if cut.column in schema.names and not holds_scores(schema.field(cut.column).type)
     ]
     try:
         refuse_wrong_columns(section.rules, schema)

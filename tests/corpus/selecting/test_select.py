@@ -166,6 +166,31 @@ def test_personal_data_are_replaced_and_spans_clamped(tmp_path: Path) -> None:
     assert reasons(tmp_path) == [["personal-data"], [], ["personal-data"]]
 
 
+def test_published_spans_are_cut_clamped_and_counted(tmp_path: Path) -> None:
+    def span(start: int, end: int, score: float) -> dict[str, float]:
+        return {"start": start, "end": end, "score": score}
+
+    lines = "rps_lines_start_with_bulletpoint"
+    columns = {
+        lines: [[span(0, 4, 1.0), span(5, 8, 0.5)], [span(4, 90, 0.9)], None, [span(0, 5, 1.0)]],
+        "words": [1.0, 1.0, 1.0, 1.0],
+    }
+    write_corpus(
+        tmp_path / "data", "web", ["bad é one", "end bad", "good", "empty"], columns=columns
+    )
+    config = run_of(tmp_path, f"cut_spans: [{{column: {lines}, at_least: 0.8}}]")
+    result = select(config)
+    assert list(kept_documents(config).iterate_texts("web", "train")) == [
+        ("web/train_0a00_000/0", "é one"),
+        ("web/train_0a00_000/1", "end "),
+        ("web/train_0a00_000/2", "good"),
+    ]
+    assert reasons(tmp_path)[3] == ["empty-after-cuts"]
+    assert result.counts["clamped_spans"] == 1
+    with pytest.raises(ConfigError, match=r"(?s)no column toxic.*the column words holds no spans"):
+        select(run_of(tmp_path, "cut_spans: [{column: toxic}, {column: words}]"))
+
+
 def test_samples_have_their_evidence_and_no_control_characters(tmp_path: Path) -> None:
     columns = {"words": [1.0, 2.0, 100.0]}
     texts = ["red \x1b[31m text", "two", "enough"]
