@@ -20,6 +20,7 @@ TYPES = {
     "pii": pa.list_(pa.field("element", SPAN)),
     "rps_lines_start_with_bulletpoint": pa.list_(pa.field("element", LINE)),
     "language": pa.string(),
+    "published_duplicate": pa.bool_(),
 }
 
 

@@ -125,7 +125,7 @@ def test_of_pages_with_one_url_the_longest_stays_and_ids_are_of_a_source(tmp_pat
 
 
 def test_a_published_list_removes_exactly_its_rows(tmp_path: Path) -> None:
-    columns = {"published_duplicate": [0.0, 1.0, 0.0]}
+    columns = {"published_duplicate": [False, True, None]}
     write_corpus(tmp_path / "data", "web", ["same", "same", "same"], columns=columns)
     select(run_of(tmp_path, "exact_duplicates: [published]"))
     assert reasons(tmp_path) == [[], ["listed-duplicate"], []]

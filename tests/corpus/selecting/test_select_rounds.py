@@ -2,6 +2,7 @@
 makes."""
 
 import contextlib
+import json
 import random
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from curation import write_corpus
-from helpers import digests
+from helpers import digests, run_stages
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
@@ -87,6 +88,33 @@ def test_near_copies_go_in_the_order_of_priority_and_paragraphs_are_cut(config: 
     ]
     kept = [each for _, each in kept_documents(config).iterate_texts("books", "train")]
     assert kept == [text(5), text(4, 30)]
+
+
+def test_what_validation_paths_hold_out_stays_whatever_is_found(tmp_path: Path) -> None:
+    """A published held-out set comes before all sources, and no rule touches it."""
+    texts = {
+        "web": [text(1), text(2), text(9)],
+        "books": [text(3), text(1, 2)],
+        "set": [text(1, 1), "a b"],
+    }
+    for name, of_file in texts.items():
+        lines = [json.dumps({"text": each}) for each in of_file]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    held_out = RUN.replace(
+        "paths: [books.jsonl]", "paths: [books.jsonl], validation_paths: [set.jsonl]"
+    )
+    (tmp_path / "run.yaml").write_text(held_out)
+    rules = ["annotate.signals=gopher", "select.rules=[gopher_word_count >= 10]"]
+    overrides = [*rules, "prepare.validation_fraction=0"]
+    run_stages(tmp_path / "run.yaml", ["prepare", "annotate", "select"], overrides)
+    made = load(tmp_path / "run.yaml", overrides, needs=())
+    assert verdicts(made, "books", "validation") == [([], None), ([], None)]
+    (web, books) = (verdicts(made, name, "train") for name in ("web", "books"))
+    assert [reasons for reasons, _ in web] == [["held-out-copy", "near-duplicate"], [], []]
+    assert [reasons for reasons, _ in books] == [[], ["held-out-copy", "near-duplicate"]]
+    assert {lost_to for _, lost_to in (web[0], books[1])} == {
+        next(identity for identity, _ in kept_documents(made).iterate_texts("books", "validation"))
+    }
 
 
 def test_interruptions_leave_the_same_bytes(
