@@ -43,6 +43,13 @@ def digest_of(results: Mapping[int, WrittenFiles]) -> str:
     return fingerprint([output_digest(result["files"]) for result in results.values()])
 
 
+def bytes_of(results: Mapping[int, WrittenFiles]) -> int:
+    """Return the size of all files of a step."""
+    return sum(
+        record["bytes"] for result in results.values() for record in result["files"].values()
+    )
+
+
 class ComparisonSteps:
     """The steps of one comparison, in its folder."""
 
@@ -68,16 +75,16 @@ class ComparisonSteps:
         return self.by_shard(write_band_records, arguments, [partitions], output, "bands")
 
     def groups(
-        self, partitions: int, digest: str, family: str = BANDS
+        self, partitions: int, recorded: Mapping[int, RecordedShard], family: str = BANDS
     ) -> dict[int, GroupedPartition]:
-        """Group the documents that share a key, partition by partition. `digest`: of the records."""
+        """Group the documents that share a key, partition by partition."""
         output = self._files.groups
         if family == PREFIXES:
             output = self._files.prefix_groups
         return self.by_partition(
             write_groups,
             {"family": family, "folder": self._folder},
-            [digest, family],
+            recorded,
             (output.path, partitions),
             f"groups that share {family}",
         )
@@ -120,7 +127,7 @@ class ComparisonSteps:
             self._files.prefixes.path,
             "rarest shingles",
         )
-        return self.groups(parts, digest_of(recorded), PREFIXES)
+        return self.groups(parts, recorded, PREFIXES)
 
     def by_shard(
         self,
@@ -149,24 +156,28 @@ class ComparisonSteps:
         self,
         function: Callable[..., Any],
         arguments: Mapping[str, object],
-        inputs: Sequence[Json],
+        records: Mapping[int, WrittenFiles],
         output: tuple[Path, int],
         label: str,
     ) -> dict[int, Any]:
         """Run a work item for each partition; return the results by partition.
 
-        `output`: the folder of the step, and the number of partitions.
+        `records`: results of the step that wrote what is partitioned. `output`: the folder of the
+        step, and the number of partitions.
         """
         folder, partitions = output
-        common = [versions.NEAR_DUPLICATES, self._comparison.fingerprint, partitions, *inputs]
+        digest = digest_of(records)
+        size = bytes_of(records) / partitions
+        common = [versions.NEAR_DUPLICATES, self._comparison.fingerprint, partitions, digest, label]
         tasks = [
             Task(
                 name=f"{partition:06x}",
                 function=function,
                 arguments={"table": self.table, "partition": partition, **arguments},
                 fingerprint=fingerprint([*common, partition]),
+                size=size,
             )
             for partition in range(partitions)
         ]
-        done = run_tasks(tasks, folder, self._crew, label, "partitions")
+        done = run_tasks(tasks, folder, self._crew, label)
         return {partition: done[task.name] for partition, task in enumerate(tasks)}

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.corpus.near_duplicates.band_records import RecordedShard, partitions_for
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard, compared
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
-from pipeline.corpus.near_duplicates.comparison_steps import ComparisonSteps, digest_of
+from pipeline.corpus.near_duplicates.comparison_steps import ComparisonSteps, bytes_of, digest_of
 from pipeline.corpus.near_duplicates.groups import BANDS, PREFIXES, GroupedPartition
 from pipeline.corpus.near_duplicates.rounds import Partition, Rounds
 from pipeline.corpus.near_duplicates.shingles import ShingledShard
@@ -69,7 +69,7 @@ def find_near_duplicates(
     # Who shares a band with whom.
     partitions = partitions_for(comparison.documents * bands)
     recorded = steps.band_records(partitions)
-    grouped = steps.groups(partitions, digest_of(recorded))
+    grouped = steps.groups(partitions, recorded)
     digest = digest_of(grouped)
 
     # What these documents consist of; the rarest of it for those that share a band with very many.
@@ -81,12 +81,12 @@ def find_near_duplicates(
 
     # Compare and decide.
     families = {BANDS: grouped, PREFIXES: rare_groups}
-    open_partitions: list[Partition] = [
-        (family, number)
+    open_partitions: dict[Partition, int] = {
+        (family, number): bytes_of({number: result})
         for family, results in families.items()
         for number, result in results.items()
         if result["groups"]
-    ]
+    }
     digest = fingerprint([comparison.fingerprint, digest, digest_of(rare_groups)])
     rounds = Rounds(comparison, steps.table, folder, threshold, digest)
     rounds.run(open_partitions, crew)

@@ -121,7 +121,7 @@ def find_repeated_paragraphs(
     repeated: dict[int, RepeatedOfPartition] = steps.by_partition(
         write_repeated,
         {"folder": folder},
-        [digest_of(recorded)],
+        recorded,
         (files.repeated.path, partitions),
         "repeated paragraphs",
     )

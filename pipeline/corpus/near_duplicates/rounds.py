@@ -50,12 +50,17 @@ class Rounds:
         self._threshold = threshold
         self._base: list[str | float] = [digest, threshold]
         self._status: StatusFile | None = None
+        self._sizes: Mapping[Partition, int] = {}
         self._last: list[int | None] = [None] * len(comparison.shards)
         self._states: dict[int, str] = {}
         self.counts = RoundCounts()
 
-    def run(self, partitions: Sequence[Partition], crew: Workers) -> None:
-        """Compare and decide until nothing is open. `partitions`: those that have groups."""
+    def run(self, partitions: Mapping[Partition, int], crew: Workers) -> None:
+        """Compare and decide until nothing is open.
+
+        `partitions`: those that have groups, with the size of their files in bytes.
+        """
+        self._sizes = partitions
         windows = dict.fromkeys(partitions, 0)
         undecided = list(range(len(self._comparison.shards)))
         number = 0
@@ -124,11 +129,12 @@ class Rounds:
                         "folder": self._folder,
                     },
                     fingerprint=self._fingerprint(number, [family, part, window]),
+                    size=self._sizes[family, part],
                 )
                 for part, window in of_family.items()
             }
             label = f"round {number + 1}: pairs"
-            done = run_tasks(list(tasks.values()), output.path, crew, label, "partitions")
+            done = run_tasks(list(tasks.values()), output.path, crew, label)
             results |= {(family, part): done[task.name] for part, task in tasks.items()}
         return results
 

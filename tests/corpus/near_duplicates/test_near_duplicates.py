@@ -22,7 +22,7 @@ from compared_texts import (
 )
 
 from pipeline.config.run_sections import Executor
-from pipeline.corpus.near_duplicates import groups, pairs, rounds
+from pipeline.corpus.near_duplicates import band_records, groups, pairs, rounds
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.corpus.near_duplicates.shingles import jaccard, shingles_of
 from pipeline.errors import Interrupted
@@ -174,20 +174,23 @@ def some_shards(folder: Path, seed: int, count: int) -> tuple[list[ComparedShard
     return shards, one_by_one(shards, texts, bands)
 
 
-@pytest.mark.parametrize("large", [1000, 5])
+@pytest.mark.parametrize(("large", "records"), [(1000, 10**6), (5, 10**6), (5, 40)])
 def test_verdicts_are_those_of_going_one_by_one(
-    large: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: int, records: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(groups, "LARGE_GROUP", large)
+    monkeypatch.setattr(band_records, "RECORDS_IN_A_PARTITION", records)
     monkeypatch.setattr(pairs, "FIRST_WINDOW", 2)
     monkeypatch.setattr(pairs, "MOST_PAIRS", 40)
-    for seed in range(3):
+    for seed in range(2):
         folder = tmp_path / str(seed)
         shards, expected = some_shards(folder, seed, 25)
         found = compare(shards, folder / "work")
         assert len(expected) > 20
         assert verdicts_of(found) == expected
         assert found.removed == len(expected)
+        written = [*(folder / "work" / "groups").rglob("*.groups")]
+        assert len(written) == (1 if records > 1000 else 4)
 
 
 def test_source_of_lowest_priority_changes_no_verdict(tmp_path: Path) -> None:
