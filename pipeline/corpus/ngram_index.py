@@ -180,7 +180,8 @@ class NgramIndex:
         for first in range(0, len(self._stream), BLOCK_WORDS):
             block = self._stream[first : first + BLOCK_WORDS + words - 1]
             low, high = np.searchsorted(start, [first, first + BLOCK_WORDS])
-            hashes[low:high] = self._hash_at(block, start[low:high] - first, words)
+            prefix = self._prefix_sums(block)
+            hashes[low:high] = self._hash_at(prefix, start[low:high] - first, words)
 
         # Sorted by hash; an n-gram that a text repeats is kept once.
         order = np.lexsort((start, text, hashes))
@@ -210,14 +211,19 @@ class NgramIndex:
             earlier.add(content)
         return is_first
 
-    def _hash_at(self, numbers: np.ndarray, starts: np.ndarray, words: int) -> np.ndarray:
-        """Return the hashes of the `words` words from each start on, `(starts,) uint64`.
-
-        H(s) = sum over j < words of value(s + j) * BASE^j mod 2^64, as a difference of prefix sums.
-        """
+    def _prefix_sums(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the sums of value(i) * BASE^i mod 2^64 before each word, `(words + 1,) uint64`."""
         terms = self._word_values[numbers] * self._powers[: len(numbers)]
         prefix = np.zeros(len(numbers) + 1, np.uint64)
         np.cumsum(terms, out=prefix[1:])
+        return prefix
+
+    def _hash_at(self, prefix: np.ndarray, starts: np.ndarray, words: int) -> np.ndarray:
+        """Return the hashes of the `words` words from each start on, `(starts,) uint64`.
+
+        H(s) = sum over j < words of value(s + j) * BASE^j mod 2^64, as a difference of the sums that
+        `_prefix_sums` returns.
+        """
         sums = (prefix[starts + words] - prefix[starts]) * self._inverse_powers[starts]
         return _mixed(sums) >> np.uint64(64 - self._hash_bits)
 
@@ -257,10 +263,15 @@ class NgramIndex:
             places = np.arange(len(block))
             last_unknown = np.maximum.accumulate(np.where(block == UNKNOWN, places, -1))
             known_in_a_row = places - last_unknown
-            for table in self._tables:
+            longest = int(known_in_a_row.max(initial=0))
+            tables = [table for table in self._tables if table.words <= longest]
+            if not tables:
+                continue
+            prefix = self._prefix_sums(block)
+            for table in tables:
                 starts = np.flatnonzero(known_in_a_row >= table.words) - table.words + 1
                 starts = starts[starts < BLOCK_WORDS]
-                place, entry = self._look_up(table, block, starts)
+                place, entry = self._look_up(table, (block, prefix), starts)
                 found.append(
                     _Hits(
                         place + first,
@@ -278,10 +289,14 @@ class NgramIndex:
         )
 
     def _look_up(
-        self, table: _GramsOfLength, numbers: np.ndarray, starts: np.ndarray
+        self, table: _GramsOfLength, block: tuple[np.ndarray, np.ndarray], starts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the starts that begin an n-gram of the table, `(hits,)`, and its entry, `(hits,)`."""
-        hashes = self._hash_at(numbers, starts, table.words)
+        """Return the starts that begin an n-gram of the table, `(hits,)`, and its entry, `(hits,)`.
+
+        `block`: the words and their `_prefix_sums`.
+        """
+        numbers, prefix = block
+        hashes = self._hash_at(prefix, starts, table.words)
         may_be = table.present[hashes >> np.uint64(table.filter_shift)]
         starts = starts[may_be]
         hashes = hashes[may_be]
