@@ -63,6 +63,10 @@ class Passages:
     """`(passages,) int64`: number of different n-grams of the text in the passage."""
 
 
+NO_PASSAGES = Passages(*(np.zeros(0, np.int64) for _ in range(5)))
+"""What is found in documents that hold no text."""
+
+
 @dataclass(frozen=True)
 class _GramsOfLength:
     """The n-grams of one length: one entry for each different n-gram of each text."""
@@ -155,6 +159,8 @@ class NgramIndex:
             parts.append(end_of_document)
             length += 1
         hits = self._hits(np.concatenate([np.zeros(0, np.int32), *parts]))
+        if not len(hits.text):
+            return NO_PASSAGES
 
         # The place of each hit in its document.
         document = np.searchsorted(starts, hits.position, side="right") - 1
