@@ -76,6 +76,7 @@ def compared_shards(
                 rows=rows[shard.name],
                 file_bytes=shard.size,
                 fingerprint=fingerprint(content),
+                always_stays=shard.always_stays,
             )
         )
     return compared
