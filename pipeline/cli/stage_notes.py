@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 
 from pipeline.config.run_config import RunConfig
+from pipeline.errors import first_of
 from pipeline.logs import note, warn
 from pipeline.store.artifacts import Stage, StageState, outputs_of
 from pipeline.store.data_readers import live_readers
 from pipeline.store.records import AnyManifest
+
+MOST_NAMED = 10
+"""Maximum number of tasks that a line names."""
 
 
 def note_result(stage: Stage, config: RunConfig, how: str, manifest: AnyManifest | None) -> None:
@@ -16,13 +20,35 @@ def note_result(stage: Stage, config: RunConfig, how: str, manifest: AnyManifest
         return
     assert manifest is not None, "only a stage that is not asked for is done without one"
     note(f"{stage.name}: {how}: {manifest['counts'].get('headline', '')}")
-    for line in manifest.get("closing", []):
+    for line in [*manifest.get("closing", []), *uncovered_task_lines(stage, config)]:
         note(f"{stage.name}: {line}")
 
 
 def note_not_asked(stage: Stage) -> None:
     """Print that the run file does not ask for a stage."""
     note(f"{stage.name}: not asked for")
+
+
+def uncovered_task_lines(stage: Stage, config: RunConfig) -> list[str]:
+    """Return a line that names the tasks to score whose questions no document was searched for.
+
+    Such a task may have been added to `evaluation` at any time: it makes no data stale.
+    """
+    if stage.name != "select" or config.select is None or config.select.decontaminate is None:
+        return []
+    # Imported here: pyarrow takes longer to import than most commands run.
+    from pipeline.corpus.decontaminating.searched_tasks import tasks_not_covered
+    from pipeline.evaluation.asked_tasks import asked_tasks
+
+    names = tasks_not_covered(
+        config.select.decontaminate, asked_tasks(config), config.evaluation.tasks_dir
+    )
+    if not names:
+        return []
+    return [
+        f"select.decontaminate does not cover {first_of(names, MOST_NAMED)}, which `evaluation` asks "
+        "for: documents may hold their questions. Naming them searches all documents again"
+    ]
 
 
 def missing_file_lines(stage: Stage, config: RunConfig, state: StageState) -> list[str]:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from pipeline.cli.account_lines import print_account
 from pipeline.cli.job_table import print_jobs
-from pipeline.cli.stage_notes import changed_input_lines, missing_file_lines
+from pipeline.cli.stage_notes import (
+    changed_input_lines,
+    missing_file_lines,
+    uncovered_task_lines,
+)
 from pipeline.cli.start_checks import refuse_impossible_folders, undescribed_line
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
@@ -63,6 +67,8 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
         for line in missing_file_lines(stage, config, state):
             console.print(line)
         for line in changed_input_lines(stage, config, stage_of, state.manifest):
+            console.print(line)
+        for line in uncovered_task_lines(stage, config):
             console.print(line)
     print_account(config.paths.run_dir)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")

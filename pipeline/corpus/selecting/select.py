@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SHARD_SUFFIX
 from pipeline.corpus.parquet_tables import write_parquet
+from pipeline.corpus.selecting.comparison_evidence import comparison_lines, write_contamination
 from pipeline.corpus.selecting.judged_shards import judged_shards, shard_groups
 from pipeline.corpus.selecting.kept_documents import DIGESTS
 from pipeline.corpus.selecting.removals import (
@@ -62,6 +63,7 @@ def select(config: RunConfig) -> Result[SelectCounts]:
 
     # What readers look at; intermediate files go once nothing can stop the stage.
     files: dict[str, ListedFile] = {**samples}
+    files |= write_contamination(folder, rounds.contaminated, shards)
     for result in concluded.values():
         files |= {name: result["files"][name] for name in result["digests"]}
     digests = {
@@ -71,10 +73,11 @@ def select(config: RunConfig) -> Result[SelectCounts]:
     }
     files |= _write_digests(folder, digests)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
-    patterns = [f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}", "removed/*.jsonl", "*/.*.partial"]
+    patterns = [f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}", "*/*.jsonl", "*/.*.partial"]
     remove_unlisted(folder.path, list(files), patterns)
     counts["headline"] = headline(counts)
-    return Result(counts, files, closing=closing_lines(counts))
+    lines = comparison_lines(rounds.near, rounds.paragraphs, rounds.contaminated)
+    return Result(counts, files, closing=[*closing_lines(counts), *lines])
 
 
 def _write_digests(folder: SelectionFolder, digests: Mapping[str, str]) -> dict[str, FileRecord]:

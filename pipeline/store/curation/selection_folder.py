@@ -46,6 +46,14 @@ class SelectionFolder:
         name = re.sub(r"[^A-Za-z0-9_.]+", "-", reason).strip("-.")
         return self.path / "removed" / f"{name}.jsonl"
 
+    def contamination(self, source: str) -> Path:
+        """Return the JSON lines with the passages of a source that hold questions of tasks."""
+        return self.path / "contamination" / f"{source}.jsonl"
+
+    def common_grams(self, source: str) -> Path:
+        """Return the JSON lines with the n-grams of questions that many documents of a source hold."""
+        return self.contamination(source).with_suffix(".common.jsonl")
+
     @property
     def unfinished(self) -> Path:
         """Folder of intermediate files, removed when the stage is done."""
