@@ -1,21 +1,19 @@
 """RedPajama-v2's own code as a reference: a checkout of github.com/togethercomputer/RedPajama-Data,
 named by PIPELINE_TEST_REDPAJAMA."""
 
-import importlib
 import os
-import sys
-import types
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import orjson
 import pytest
 import zstandard
 
-VARIABLE = "PIPELINE_TEST_REDPAJAMA"
+from pipeline.benchmarks.curating import redpajama_code
+from pipeline.benchmarks.curating.redpajama_code import VARIABLE, PublishedCode
+
 needs_published_code = pytest.mark.skipif(
     VARIABLE not in os.environ or "PIPELINE_TEST_CORPUS" not in os.environ,
     reason=f"{VARIABLE} names no checkout of RedPajama-Data, or PIPELINE_TEST_CORPUS no text",
@@ -24,49 +22,11 @@ CHARACTERS = 60_000
 """Characters of a real document that are compared: the published code takes 1 MB in a second."""
 
 
-class PublishedCode(NamedTuple):
-    """What the checkout defines."""
-
-    document: Callable[..., Any]
-    signals: dict[str, Callable[[Any], list[tuple[int, int, float | None]]]]
-    minhash: Callable[..., Any]
-
-
 @contextmanager
 def published_code() -> Generator[PublishedCode]:
     """Import the checkout's modules, and forget them afterwards."""
-    before = {*sys.modules}
-    root = str(Path(os.environ[VARIABLE]) / "app" / "src")
-    # Behind everything else: it has a module named like this package.
-    sys.path.append(root)
-    if "msgspec" not in sys.modules:
-        # Only the types of its input files need this package.
-        try:
-            importlib.import_module("msgspec")
-        except ModuleNotFoundError:
-            sys.modules["msgspec"] = types.ModuleType("msgspec")
-            vars(sys.modules["msgspec"])["Struct"] = object
-    try:
-        quality = "core.quality_signals"
-        content = importlib.import_module(f"{quality}.content")
-        functions = [
-            content.RPS_Doc_Lorem_Ipsum(),
-            content.RPS_Doc_Curly_Bracket(),
-            content.RPS_Doc_Stop_Word_Fraction("en"),
-        ]
-        for name in ("repetitions", "natural_language", "lines"):
-            module = importlib.import_module(f"{quality}.{name}")
-            functions += getattr(module, f"register_{name}_callables")()
-        yield PublishedCode(
-            importlib.import_module("core.document").Document,
-            {each.field_name: each for each in functions},
-            importlib.import_module("dedupe.minhash").MinHash,
-        )
-    finally:
-        sys.path.remove(root)
-        for name in {*sys.modules} - before:
-            if name.split(".")[0] in ("core", "dedupe", "utilities", "msgspec"):
-                del sys.modules[name]
+    with redpajama_code.published_code(Path(os.environ[VARIABLE])) as code:
+        yield code
 
 
 def real_documents(each: int) -> dict[str, str]:

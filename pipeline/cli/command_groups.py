@@ -232,6 +232,30 @@ def benchmark_search(
     search.benchmark_search(load(run_file, overrides or []), rounds, output)
 
 
+@benchmarks.command("curate")
+def benchmark_curate(
+    corpus: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CORPUS]",
+            help="A run file with prepared documents, or a folder of JSON lines; default: the text of "
+            "this Python installation.",
+        ),
+    ] = None,
+    rounds: Rounds = 3,
+    megabytes: Annotated[int, typer.Option(min=1, help="Text to measure on, in 10^6 bytes.")] = 8,
+    repeat: Annotated[
+        int,
+        typer.Option(min=0, help="Samples in the large corpus of memory; 0 leaves memory out."),
+    ] = 10,
+    output: ResultsFile = Path("benchmark-curate.json"),
+) -> None:
+    """Measure annotating: MB/s of each part and together, memory, core-hours of RedPajama."""
+    from pipeline.benchmarks.curating import curate
+
+    curate.benchmark_curate(corpus, rounds, megabytes, repeat, output)
+
+
 @benchmarks.command("loader")
 def benchmark_loader(
     rounds: Rounds = 3,

@@ -1,0 +1,1 @@
+"""`pipeline benchmark curate`: what annotating and selecting documents costs."""
