@@ -744,6 +744,7 @@ PRINTS_TO_ITS_PARENT = (
     "benchmarks/measure_executor.py",
     "benchmarks/measure_search.py",
     "benchmarks/measure_train.py",
+    "benchmarks/curating/measure_curate.py",
 )
 """Programs of a process of their own, whose one line of JSON another process reads."""
 

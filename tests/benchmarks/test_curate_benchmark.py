@@ -16,7 +16,7 @@ from pipeline.benchmarks.curating.curate_results import (
     SIGNALS,
     THEIR_MINHASH,
     THEIR_SIGNALS,
-    WITHOUT_PUBLISHED,
+    WITH_PUBLISHED,
     CurateResults,
     client_growth,
     core_hours,
@@ -35,7 +35,7 @@ from pipeline.store.files import read_json
 SECONDS = dict.fromkeys(ALONE, 1.0) | {
     SIGNALS: 4.0,
     EVERYTHING: 7.0,
-    WITHOUT_PUBLISHED: 2.0,
+    WITH_PUBLISHED: 2.0,
     PUBLISHED_BANDS: 2.0,
     THEIR_SIGNALS: 10.0,
     THEIR_MINHASH: 6.0,

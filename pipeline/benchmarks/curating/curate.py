@@ -18,13 +18,11 @@ from pipeline.benchmarks.curating.curate_results import (
     ALONE,
     EVERYTHING,
     LANGUAGE,
-    MINHASH,
     PUBLISHED_BANDS,
     READ_AND_WRITE,
-    SIGNALS,
     THEIR_MINHASH,
     THEIR_SIGNALS,
-    WITHOUT_PUBLISHED,
+    WITH_PUBLISHED,
     CurateResults,
     median_seconds,
     projections,
@@ -42,8 +40,8 @@ MEASURING_MODULE = "pipeline.benchmarks.curating.measure_curate"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 PARTS = {name: (name.split(",")[0],) for name in ALONE}
 """Part that is measured alone -> its name among the parts of the annotations."""
-NOT_PUBLISHED = tuple(PARTS[name][0] for name in ALONE if name not in (SIGNALS, MINHASH))
-"""Parts that are computed where signals and bands are published with the documents."""
+PARTS_OF_TREE = ("signals", LANGUAGE, "pii", "text_hash", "minhash", "paragraphs")
+"""What is annotated of RedPajama-v2, as in `jobs/corpus-redpajama-v2.yaml`."""
 PUBLISHED_SCHEME = 'annotate.minhash={scheme: redpajama-v2, similarity: "0.8"}'
 
 Seconds = Callable[[], float]
@@ -105,8 +103,12 @@ def _parts(corpus: MeasuredCorpus) -> dict[str, Seconds]:
         parts[name] = ours(*PARTS[name], overrides=overrides)
     parts[PUBLISHED_BANDS] = ours("minhash", overrides=(*overrides, PUBLISHED_SCHEME))
     parts[EVERYTHING] = ours(*(part for name in names for part in PARTS[name]), overrides=overrides)
-    rest = [part for part in NOT_PUBLISHED if part not in left_out]
-    parts[WITHOUT_PUBLISHED] = ours(*rest, overrides=overrides)
+    tree = {
+        "run_file": corpus.tree_run_file,
+        "parts": [part for part in PARTS_OF_TREE if part not in left_out],
+        "overrides": overrides,
+    }
+    parts[WITH_PUBLISHED] = lambda: _measure("annotate_documents", tree)
     if VARIABLE not in os.environ:
         warn(
             f"benchmark: {VARIABLE} names no checkout of togethercomputer/RedPajama-Data; its code "

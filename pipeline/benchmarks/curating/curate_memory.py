@@ -19,8 +19,8 @@ from pipeline.benchmarks.common import Figures, run_python
 from pipeline.benchmarks.curating.measured_corpus import (
     FULL_SHARD_BYTES,
     MeasuredCorpus,
-    write_raw,
     write_run_file,
+    write_texts,
 )
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import listed_shards
@@ -51,11 +51,11 @@ def measure_memory(
         ("full shards", full_copies, FULL_SHARD_BYTES),
     ):
         folder = scratch / f"memory of {name}"
-        raw: list[Path] = []
+        files: list[Path] = []
         for copy in range(copies):
-            raw.append(folder / "raw" / f"{copy}.jsonl")
-            write_raw(raw[-1], [with_other_words(text, copy) for text in corpus.texts])
-        run_file = write_run_file(folder, raw, corpus.tasks_dir, shard_bytes)
+            files.append(folder / "texts" / f"{copy}.jsonl")
+            write_texts(files[-1], [with_other_words(text, copy) for text in corpus.texts])
+        run_file = write_run_file(folder, files, corpus.tasks_dir, shard_bytes)
         run_python("pipeline", "prepare", str(run_file))
         shards = len(listed_shards(data_folder(load(run_file, needs=())).documents))
         for stage in STAGES:

@@ -14,22 +14,25 @@ from pathlib import Path
 from typing import TypedDict
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.benchmarks.curating.redpajama_code import published_code
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.corpus.annotating.annotate_shard import annotate_shard
+from pipeline.corpus.annotating.annotate_shard import AskedParts, annotate_shard
 from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.parts import parts_asked_for
+from pipeline.corpus.annotating.published_rows import PublishedSource
 from pipeline.corpus.annotating.redpajama_minhash import (
     BANDS_AND_ROWS,
     FUNCTIONS,
     SEED,
     SHINGLE_WORDS,
 )
-from pipeline.corpus.documents import iterate_texts, listed_shards
+from pipeline.corpus.documents import listed_shards
+from pipeline.corpus.parquet_tables import write_parquet
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.store.layout import data_folder
+from pipeline.store.manifests.shard_places import source_of
 from pipeline.store.records import content_of
 
 WARM_UP = "The first document of a process loads what the others use. " * 20
@@ -45,32 +48,39 @@ class PartFigures(TypedDict):
 def annotate_documents(
     run_file: Path, parts: Sequence[str], overrides: Sequence[str]
 ) -> PartFigures:
-    """Annotate all documents with some parts, by name: read, compute and write."""
+    """Annotate all documents with some parts, by name: read, compute and write.
+
+    What is published beside them is read where the parts take it.
+    """
     config = load(run_file, overrides, needs=())
     chosen = [part for part in parts_asked_for(config) if part.name in parts]
     assert [part.name for part in chosen] == [*parts], "the run file asks for all"
     documents = data_folder(config).documents
-    shards = listed_shards(documents)
     text_bytes = 0
     with tempfile.TemporaryDirectory(dir=run_file.parent) as scratch:
         output = Path(scratch, "annotations.parquet")
         _load_everything(Path(scratch), chosen)
         started = time.process_time()
-        for name, record in shards.items():
+        for name, record in listed_shards(documents).items():
             output.unlink(missing_ok=True)
-            result = annotate_shard(
-                documents / name, content_of(record), output, "measured", chosen
-            )
+            asked = _asked(chosen, PublishedSource.asked_for(config, source_of(name), chosen))
+            result = annotate_shard(documents / name, content_of(record), output, "measured", asked)
             text_bytes += result["text_bytes"]
         seconds = time.process_time() - started
     return {"seconds": seconds, "text_bytes": text_bytes}
 
 
+def _asked(parts: Sequence[AnnotationPart], published: PublishedSource | None) -> AskedParts:
+    return AskedParts(parts, {part.name: part.fingerprint() for part in parts}, published)
+
+
 def _load_everything(scratch: Path, parts: Sequence[AnnotationPart]) -> None:
     """Annotate one document: loads what is loaded once in each process."""
     table = pa.table({"id": ["first"], "text": pa.array([WARM_UP], pa.large_string())})
-    pq.write_table(table, scratch / "first.parquet")
-    annotate_shard(scratch / "first.parquet", "", scratch / "first.annotations", "first", parts)
+    write_parquet(table, scratch / "first.parquet")
+    annotate_shard(
+        scratch / "first.parquet", "", scratch / "first.annotations", "first", _asked(parts, None)
+    )
 
 
 def compute_published_signals(run_file: Path, checkout: Path) -> PartFigures:
@@ -104,12 +114,12 @@ def compute_published_minhash(run_file: Path, checkout: Path) -> PartFigures:
 
 
 def _texts(config: RunConfig) -> list[str]:
-    documents = data_folder(config).documents
+    documents = all_documents(config.paths.data_dir)
     return [
         text
         for source in config.sources_with_text
         for split in ("train", "validation")
-        for _, text in iterate_texts(documents, source, split)
+        for _, text in documents.iterate_texts(source, split)
     ]
 
 

@@ -15,13 +15,14 @@ import pyarrow as pa
 import xxhash
 
 from pipeline.benchmarks.common import run_python
+from pipeline.benchmarks.curating.published_tree import write_published_tree, write_tree_run_file
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.yaml_files import Document, YamlValue, to_yaml
 from pipeline.corpus.decontaminating.item_texts import ITEMS
-from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.parquet_tables import write_parquet
+from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.errors import DataError
 from pipeline.logs import note
 from pipeline.store.artifacts import read_manifest
@@ -51,6 +52,8 @@ class MeasuredCorpus:
     """A sample of documents, prepared, with run files that ask for everything."""
 
     run_file: Path
+    tree_run_file: Path
+    """Run file of the same documents as a tree of RedPajama-v2, whose signals and bands are taken from it."""
     tasks_dir: Path
     """Folder of the questions that are searched for."""
     texts: Sequence[str]
@@ -76,12 +79,15 @@ def make_corpus(corpus: Path | None, megabytes: int, scratch: Path) -> MeasuredC
     described = "this Python installation" if corpus is None else str(corpus)
 
     # Questions of words that the documents have, so that few of their words are unknown.
-    tasks_dir = scratch / "tasks"
+    tasks_dir = scratch / "questions"
     _write_questions(tasks_dir, texts)
-    write_raw(scratch / "sample" / "raw.jsonl", texts)
-    run_file = write_run_file(scratch / "sample", [scratch / "sample" / "raw.jsonl"], tasks_dir)
-    run_python("pipeline", "prepare", str(run_file))
-    return MeasuredCorpus(run_file, tasks_dir, texts, described)
+    write_texts(scratch / "sample" / "texts.jsonl", texts)
+    run_file = write_run_file(scratch / "sample", [scratch / "sample" / "texts.jsonl"], tasks_dir)
+    write_published_tree(scratch / "tree", texts)
+    tree_run_file = write_tree_run_file(scratch / "sample-of-tree", scratch / "tree")
+    for each in (run_file, tree_run_file):
+        run_python("pipeline", "prepare", str(each))
+    return MeasuredCorpus(run_file, tree_run_file, tasks_dir, texts, described)
 
 
 def _config_of(corpus: Path | None, scratch: Path) -> RunConfig:
@@ -119,24 +125,24 @@ def sampled_texts(config: RunConfig, most_bytes: int) -> list[str]:
 
     Documents are taken in the order of a hash of their ids, so that each source has its share.
     """
-    documents = data_folder(config).documents
-    sizes = {key: len(text.encode()) for key, text in _all_texts(config, documents)}
+    sizes = {key: len(text.encode()) for key, text in _all_texts(config)}
     chosen: set[str] = set()
     taken = 0
     for key in sorted(sizes, key=lambda key: xxhash.xxh3_64_intdigest(key.encode())):
         if taken + sizes[key] <= most_bytes:
             taken += sizes[key]
             chosen.add(key)
-    return [text for key, text in _all_texts(config, documents) if key in chosen]
+    return [text for key, text in _all_texts(config) if key in chosen]
 
 
-def _all_texts(config: RunConfig, documents: Path) -> Iterator[tuple[str, str]]:
+def _all_texts(config: RunConfig) -> Iterator[tuple[str, str]]:
+    documents = all_documents(config.paths.data_dir)
     for source in config.sources_with_text:
         for split in SPLITS:
-            yield from iterate_texts(documents, source, split)
+            yield from documents.iterate_texts(source, split)
 
 
-def write_raw(path: Path, texts: Sequence[str]) -> None:
+def write_texts(path: Path, texts: Sequence[str]) -> None:
     """Write texts as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
@@ -156,8 +162,9 @@ def write_run_file(
         "annotate": {"signals": ["redpajama-v2"]},
         "select": {
             "exact_duplicates": ["text_hash"],
+            "near_duplicates": {"threshold": 0.8},
             "decontaminate": {"tasks": [TASK]},
-            "max_removed": {"contaminated": 1.0, "exact-duplicate": 1.0},
+            "max_removed": {"default": 1.0},
         },
         "evaluation": {"tasks_dir": str(tasks_dir)},
     }
