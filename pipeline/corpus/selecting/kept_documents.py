@@ -35,6 +35,7 @@ from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import DataFolder, data_folder, manifest_path
+from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import logical_name, source_of
 from pipeline.store.records import content_of
 
