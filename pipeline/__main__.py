@@ -114,8 +114,9 @@ def inspect(
     from pipeline.config.run_file import load
     from pipeline.tokens.inspected_data import Question
 
+    # Signals are a question of their own, about annotations instead of documents.
     if signals or signal is not None or quantile is not None or page is not None:
-        from pipeline.cli.signals_view import show_signals
+        from pipeline.cli.curation.signals_view import show_signals
 
         show_signals(
             load(run_file, overrides or [], needs=()),
@@ -128,6 +129,7 @@ def inspect(
         )
         return
 
+    # All others are about documents and their tokens.
     question = Question(source, document, split, id, samples, seed, characters)
     show_inspection(
         load(run_file, overrides or [], needs=()),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import run_stages, write_documents
 
-from pipeline.cli.signals_view import show_signals
+from pipeline.cli.curation.signals_view import show_signals
 from pipeline.config.run_file import load
 from pipeline.corpus.distributions import signal_values as module
 from pipeline.corpus.distributions.signal_values import (
