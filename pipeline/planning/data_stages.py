@@ -38,11 +38,15 @@ class DataPlan:
     train_tokenizer_core_hours: float
     tokenize_core_hours: float
     pack_core_hours: float
+    annotate_core_hours: float = 0.0
+    select_core_hours: float = 0.0
 
     def of_stages(self) -> dict[str, float]:
         """Return the core-hours of the stages that have something to do, by name, in order."""
         hours = {
             "prepare": self.prepare_core_hours,
+            "annotate": self.annotate_core_hours,
+            "select": self.select_core_hours,
             "train-tokenizer": self.train_tokenizer_core_hours,
             "tokenize": self.tokenize_core_hours,
             "pack": self.pack_core_hours,
@@ -84,9 +88,19 @@ def data_core_hours(config: RunConfig, data: DataSize, rates: PlanRates) -> Data
     packed = 0.0
     if config.data.packs_documents:
         packed = data.tokens
+
+    # Documents are annotated and judged only where the run file says so.
+    annotated = 0.0
+    judged = 0.0
+    if config.annotate is not None:
+        annotated = data.text_bytes
+    if config.select is not None:
+        judged = data.text_bytes
     return DataPlan(
         prepare_core_hours=data.text_bytes / rates.prepare_bytes_per_core_second.value / 3600,
         train_tokenizer_core_hours=sample / rates.learn_bytes_per_core_second.value / 3600,
         tokenize_core_hours=data.text_bytes / rates.tokenize_bytes_per_core_second.value / 3600,
         pack_core_hours=packed / rates.pack_tokens_per_core_second.value / 3600,
+        annotate_core_hours=annotated / rates.annotate_bytes_per_core_second.value / 3600,
+        select_core_hours=judged / rates.select_bytes_per_core_second.value / 3600,
     )

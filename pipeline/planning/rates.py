@@ -59,6 +59,10 @@ class PlanRates:
     token_extra_share: Rate
     """Size of index files beside the token ids, as a share of the ids."""
     prepare_bytes_per_core_second: Rate
+    annotate_bytes_per_core_second: Rate
+    """Text that `annotate` describes."""
+    select_bytes_per_core_second: Rate
+    """Text of the documents that `select` judges."""
     learn_bytes_per_core_second: Rate
     """Text of the sample from which a vocabulary is learned."""
     tokenize_bytes_per_core_second: Rate
@@ -118,6 +122,12 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
         token_extra_share=assumed(0.01, "20 bytes a document"),
         prepare_bytes_per_core_second=assumed(
             120e6, "`prepare` on one core, compressed JSON lines"
+        ),
+        annotate_bytes_per_core_second=assumed(
+            0.6e6, "`annotate` on one core, all signals, language, personal data, MinHash"
+        ),
+        select_bytes_per_core_second=assumed(
+            8.8e6, "`select` on one core (pipeline/corpus/selecting/README.md)"
         ),
         learn_bytes_per_core_second=assumed(1.8e6, "`train-tokenizer`, SentencePiece BPE"),
         tokenize_bytes_per_core_second=assumed(42e6, "`tokenize` on one core, SentencePiece BPE"),

@@ -29,6 +29,18 @@ def test_core_hours_of_each_stage(run_file: Path) -> None:
     assert list(hours.of_stages()) == ["prepare", "train-tokenizer", "tokenize", "pack"]
 
 
+def test_annotating_and_selecting_cost_where_they_are_asked_for(run_file: Path) -> None:
+    """4 GB of text at 1 and 4 MB/s."""
+    simple = rates(annotate_bytes_per_core_second=1e6, select_bytes_per_core_second=4e6)
+    data = data_size(1e9, 1000, simple)
+    assert "annotate" not in data_core_hours(load(run_file), data, simple).of_stages()
+    curated = load(run_file, ["annotate={signals: gopher}", "select={rules: [gopher]}"])
+    hours = data_core_hours(curated, data, simple)
+    assert hours.annotate_core_hours * HOUR == pytest.approx(4000)
+    assert hours.select_core_hours * HOUR == pytest.approx(1000)
+    assert list(hours.of_stages())[:3] == ["prepare", "annotate", "select"]
+
+
 def test_a_sample_is_no_larger_than_the_text(run_file: Path) -> None:
     data = data_size(1000, 1000, rates())
     simple = rates(learn_bytes_per_core_second=4000 / HOUR)
