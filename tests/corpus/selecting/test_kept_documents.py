@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from begun_run import begin_run
 from curation import write_corpus
 from helpers import run_stages
 
+from pipeline.cli.trace_view import show_trace
 from pipeline.config.run_file import load
 from pipeline.corpus.selecting.kept_documents import all_documents, kept_documents
 from pipeline.corpus.selecting.select import select
 from pipeline.errors import DataError, UserError
+from pipeline.sampling.trace import trace_document
 from pipeline.store.artifacts import stage_states
 from pipeline.store.files import read_json
 from pipeline.store.stages import STAGES
@@ -123,3 +126,25 @@ def test_inspect_leaves_out_what_is_removed_and_says_why(tokenized: Path) -> Non
     found = documents(data, Question(id="page 38"))
     assert [document.get("removed") for document in found] == [None, ["exact-duplicate"]]
     assert found[0]["tokens"] is not None and found[1]["tokens"] is None
+
+
+def test_trace_names_why_a_document_is_never_read(
+    tokenized: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stages(tokenized, ["select", "tokenize"], [*SMALL, *URLS])
+    run = begin_run(tokenized, [*SMALL, *URLS])
+    kept, removed = trace_document(run, "page 38")["documents"]
+    assert kept["tokens"] and "removed" not in kept
+    assert removed["tokens"] == 0 and removed.get("removed") == ["exact-duplicate"]
+    show_trace(
+        tokenized,
+        [*SMALL, *URLS],
+        step=None,
+        document=removed["id"],
+        item=None,
+        rank=None,
+        row=None,
+        limit=20,
+        as_json=False,
+    )
+    assert "removed by `pipeline select`: exact-duplicate" in capsys.readouterr().out
