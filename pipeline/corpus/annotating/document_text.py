@@ -7,7 +7,9 @@ import re
 import string
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -18,6 +20,9 @@ RAW_WORDS = re.compile(r"\w+|[^\w\s]+")
 """Words, and runs of other characters, of a text as it is.
 
 Source: NLTK's `WordPunctTokenizer`, which RedPajama-v2 uses; here `re` says what a word character is."""
+SPACE = re.compile(r"\s")
+PIECE_CHARACTERS = 2**20
+"""Characters after which a text is cut for work that makes an object of each word."""
 _PUNCTUATION = string.punctuation.encode()
 _NEWLINE = ord("\n")
 
@@ -85,7 +90,10 @@ class DocumentText:
     @cached_property
     def raw_words(self) -> Counter[str]:
         """The RAW_WORDS of the text -> how often each occurs."""
-        return Counter(RAW_WORDS.findall(self.text))
+        counts: Counter[str] = Counter()
+        for piece in pieces_at_spaces(self.text):
+            counts.update(RAW_WORDS.findall(piece))
+        return counts
 
     @cached_property
     def raw_word_count(self) -> int:
@@ -102,9 +110,8 @@ class DocumentText:
         """The text as `folded` returns it."""
         return folded(self.text)
 
-    @cached_property
     def words(self) -> list[str]:
-        """The normalised words."""
+        """Return the normalised words, which are not kept: of a large text they take much memory."""
         return self.folded.split()
 
     @cached_property
@@ -114,15 +121,34 @@ class DocumentText:
         return np.fromiter((len(line.split()) for line in lines), np.int64, len(lines))
 
     @cached_property
+    def _counted_words(self) -> tuple[Counter[str], np.ndarray]:
+        """`word_counts` and `word_ids`, made piece by piece."""
+        counts: Counter[str] = Counter()
+        numbers: dict[str, int] = {}
+        ids: list[np.ndarray] = []
+        for piece in pieces_at_spaces(self.folded):
+            words = piece.split()
+            counts.update(words)
+            # A counter keeps the order of first occurrence: new words are its last ones.
+            for word in islice(counts, len(numbers), None):
+                numbers[word] = len(numbers)
+            ids.append(np.fromiter(map(numbers.__getitem__, words), np.int64, len(words)))
+        return counts, np.concatenate([np.zeros(0, np.int64), *ids])
+
+    @property
     def word_counts(self) -> Counter[str]:
         """Normalised word -> how often it occurs, in the order of first occurrence."""
-        return Counter(self.words)
+        return self._counted_words[0]
 
-    @cached_property
+    @property
     def word_ids(self) -> np.ndarray:
         """Number of each normalised word in `word_counts`, `(words,) int64`."""
-        numbers = {word: number for number, word in enumerate(self.word_counts)}
-        return np.fromiter(map(numbers.__getitem__, self.words), np.int64, len(self.words))
+        return self._counted_words[1]
+
+    @property
+    def word_total(self) -> int:
+        """Number of normalised words."""
+        return len(self.word_ids)
 
     @cached_property
     def word_lengths(self) -> np.ndarray:
@@ -134,6 +160,16 @@ class DocumentText:
     def repeated_words(self) -> RepeatedNgrams:
         """The normalised words that occur more than once; longer n-grams follow from them."""
         return RepeatedNgrams.of_words(self.word_ids)
+
+
+def pieces_at_spaces(text: str) -> Iterator[str]:
+    """Yield a text in pieces of about PIECE_CHARACTERS that end before white space."""
+    start = 0
+    while start < len(text):
+        space = SPACE.search(text, start + PIECE_CHARACTERS)
+        end = space.start() if space else len(text)
+        yield text[start:end]
+        start = end
 
 
 def code_points(text: str) -> np.ndarray:

@@ -82,7 +82,7 @@ class MinHashBands(AnnotationPart):
         if self.reads_published and record is not None and record.minhash is not None:
             bands = record.minhash.get(similarity)
             return None if bands is None else hashes_of_bands(bands)
-        signature = published_signature(document.words)
+        signature = published_signature(document.words())
         if signature is None:
             return None
         return hashes_of_bands(published_bands(signature, similarity))

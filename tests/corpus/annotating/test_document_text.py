@@ -3,11 +3,13 @@
 import re
 import string
 import unicodedata
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
+from pipeline.corpus.annotating import document_text
 from pipeline.corpus.annotating.document_text import DocumentText, counts_between, folded
 
 HARD = "aB1,.\n\r\t \x0b\x1c\x85\u2028\u2000\u03a3\u03c3\u0391\u0301\u0345éİǅ²½'\"-😀\u200d\u037e\u1fef"
@@ -20,17 +22,22 @@ def published(text: str) -> str:
     return unicodedata.normalize("NFD", re.sub(r"\s+", " ", text))
 
 
-@given(TEXTS)
-def test_words_and_lines_are_the_published_ones(text: str) -> None:
+@given(TEXTS, st.integers(1, 9))
+def test_words_and_lines_are_the_published_ones(text: str, piece: int) -> None:
+    with patch.object(document_text, "PIECE_CHARACTERS", piece):
+        _compare_with_published(text)
+
+
+def _compare_with_published(text: str) -> None:
     document = DocumentText(text)
     lines = [match.span() for match in re.finditer(r"([^\n]*\n|[^\n]+$)", text)]
     assert [*zip(document.line_starts, document.line_ends, strict=True)] == lines
     assert [line + "\n" for line in document.lines[:-1]] == [text[a:b] for a, b in lines[:-1]]
-    assert document.words == published(text).split()
-    assert " ".join(document.words) == published(text)
+    assert document.words() == published(text).split()
+    assert " ".join(document.words()) == published(text)
     assert [*document.line_words] == [len(published(text[a:b]).split()) for a, b in lines]
-    assert [*document.word_lengths] == [len(word) for word in document.words]
-    assert len({*zip(document.words, document.word_ids, strict=True)}) == len({*document.words})
+    assert [*document.word_lengths] == [len(word) for word in document.words()]
+    assert len({*zip(document.words(), document.word_ids, strict=True)}) == len({*document.words()})
     words = re.findall(r"\w+|[^\w\s]+", text)
     assert document.raw_word_count == len(words)
     assert document.raw_words.total() == sum(words.count(word) for word in {*words})
@@ -38,7 +45,7 @@ def test_words_and_lines_are_the_published_ones(text: str) -> None:
 
 
 def test_words_by_hand() -> None:
-    assert DocumentText("Don't  STOP—now!\n").words == ["dont", "stop—now"]
+    assert DocumentText("Don't  STOP—now!\n").words() == ["dont", "stop—now"]
     assert folded("É") == "e\u0301"
     assert DocumentText("a\n!!!").line_words.tolist() == [1, 0]
     assert DocumentText("").line_words.tolist() == []

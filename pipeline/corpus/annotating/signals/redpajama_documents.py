@@ -28,14 +28,14 @@ def num_sentences(document: DocumentText) -> float:
 
 def word_count(document: DocumentText) -> float:
     """Count the words."""
-    return float(len(document.words))
+    return float(document.word_total)
 
 
 def mean_word_length(document: DocumentText) -> float | None:
     """Return the mean number of characters of a word."""
-    if not document.words:
+    if not document.word_total:
         return None
-    return ratio(int(document.word_lengths.sum()), len(document.words))
+    return ratio(int(document.word_lengths.sum()), document.word_total)
 
 
 def symbol_to_word_ratio(document: DocumentText) -> float | None:
@@ -64,17 +64,17 @@ def frac_no_alph_words(document: DocumentText) -> float | None:
 
 def frac_unique_words(document: DocumentText) -> float | None:
     """Return the number of different words for each word."""
-    if not document.words:
+    if not document.word_total:
         return None
-    return ratio(len(document.word_counts), len(document.words))
+    return ratio(len(document.word_counts), document.word_total)
 
 
 def unigram_entropy(document: DocumentText) -> float | None:
     """Return the entropy of the distribution of the words, in nats."""
-    if not document.words:
+    if not document.word_total:
         return None
     counts = np.fromiter(document.word_counts.values(), np.float64, len(document.word_counts))
-    shares = counts / len(document.words)
+    shares = counts / document.word_total
     return round(float(-(shares * np.log(shares)).sum()), PRECISION)
 
 
@@ -88,12 +88,12 @@ def frac_all_caps_words(document: DocumentText) -> float | None:
 
 def lorem_ipsum(document: DocumentText) -> float:
     """Return the number of LOREM_IPSUM for each character of the normalised text."""
-    if not document.words:
+    if not document.word_total:
         return 0.0
     # What is rare is looked for first in the text that is there already.
     if "lorem" not in document.folded:
         return 0.0
-    normalised = " ".join(document.words)
+    normalised = " ".join(document.words())
     return ratio(len(LOREM_IPSUM.findall(normalised)), len(normalised))
 
 
@@ -114,7 +114,7 @@ def stop_word_fraction(language: str) -> DocumentSignal:
     """Return the signal of stop words: their share of the raw words, for one language."""
 
     def fraction(document: DocumentText) -> float:
-        if not document.words:
+        if not document.word_total:
             return 0.0
         stop_words = _stop_words(language)
         found = sum(count for word, count in document.raw_words.items() if word in stop_words)

@@ -40,7 +40,8 @@ def javascript_counts(document: DocumentText) -> np.ndarray:
     """Count the words that are JAVASCRIPT."""
     if JAVASCRIPT not in document.folded:
         return np.zeros(len(document.line_ends))
-    found = np.array([word == JAVASCRIPT for word in document.words])
+    numbers = {word: number for number, word in enumerate(document.word_counts)}
+    found = document.word_ids == numbers.get(JAVASCRIPT, -1)
     return counts_between(found, np.cumsum(document.line_words)).astype(np.float64)
 
 

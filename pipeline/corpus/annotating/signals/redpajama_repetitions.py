@@ -41,7 +41,7 @@ def frac_chars_dupe_ngrams(size: int) -> DocumentSignal:
         places = of_size(document.repeated_words, size).places
         if not len(places):
             return 0.0
-        begins_and_ends = np.zeros(len(document.words) + 1, np.int64)
+        begins_and_ends = np.zeros(document.word_total + 1, np.int64)
         begins_and_ends[places] += 1
         begins_and_ends[places + size] -= 1
         is_repeated = np.cumsum(begins_and_ends)[:-1] > 0
