@@ -126,7 +126,7 @@ class Executor(Section):
     """Submitted jobs only: worker processes in each job, one core each."""
     memory_per_worker: ByteCount = Field(default=4_000_000_000, ge=10**9)
     """Submitted jobs only: memory of each worker process. A worker needs 1 GB plus 6 times the size
-    of the largest document that it processes."""
+    of the largest document that it processes, in `annotate` 40 times."""
     partition: str | None = None
     """Submitted jobs only: Slurm partition. Default: that of the cluster."""
     account: str | None = None

@@ -94,6 +94,13 @@ def test_only_a_part_that_changed_is_computed_and_the_bytes_are_those_of_all(
     assert annotated(run_file, other) == changed
 
 
+def test_threads_of_this_process_write_the_same_bytes(run_file: Path, data: Path) -> None:
+    alone = annotated(run_file, "annotate.language=true")
+    for path in (data / "annotations").glob("web/*.parquet"):
+        path.unlink()
+    assert annotated(run_file, "annotate.language=true", "executor.workers=auto") == alone
+
+
 def test_row_groups_follow_the_texts_alone(run_file: Path, data: Path) -> None:
     with patch.object(items, "BATCH_BYTES", 1000):
         annotated(run_file)
