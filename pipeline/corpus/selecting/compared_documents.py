@@ -19,7 +19,7 @@ from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.duplicates import LoserFiles, WrittenRound
 from pipeline.corpus.selecting.judge import DRAFT
 from pipeline.corpus.selecting.judged_shards import JudgedShard
-from pipeline.corpus.selecting.partition_files import REMEDY
+from pipeline.corpus.selecting.verdicts import SELECT_AGAIN
 from pipeline.store.files import fingerprint
 from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import stem_of
@@ -103,7 +103,7 @@ def write_kept(
     files: dict[str, FileRecord] = {}
     documents = 0
     for number, shard in enumerate(shards, 1):
-        draft = read_parquet(drafts / shard.name, DRAFT, REMEDY)
+        draft = read_parquet(drafts / shard.name, DRAFT, SELECT_AGAIN)
         keep = draft["reasons"].combine_chunks().value_lengths().to_numpy() == 0
         for rows in lost:
             keep[rows["row"][rows["shard"] == shard.number]] = False

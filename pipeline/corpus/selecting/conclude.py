@@ -21,10 +21,10 @@ from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.duplicates import LOSER, LoserFiles
 from pipeline.corpus.selecting.judge import DRAFT, EMPTY
 from pipeline.corpus.selecting.judged_shards import JudgedShard
-from pipeline.corpus.selecting.partition_files import REMEDY
 from pipeline.corpus.selecting.shard_list import ShardList
 from pipeline.corpus.selecting.verdicts import (
     SCHEMA,
+    SELECT_AGAIN,
     Cut,
     apply_cuts,
     joined_cuts,
@@ -96,7 +96,7 @@ def conclude_shards(
     digests: dict[str, str] = {}
     shown: list[tuple[str, float, str]] = []
     for number, shard in enumerate(shards, 1):
-        draft = read_parquet(folders["drafts"] / shard.name, DRAFT, REMEDY)
+        draft = read_parquet(folders["drafts"] / shard.name, DRAFT, SELECT_AGAIN)
         verdicts = _Verdicts(draft["reasons"].to_pylist(), draft["spans"].to_pylist())
         for reason, rows in lost:
             _add_losses(verdicts, reason, rows[rows["shard"] == shard.number], shard, shard_list)

@@ -21,11 +21,12 @@ import xxhash
 from pipeline.config.curation.select_section import DuplicateKey
 from pipeline.corpus.annotating.annotation_file import read_annotations
 from pipeline.corpus.documents import open_shard
+from pipeline.corpus.near_duplicates.partition_file import read_part, starts_of_parts, write_parts
 from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.selecting.judge import DRAFT, TEXT_HASH
 from pipeline.corpus.selecting.judged_shards import ALWAYS_STAYS, JudgedShard
-from pipeline.corpus.selecting.partition_files import REMEDY, read_part, write_parts
 from pipeline.corpus.selecting.shard_list import ShardList
+from pipeline.corpus.selecting.verdicts import SELECT_AGAIN
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
 
@@ -62,7 +63,7 @@ class LoserFiles:
 
     def of_group(self, group: int) -> np.ndarray:
         """Return the documents of a group of shards that lost, `(documents,)` of LOSER."""
-        parts = [read_part(path, group, LOSER) for path in self.paths]
+        parts = [read_part(path, LOSER, group) for path in self.paths]
         return np.concatenate([np.zeros(0, LOSER), *parts])
 
 
@@ -113,8 +114,7 @@ def write_keys(
     # The highest bits choose the part.
     part = (records["high"] >> np.uint64(32)) * np.uint64(partitions) >> np.uint64(32)
     order = np.argsort(part, kind="stable")
-    ends = np.searchsorted(part[order], np.arange(partitions), side="right")
-    record = write_parts(output, records[order], ends)
+    record = write_parts(output, records[order], starts_of_parts(part[order], partitions))
     return {"files": {output.name: record}, "documents": len(records)}
 
 
@@ -122,7 +122,7 @@ def _keys_of_shard(
     folders: Mapping[str, Path], shard: JudgedShard, key: DuplicateKey, lost: np.ndarray
 ) -> np.ndarray:
     """Return the keys of the documents of a shard that are still there, `(documents,)` of KEYED."""
-    draft = read_parquet(folders["drafts"] / shard.name, DRAFT, REMEDY)
+    draft = read_parquet(folders["drafts"] / shard.name, DRAFT, SELECT_AGAIN)
     is_there = draft["reasons"].combine_chunks().value_lengths().to_numpy() == 0
     is_there[lost["row"][lost["shard"] == shard.number]] = False
     sizes = draft["size"].to_numpy()
@@ -177,13 +177,13 @@ def find_losers(
     """
     paths = [keys_path(keys, group) for group in range(groups)]
     records = np.concatenate(
-        [np.zeros(0, KEYED), *(read_part(path, part, KEYED) for path in paths)]
+        [np.zeros(0, KEYED), *(read_part(path, KEYED, part) for path in paths)]
     )
     losers = losers_among(records)
     losers = losers[np.lexsort((losers["row"], losers["shard"]))]
-    ends = np.searchsorted(losers["shard"], shard_list.ends_of_groups())
+    starts = np.searchsorted(losers["shard"], [0, *shard_list.ends_of_groups()])
     return {
-        "files": {output.name: write_parts(output, losers, ends)},
+        "files": {output.name: write_parts(output, losers, starts)},
         "documents": len(losers),
     }
 

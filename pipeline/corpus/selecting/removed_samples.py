@@ -16,9 +16,8 @@ from pipeline.corpus.documents import listed_shards, read_documents
 from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.selecting.conclude import CANDIDATES, SAMPLES
 from pipeline.corpus.selecting.judged_shards import JudgedShard
-from pipeline.corpus.selecting.partition_files import REMEDY
 from pipeline.corpus.selecting.rule_values import compared_values
-from pipeline.corpus.selecting.verdicts import Verdict, read_verdicts
+from pipeline.corpus.selecting.verdicts import SELECT_AGAIN, Verdict, read_verdicts
 from pipeline.logs import harmless
 from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.curation.selection_folder import selection_folder
@@ -42,7 +41,7 @@ def write_samples(
     # The smallest positions of all groups, with one group in memory.
     chosen: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for path in candidates:
-        for row in read_parquet(path, CANDIDATES, REMEDY).to_pylist():
+        for row in read_parquet(path, CANDIDATES, SELECT_AGAIN).to_pylist():
             source = row["id"].partition("/")[0]
             of_reason = chosen.setdefault((row["reason"], source), [])
             of_reason.append((row["position"], row["id"]))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.judged_shards import ShardGroup
-from pipeline.corpus.selecting.partition_files import REMEDY
+from pipeline.corpus.selecting.verdicts import SELECT_AGAIN
 
 SCHEMA = pa.schema(
     [
@@ -68,7 +68,7 @@ class _Columns(NamedTuple):
 
 @lru_cache(maxsize=2)
 def _read(shard_list: ShardList) -> _Columns:
-    table = read_parquet(shard_list.path, SCHEMA, REMEDY)
+    table = read_parquet(shard_list.path, SCHEMA, SELECT_AGAIN)
     return _Columns(
         table["identity"].to_pylist(), table["split"].to_pylist(), table["group"].to_numpy()
     )

@@ -305,7 +305,7 @@ def test_what_is_damaged_between_two_rounds_is_named(tmp_path: Path) -> None:
     content[-1] ^= 1
     losers.write_bytes(content)
     (tmp_path / "data/selection/.tasks/000000.json").unlink()
-    with pytest.raises(TasksFailed, match=r"000000\.losers: is damaged .*Delete it, then run"):
+    with pytest.raises(TasksFailed, match=r"000000\.losers: is damaged: .*Delete it, then run"):
         select(refused)
     losers.unlink()
     select(run_of(tmp_path, "exact_duplicates: [url]"))
