@@ -26,6 +26,10 @@ from pipeline.work.task import report_progress
 
 BATCH_BYTES = 64 * 2**20
 """Bytes of text, and of spans that it may have, in a row group of annotations."""
+BLOCK_CHARACTERS = 2**20
+"""Characters of documents that one part works on before the next part does. A processor keeps what a
+part needs (code, a model, an index) in its caches: taking turns after each document costs a quarter
+more. Words and numbers of a block's documents take some 20 MB."""
 LINE_BYTES = 200
 """Bytes counted for the spans of a line: a start, an end and a value in each of seven columns."""
 
@@ -102,14 +106,14 @@ def _computed(
     published: Sequence[PublishedRecord | None],
     parts: Sequence[AnnotationPart],
 ) -> dict[str, list[pa.Array]]:
-    """Return the columns of some parts, document by document: what parts share is made once."""
+    """Return the columns of some parts: what parts share of a document is made once."""
     values: list[list[list[Value]]] = [[[] for _ in part.fields()] for part in parts]
     if parts:
-        for identity, text, record in zip(rows["id"], rows["text"], published, strict=True):
-            document = DocumentText(text.as_py(), identity.as_py(), record)
+        for documents in _blocks(rows, published):
             for part, columns in zip(parts, values, strict=True):
-                for column, value in zip(columns, part.values(document), strict=True):
-                    column.append(value)
+                for document in documents:
+                    for column, value in zip(columns, part.values(document), strict=True):
+                        column.append(value)
     return {
         part.name: [
             column_of(column, field.type)
@@ -117,6 +121,24 @@ def _computed(
         ]
         for part, columns in zip(parts, values, strict=True)
     }
+
+
+def _blocks(
+    rows: Mapping[str, pa.Array], published: Sequence[PublishedRecord | None]
+) -> Iterator[list[DocumentText]]:
+    """Yield the documents in blocks of about BLOCK_CHARACTERS."""
+    block: list[DocumentText] = []
+    characters = 0
+    for identity, text, record in zip(rows["id"], rows["text"], published, strict=True):
+        document = DocumentText(text.as_py(), identity.as_py(), record)
+        block.append(document)
+        characters += len(document)
+        if characters >= BLOCK_CHARACTERS:
+            yield block
+            block = []
+            characters = 0
+    if block:
+        yield block
 
 
 def _batches(shard: Path) -> Iterator[dict[str, pa.Array]]:

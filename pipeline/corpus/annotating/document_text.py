@@ -23,6 +23,8 @@ Source: NLTK's `WordPunctTokenizer`, which RedPajama-v2 uses; here `re` says wha
 SPACE = re.compile(r"\s")
 PIECE_CHARACTERS = 2**20
 """Characters after which a text is cut for work that makes an object of each word."""
+_IN_WORDS = f"{string.ascii_letters}{string.digits}_".encode()
+_NOT_IN_WORDS = bytes(byte for byte in range(128) if not re.match(r"[\w\s]", chr(byte)))
 _PUNCTUATION = string.punctuation.encode()
 _NEWLINE = ord("\n")
 
@@ -43,6 +45,26 @@ def folded(text: str) -> str:
 def normalised_words(text: str) -> list[str]:
     """Return the normalised words of a text, on which shingles and most signals are defined."""
     return folded(text).split()
+
+
+def _count_raw_words(text: str, counts: Counter[str]) -> None:
+    """Add the RAW_WORDS of a text to `counts`.
+
+    In ASCII, all words and all runs of punctuation are what is left between blanks when the bytes of
+    the other kind are blanks: twice as fast as the expression, which is asked where there are other
+    characters.
+    """
+    if not text.isascii():
+        # A match never crosses white space.
+        between_spaces = text.split()
+        others = [piece for piece in between_spaces if not piece.isascii()]
+        counts.update(RAW_WORDS.findall(" ".join(others)))
+        text = " ".join(filter(str.isascii, between_spaces))
+    content = text.encode()
+    for other_kind in (_NOT_IN_WORDS, _IN_WORDS):
+        blanks = b" " * len(other_kind)
+        kept = content.translate(bytes.maketrans(other_kind, blanks))
+        counts.update(kept.decode().split())
 
 
 class DocumentText:
@@ -89,10 +111,10 @@ class DocumentText:
 
     @cached_property
     def raw_words(self) -> Counter[str]:
-        """The RAW_WORDS of the text -> how often each occurs."""
+        """The RAW_WORDS of the text -> how often each occurs, in no order."""
         counts: Counter[str] = Counter()
         for piece in pieces_at_spaces(self.text):
-            counts.update(RAW_WORDS.findall(piece))
+            _count_raw_words(piece, counts)
         return counts
 
     @cached_property

@@ -29,8 +29,18 @@ class RepeatedNgrams:
 
     @classmethod
     def of_words(cls, words: np.ndarray) -> Self:
-        """Return the repeated words. `words`: `(words,) int64`, a number for each."""
-        return cls._grouped(1, np.arange(len(words)), words)
+        """Return the repeated words. `words`: `(words,) int64`, numbers from 0 on without a gap."""
+        if not len(words):
+            return cls(1, words, words, 0, 0)
+        # Numbers without a gap are counted without sorting.
+        counts = np.bincount(words)
+        most = int(counts.max())
+        if most == 1:
+            return cls(1, words[:0], words[:0], 0, 0)
+        counts_here = counts[words]
+        top_place = int((counts_here == most).argmax())
+        places = np.flatnonzero(counts_here > 1)
+        return cls(1, places, words[places], top_place, most)
 
     @cached_property
     def longer(self) -> "RepeatedNgrams":
@@ -49,9 +59,12 @@ class RepeatedNgrams:
         # A stable sort keeps the places of equal keys ascending.
         order = np.argsort(keys, kind="stable")
         in_order = keys[order]
-        is_first = np.append(True, in_order[1:] != in_order[:-1])
+        is_first = np.ones(len(keys), bool)
+        np.not_equal(in_order[1:], in_order[:-1], out=is_first[1:])
         starts = np.flatnonzero(is_first)
-        counts = np.diff(starts, append=len(keys))
+        counts = np.empty_like(starts)
+        np.subtract(starts[1:], starts[:-1], out=counts[:-1])
+        counts[-1] = len(keys) - starts[-1]
         repeats = counts > 1
         if not repeats.any():
             return cls(size, places[:0], keys[:0], 0, 0)

@@ -114,6 +114,14 @@ def test_row_groups_follow_the_texts_alone(run_file: Path, data: Path) -> None:
         assert annotated(run_file, "annotate.minhash={words: 3}") == changed
 
 
+def test_blocks_of_documents_decide_nothing(run_file: Path, data: Path) -> None:
+    whole = annotated(run_file)
+    (data / "annotations" / SHARD).unlink()
+    # Each document is a block of its own.
+    with patch.object(items, "BLOCK_CHARACTERS", 1):
+        assert annotated(run_file) == whole
+
+
 def test_annotations_of_other_documents_are_refused_and_made_again(
     run_file: Path, data: Path
 ) -> None:
