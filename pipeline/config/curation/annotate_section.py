@@ -67,7 +67,12 @@ class MinHash(Section):
         others = {"words", "bands", "rows"}
         if self.scheme == "own":
             others = {"similarity"}
-        wrong = sorted(others & self.model_fields_set)
+        # A run file that `pipeline config` has written names all settings, with their defaults.
+        wrong = [
+            name
+            for name in sorted(others & self.model_fields_set)
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
         if wrong:
             raise PydanticCustomError(
                 "minhash",

@@ -213,11 +213,11 @@ def test_another_version_of_a_part_makes_the_stage_stale(run_file: Path) -> None
         ("annotate.signals=zzz", r"there is no signal zzz; close names: .*redpajama-v2"),
         ("annotate.minhash={bands: 0}", r"annotate\.minhash\.bands"),
         (
-            "annotate.minhash={scheme: redpajama-v2, words: 5}",
+            "annotate.minhash={scheme: redpajama-v2, words: 6}",
             r"words: scheme redpajama-v2 has no such settings; leave them out",
         ),
         (
-            "annotate.minhash={similarity: '0.8'}",
+            "annotate.minhash={similarity: '0.9'}",
             r"similarity: scheme own has no such settings; leave them out",
         ),
     ],
