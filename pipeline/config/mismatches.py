@@ -6,6 +6,7 @@ Each problem is one line: setting = value: rule; remedy. Pure functions of the c
 import itertools
 from collections.abc import Callable, Sequence
 
+from pipeline.config.curation.annotated_columns import annotation_problems
 from pipeline.config.kinds import MIXTURE_RULES, SOURCE_KINDS, TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import schedule_problems
@@ -223,5 +224,6 @@ RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], list[str]]], ...] = (
     (("data",), _proportion_problems),
     (("model",), _mup_problems),
     ((), _requirement_problems),
+    ((), annotation_problems),
 )
 """The sections that a rule is about, and the function that reports where it is broken."""

@@ -64,7 +64,6 @@ STAGES = (
             "select.decontaminate",
         ),
         inputs=("prepare", "annotate"),
-        checks=(Check("pipeline.corpus.selecting.start:check_settings", is_ahead=True),),
         version=versions.SELECT,
         is_asked=lambda config: config.select is not None,
         shared=True,

@@ -91,3 +91,7 @@ defines otherwise.
 
 Source of the first: RedPajama-Data, app/src/core/quality_signals/ (names are the classes' in lower case).
 """
+LINE_SIGNALS = frozenset(
+    name for name in SIGNAL_SETS["redpajama-v2"] if name.startswith("rps_lines_")
+) | {"c4_lines_kept"}
+"""Signals with a score for each line of a document; the others have one number for a document."""

@@ -1,15 +1,13 @@
 """Which documents pass a rule, from the columns of their annotations. Reads no file."""
 
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.curation.rules import RuleComparison, parse_comparison
-from pipeline.errors import ConfigError
 
 COMPARE: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,
@@ -26,59 +24,6 @@ SCORE = "score"
 def compared_columns(rules: Mapping[str, str]) -> list[str]:
     """Return the columns that rules read, each once, in their order."""
     return list(dict.fromkeys(parse_comparison(text).column for text in rules.values()))
-
-
-def refuse_wrong_columns(rules: Mapping[str, str], schema: pa.Schema) -> None:
-    """Raise ConfigError naming each rule that the columns of the annotations cannot answer."""
-    problems: list[str] = []
-    for name, text in rules.items():
-        comparison = parse_comparison(text)
-        where = f"select.rules, {text}" if name == text.replace(" ", "") else f"select.rules.{name}"
-        if comparison.column not in schema.names:
-            problems.append(f"{where}: {_no_such_column(comparison.column, schema.names)}")
-            continue
-        problem = _wrong_type(comparison, schema.field(comparison.column).type)
-        if problem is not None:
-            problems.append(f"{where}: {problem}")
-    if problems:
-        raise ConfigError(problems)
-
-
-def holds_scores(kind: pa.DataType) -> bool:
-    """Tell whether a column has a list of spans with scores for each document."""
-    if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
-        return False
-    return pa.types.is_struct(kind.value_type) and kind.value_type.get_field_index(SCORE) >= 0
-
-
-def _no_such_column(column: str, names: Collection[str]) -> str:
-    hint = f"there are {', '.join(names)};"
-    close = get_close_matches(column, names, n=3, cutoff=0.6)
-    if close:
-        hint = f"did you mean {' or '.join(close)}?"
-    return f"the annotations have no column {column}; {hint} `annotate.signals` says which are computed"
-
-
-def _wrong_type(comparison: RuleComparison, kind: pa.DataType) -> str | None:
-    """Return why a comparison does not fit the type of its column; None where it does."""
-    column = comparison.column
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        if comparison.summary is None:
-            return f"{column} has a value for each line; write mean({column}), sum or count"
-        if comparison.summary != "count" and not holds_scores(kind):
-            return f"{column} has no values to take the {comparison.summary} of; count its parts"
-        return None
-    if comparison.summary is not None:
-        return f"{column} has one value for each document; leave out {comparison.summary}"
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-    if is_text != isinstance(comparison.value, str):
-        return (
-            f"{column} holds {'words' if is_text else 'numbers'}, which {comparison.value} is not"
-        )
-    if not is_text and not is_number:
-        return f"{column} holds neither numbers nor words"
-    return None
 
 
 def failed_rules(rules: Mapping[str, str], table: pa.Table) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from pipeline.corpus.selecting.removals import (
 from pipeline.corpus.selecting.removed_samples import write_samples
 from pipeline.corpus.selecting.rounds import Rounds
 from pipeline.corpus.selecting.shard_list import write_shard_list
-from pipeline.corpus.selecting.start import check_columns
+from pipeline.corpus.selecting.start import refuse_absent_lists
 from pipeline.store.artifacts import Result
 from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
 from pipeline.store.curation.verdict_counts import SelectCounts
@@ -38,14 +38,14 @@ from pipeline.work.workers import workers
 def select(config: RunConfig) -> Result[SelectCounts]:
     """Write a verdict on every document.
 
-    Raises ConfigError for a rule over a column that the annotations do not have; DataError for
+    Raises ConfigError where published lists of duplicates are read and there are none; DataError for
     files that are damaged or do not belong together, and after all verdicts, with the numbers, where
     a reason removes more of a source than `select.max_removed` allows, or everything.
     """
     folder = selection_folder(config)
     assert config.select is not None, "the stage is asked for"
     shards = judged_shards(config, config.select.reads_annotations)
-    check_columns(config, shards)
+    refuse_absent_lists(config, shards)
     groups = shard_groups(shards)
     shard_list = write_shard_list(groups, folder.round("shards") / f"list{SHARD_SUFFIX}")
 

@@ -72,7 +72,9 @@ def test_every_shipped_preset_reads_what_annotate_computes(name: str) -> None:
 
 def test_a_run_file_prints_its_presets_as_rules(tmp_path: Path) -> None:
     run_file = tmp_path / "run.yaml"
-    run_file.write_text(RUN + "select: {rules: [c4, x >= 2]}\n")
+    run_file.write_text(
+        RUN + "annotate: {signals: c4}\nselect: {rules: [c4, language_score >= 0.5]}\n"
+    )
     config = load(run_file, needs=())
     assert config.select is not None
     run_file.write_text(dump(config))

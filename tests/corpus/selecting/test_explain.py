@@ -14,8 +14,9 @@ from pipeline.errors import UserError
 RUN = """\
 paths: {data_dir: data, run_dir: run}
 sources: {web: {kind: jsonl, paths: [w]}}
+annotate: {}
 select:
-  rules: {long: words >= 5, english: language == en}
+  rules: {long: rps_doc_word_count >= 5, english: language == en}
   exact_duplicates: [url, text_hash]
   max_removed: {default: 1}
 """
@@ -31,7 +32,7 @@ def selected(tmp_path: Path) -> Path:
         "a longer text at the url of the third",
     ]
     metas = [{"id": "first"}, {}, {"url": "u"}, {"url": "u"}]
-    columns = {"words": [1.0, 9.0, 9.0, 9.0], "language": ["en", "en", "en", "en"]}
+    columns = {"rps_doc_word_count": [1.0, 9.0, 9.0, 9.0], "language": ["en", "en", "en", "en"]}
     write_corpus(tmp_path / "data", "web", texts, metas=metas, columns=columns)
     (tmp_path / "run.yaml").write_text(RUN)
     select(load(tmp_path / "run.yaml", needs=()))

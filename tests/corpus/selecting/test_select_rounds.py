@@ -17,8 +17,7 @@ from pipeline.config.run_file import load
 from pipeline.corpus.annotating.annotate import annotate
 from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.corpus.selecting.select import select
-from pipeline.corpus.selecting.start import check_settings
-from pipeline.errors import ConfigError, TasksFailed
+from pipeline.errors import TasksFailed
 from pipeline.store.files import write_json
 
 RUN = """\
@@ -152,18 +151,6 @@ def _stop_after(patch: pytest.MonkeyPatch, items: int) -> None:
         return execute(*arguments)  # pyright: ignore[reportArgumentType]
 
     patch.setattr(workers, "execute_task", stopping)
-
-
-def test_what_the_section_reads_has_to_be_annotated(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(RUN)
-    for overrides, why in (
-        (["annotate=null"], "no section `annotate`"),
-        (["annotate.minhash=none"], "select.near_duplicates: needs annotate.minhash, which is off"),
-        (["annotate.paragraphs=false"], "needs annotate.paragraphs"),
-        (["select.pii=replace"], "select.pii = replace: needs annotate.pii"),
-    ):
-        with pytest.raises(ConfigError, match=why):
-            check_settings(load(tmp_path / "run.yaml", overrides, needs=()))
 
 
 def test_a_flipped_byte_in_an_annotation_is_refused(config: RunConfig) -> None:
