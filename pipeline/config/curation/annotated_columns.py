@@ -22,10 +22,9 @@ ALWAYS: Mapping[str, ColumnKind] = {
     "id": "word",
     "text_hash": "bytes",
     "published_duplicate": "number",
-    "contamination": "list",
 }
-"""Columns that no setting of `annotate` turns off. The last two stand in files only where a tree has
-lists of duplicates, and where `select.decontaminate` is set."""
+"""Columns that no setting of `annotate` turns off. The last one stands in files only where a tree has
+lists of duplicates."""
 BY_SETTING: Mapping[str, Mapping[str, ColumnKind]] = {
     "language": {"language": "word", "language_score": "number"},
     "pii": {"pii": "list"},
@@ -71,6 +70,8 @@ def annotation_problems(config: RunConfig) -> list[str]:
             f"example `annotate: {{signals: {signals}}}`"
         ]
     columns = annotated_columns(config.annotate)
+    if select.decontaminate is not None:
+        columns["contamination"] = "list"
     missing = [(reader, column) for reader, column in reads if column not in columns]
     return [
         *_parts_that_are_off(missing),

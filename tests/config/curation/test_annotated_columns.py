@@ -46,8 +46,8 @@ def test_columns_are_those_that_the_parts_make(tmp_path: Path) -> None:
     made = {field.name: kind_of(field) for part in parts for field in part.fields()}
     columns = annotated_columns(config.annotate)
     assert made.items() <= columns.items()
-    # The id is no column of a part; the others need a tree or questions.
-    assert columns.keys() - made.keys() == {"id", "published_duplicate", "contamination"}
+    # The id is no column of a part, and lists of duplicates need a tree.
+    assert columns.keys() - made.keys() == {"id", "published_duplicate"}
     off = loaded(tmp_path, OFF).annotate
     assert off is not None and annotated_columns(off) == ALWAYS
 
@@ -118,6 +118,7 @@ def test_columns_that_do_not_exist_are_listed_once(tmp_path: Path) -> None:
         f"select.rules: {absent} tint",
         f"select.cut_spans.0: {absent} toxic",
     ]
+    assert "contamination" not in last
     assert last.startswith("annotate: makes the columns gopher_word_count, gopher_mean_word_length")
     assert "annotate.attributes" in last
 
