@@ -23,7 +23,9 @@ def commented_example() -> str:
     parts = EXAMPLE.read_text("utf-8").strip().split("\n\n")
     blocks = [parts[0], *map(_explained, parts[1:])]
     others = [name for name in RunConfig.model_fields if f"\n{name}:" not in "\n\n".join(parts)]
-    blocks.append(_comment(f"Further sections (pipeline config --describe): {', '.join(others)}."))
+    blocks.append(
+        "# Further sections (pipeline config --describe NAME):\n" + "\n".join(map(_named, others))
+    )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -50,6 +52,15 @@ def _explained(part: str) -> str:
         listed = f"More (pipeline config --describe {name}): {', '.join(more)}."
         explained.append(_comment(listed, "  "))
     return "\n".join(explained)
+
+
+def _named(section: str) -> str:
+    """Return a comment with the name of a section and the first sentence about it."""
+    meaning = describe_settings(section)[0].meaning
+    sentence = re.split(r"(?<=\.)\s", " ".join(meaning.split()), maxsplit=1)[0]
+    return textwrap.fill(
+        f"{section}: {sentence}", COLUMNS, initial_indent="#   ", subsequent_indent="#     "
+    )
 
 
 def _unmentioned(part: str, section: str, fields: Sequence[FieldDescription]) -> list[str]:

@@ -74,10 +74,10 @@ class RunConfig(Section):
     prepare: Prepare = Prepare()
     """How raw text becomes documents: how much is held out, and what stops the stage."""
     annotate: Annotate | None = None
-    """What is computed of each document for `select`; without it the stage `annotate` has nothing to
-    do."""
+    """Curating: what is computed of each document for `select`, such as quality signals. Left out:
+    nothing."""
     select: Select | None = None
-    """Which documents the later stages read, and which parts of them. Left out: all, whole."""
+    """Curating: which documents the later stages read, and which parts of them. Left out: all, whole."""
     tokenizer: TokenizerSection = _if_set()
     """How the vocabulary is learned, or which existing tokenizer is used."""
     tokens: Tokens = Tokens()
@@ -107,7 +107,7 @@ class RunConfig(Section):
     launch: Launch = Launch()
     """Where and how the training ranks are started."""
     executor: Executor = Executor()
-    """Worker processes of the stages `prepare`, `annotate`, `tokenize` and `pack`."""
+    """Worker processes of the stages `prepare`, `annotate`, `select`, `tokenize` and `pack`."""
     deepspeed: TemplateLocation = _if_set()
     """DeepSpeed JSON template, which decides how ZeRO executes the run: name of a shipped template
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""

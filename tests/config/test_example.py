@@ -1,5 +1,6 @@
 """The example of a run file: it loads as it stands, and each of its settings is explained."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -36,7 +37,7 @@ def test_each_section_says_what_to_fill_in_first_or_is_named_at_the_end() -> Non
     *blocks, last = commented_example().strip().split("\n\n")
     sections = yaml.safe_load(EXAMPLE.read_text())
     assert sum("\n# First: " in block for block in blocks[1:]) == len(sections) == len(blocks) - 1
-    named = last.replace("\n#", "").partition(": ")[2].rstrip(".").split(", ")
+    named = re.findall(r"^#   (\w+): [A-Z]", last, re.MULTILINE)
     assert {*sections, *named} == set(RunConfig.model_fields)
     assert max(map(len, commented_example().splitlines())) <= 80
 
