@@ -23,6 +23,7 @@ from pipeline.reporting.page import (
     section,
     whole_html,
 )
+from pipeline.reporting.removed_section import removed_section
 from pipeline.reporting.run_data import (
     UNKNOWN,
     RunData,
@@ -73,6 +74,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
             _held_out(run),
             generalisation_section(run),
             _data(run),
+            removed_section(run),
             _tokenizer(tokenizer),
             _continuation(run),
             account_section(run.account),

@@ -27,6 +27,7 @@ from pipeline.store.counts import (
     TrainCounts,
     scores_with_values,
 )
+from pipeline.store.curation.verdict_counts import SelectCounts, SplitVerdicts
 from pipeline.store.files import read_json, read_json_lines
 from pipeline.store.layout import RunFolder, run_folder
 from pipeline.store.metrics import iterate_metrics
@@ -119,16 +120,31 @@ class RunData:
         return [row for row in rows if row is not None]
 
     def documents(self, source: str, split: Literal["train", "validation"]) -> int:
-        """Return the number of documents of a source.
+        """Return the number of documents of a source that are read.
 
         For existing token ids it is the number in their index.
         """
         prepared = self.counts["prepare"]["sources"][source]["documents"][split]
-        return prepared or self.counts["tokenize"]["sources"][source][split]["documents"]
+        if not prepared:
+            return self.counts["tokenize"]["sources"][source][split]["documents"]
+        verdicts = self._verdicts(source)
+        if verdicts is None:
+            return prepared
+        return verdicts[split]["kept"] if split in verdicts else 0
 
     def text_bytes(self, source: str) -> int:
-        """Return the bytes of text of a source; 0 for existing token ids."""
+        """Return the bytes of text of a source that are read; 0 for existing token ids."""
+        verdicts = self._verdicts(source)
+        if verdicts is not None:
+            return sum(split["kept_bytes"] for split in verdicts.values())
         return sum(self.counts["prepare"]["sources"][source]["text_bytes"].values())
+
+    def _verdicts(self, source: str) -> dict[str, SplitVerdicts] | None:
+        """Return the verdicts of a source by split; None where nothing was selected."""
+        if "select" not in self.manifests:
+            return None
+        counts: SelectCounts = self.manifests["select"]["counts"]
+        return counts["sources"].get(source)
 
 
 def read_finished_run(config: RunConfig) -> RunData:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.selecting.conclude import ConcludedShards, empty_counts
 from pipeline.corpus.selecting.judged_shards import ShardGroup
+from pipeline.corpus.selecting.token_estimates import estimated_tokens
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes
 from pipeline.store.curation.selection_folder import selection_folder
-from pipeline.store.curation.verdict_counts import SelectCounts, SplitVerdicts
+from pipeline.store.curation.verdict_counts import ReasonCounts, SelectCounts, SplitVerdicts
 
 
 def added_counts(
@@ -108,8 +109,14 @@ def _rounded_up(share: float) -> float:
 
 def removed_in_words(counts: SplitVerdicts) -> str:
     """Return the reasons with their documents, the most frequent first."""
-    ordered = sorted(counts["removed"].items(), key=lambda item: (-item[1]["documents"], item[0]))
-    return ", ".join(f"{removed['documents']:,} {reason}" for reason, removed in ordered)
+    return ", ".join(
+        f"{removed['documents']:,} {reason}" for reason, removed in by_frequency(counts)
+    )
+
+
+def by_frequency(counts: SplitVerdicts) -> list[tuple[str, ReasonCounts]]:
+    """Return the reasons with what they remove, the most frequent first."""
+    return sorted(counts["removed"].items(), key=lambda item: (-item[1]["documents"], item[0]))
 
 
 def headline(counts: SelectCounts) -> str:
@@ -130,9 +137,12 @@ def headline(counts: SelectCounts) -> str:
     return line
 
 
-def closing_lines(counts: SelectCounts) -> list[str]:
-    """Return a line for each source, and one for spans that do not fit their text."""
-    lines = list(_lines_of_sources(counts))
+def closing_lines(counts: SelectCounts, ratios: Mapping[str, float]) -> list[str]:
+    """Return a line for each source and reason, and one for spans that do not fit their text.
+
+    `ratios`: bytes per token of sources that have been tokenized before.
+    """
+    lines = list(_lines_of_sources(counts, ratios))
     if counts["clamped_spans"]:
         lines.append(
             f"{counts['clamped_spans']:,} parts to replace end behind their text: cut at its end"
@@ -140,12 +150,20 @@ def closing_lines(counts: SelectCounts) -> list[str]:
     return lines
 
 
-def _lines_of_sources(counts: SelectCounts) -> Iterator[str]:
+def _lines_of_sources(counts: SelectCounts, ratios: Mapping[str, float]) -> Iterator[str]:
     for source, splits in counts["sources"].items():
         for split, verdicts in splits.items():
-            if verdicts["removed"]:
-                share = 1 - verdicts["kept"] / verdicts["documents"]
-                yield (
-                    f"source {source}, {split}: {share:.1%} of {verdicts['documents']:,} documents "
-                    f"removed: {removed_in_words(verdicts)}"
-                )
+            if not verdicts["removed"]:
+                continue
+            share = 1 - verdicts["kept"] / verdicts["documents"]
+            yield (
+                f"source {source}, {split}: {share:.1%} of {verdicts['documents']:,} documents "
+                "removed:"
+            )
+            for reason, removed in by_frequency(verdicts):
+                line = f"  {reason}: {removed['documents']:,}, {human_bytes(removed['text_bytes'])}"
+                tokens = estimated_tokens(removed["text_bytes"], ratios.get(source))
+                if tokens:
+                    rate = f"{ratios[source]:.2f} bytes per token of data_dir/tokens"
+                    line += f", {tokens} tokens (by the {rate})"
+                yield line

@@ -26,6 +26,7 @@ from pipeline.corpus.selecting.removed_samples import write_samples
 from pipeline.corpus.selecting.rounds import Rounds
 from pipeline.corpus.selecting.shard_list import write_shard_list
 from pipeline.corpus.selecting.start import refuse_absent_lists
+from pipeline.corpus.selecting.token_estimates import earlier_bytes_per_token
 from pipeline.store.artifacts import Result
 from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
 from pipeline.store.curation.verdict_counts import SelectCounts
@@ -77,7 +78,8 @@ def select(config: RunConfig) -> Result[SelectCounts]:
     remove_unlisted(folder.path, list(files), patterns)
     counts["headline"] = headline(counts)
     lines = comparison_lines(rounds.near, rounds.paragraphs, rounds.contaminated)
-    return Result(counts, files, closing=[*closing_lines(counts), *lines])
+    ratios = earlier_bytes_per_token(config)
+    return Result(counts, files, closing=[*closing_lines(counts, ratios), *lines])
 
 
 def _write_digests(folder: SelectionFolder, digests: Mapping[str, str]) -> dict[str, FileRecord]:
