@@ -125,7 +125,7 @@ def _signals(document: DocumentText) -> dict[str, Json]:
 
 
 def _bands(document: DocumentText) -> dict[str, list[bytes] | None]:
-    signature = published_signature(document.words)
+    signature = published_signature(document.words())
     return {
         f"signature_sim{similarity}": None
         if signature is None
