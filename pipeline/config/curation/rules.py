@@ -5,6 +5,7 @@ holds a value for each line. Reads `presets/rules/*.yaml`. What evaluates rules 
 `corpus/selecting/rule_values.py`.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def parse_comparison(written: str) -> RuleComparison:
     value: float | str = match["word"] or ""
     if match["number"] is not None:
         value = float(match["number"].replace("_", ""))
+        if not math.isfinite(value):
+            raise ValueError(f"has {match['number']}, which is larger than any value")
     operator = cast("Operator", match["operator"])
     if isinstance(value, str) and operator not in ("==", "!="):
         raise ValueError(f"compares the word {value} by {operator}; words take == and != alone")

@@ -95,6 +95,7 @@ def test_a_run_file_without_the_section_prints_none(tmp_path: Path) -> None:
         ("rules: [gophr]", "neither a comparison nor a preset; there are c4, fineweb"),
         ("rules: [x >=, 3]", "is no comparison.*is no text"),
         ("rules: 3", "is neither a list"),
+        ("rules: [x >= 1e999]", "has 1e999, which is larger than any value"),
         ("rules: {'..': x > 1}", "a name has letters"),
         ("exact_duplicates: [hash]", "'text_hash', 'published', 'url' or 'id'"),
         ("max_removed: {rule:x: 0.5}", "max_removed names rule:x, which is no reason here"),
