@@ -15,13 +15,14 @@ from pipeline.store.records import FileRecord
 def write_parquet(table: pa.Table, path: Path) -> FileRecord:
     """Write a file so that readers find the old file, the whole new one or none.
 
-    Returns its size and checksum, computed while it is written.
+    Its pages have checksums: nothing else finds a byte of numbers that flips. Returns its size and
+    checksum, computed while it is written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
         with ChecksummedFile(temporary) as file:
-            pq.write_table(table, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -34,12 +35,12 @@ def read_parquet(path: Path, schema: pa.Schema, remedy: str) -> pa.Table:
     Raises DataError, which ends with `remedy`, where it is missing, damaged or of other columns.
     """
     try:
-        return pq.read_table(path, columns=schema.names).select(schema.names).cast(schema)
+        table = pq.read_table(path, columns=schema.names, page_checksum_verification=True)
+        return table.select(schema.names).cast(schema)
     except FileNotFoundError:
         raise DataError(f"{path}: is missing. {remedy}") from None
-    except (OSError, ValueError, KeyError) as error:
-        problem = str(error).splitlines()[0]
-        raise DataError(f"{path}: is damaged ({problem}). {remedy}") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{path}: is damaged ({one_line(error)}). {remedy}") from None
 
 
 def table_of_bytes(content: bytes, path: Path, remedy: str) -> pa.Table:
@@ -48,8 +49,8 @@ def table_of_bytes(content: bytes, path: Path, remedy: str) -> pa.Table:
     Raises DataError, which ends with `remedy`, where they are no Parquet file.
     """
     try:
-        return pq.read_table(io.BytesIO(content))
-    except (OSError, ValueError) as error:
+        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: is damaged ({one_line(error)}). {remedy}") from None
 
 

@@ -1,0 +1,45 @@
+"""Small Parquet files: a byte that flips in them is found."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.errors import DataError
+
+# Of random numbers zstd makes nothing smaller, so it finds no damage in them either.
+TABLE = pa.table({"number": np.random.default_rng(1).integers(0, 2**62, 2000)})
+
+
+def test_a_flipped_byte_of_numbers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.parquet"
+    write_parquet(TABLE, path)
+    assert read_parquet(path, TABLE.schema, "Make it again.").equals(TABLE)
+    content = path.read_bytes()
+    for place in range(len(content) // 4, 3 * len(content) // 4, 997):
+        flipped = content[place] ^ 1
+        path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+        with pytest.raises(DataError, match=r"numbers\.parquet: is damaged .*Make it again\."):
+            read_parquet(path, TABLE.schema, "Make it again.")
+
+
+def test_a_flipped_compression_is_damage_and_no_bug(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.parquet"
+    write_parquet(TABLE, path)
+    content = path.read_bytes()
+    for place in range(len(content) - 250, len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        # Some bytes of the footer say nothing about the table.
+        try:
+            read_parquet(path, TABLE.schema, "Make it again.")
+        except DataError as error:
+            assert "numbers.parquet: is damaged" in str(error)
+
+
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.parquet"
+    pq.write_table(TABLE, path)
+    assert read_parquet(path, TABLE.schema, "Make it again.").equals(TABLE)
