@@ -140,7 +140,7 @@ class DocumentText:
     def line_words(self) -> np.ndarray:
         """Number of normalised words of each line, `(lines,) int64`."""
         lines = self.folded.split("\n")[: len(self.line_ends)]
-        return np.fromiter((len(line.split()) for line in lines), np.int64, len(lines))
+        return np.fromiter(map(_count_words, lines), np.int64, len(lines))
 
     @cached_property
     def _counted_words(self) -> tuple[Counter[str], np.ndarray]:
@@ -182,6 +182,12 @@ class DocumentText:
     def repeated_words(self) -> RepeatedNgrams:
         """The normalised words that occur more than once; longer n-grams follow from them."""
         return RepeatedNgrams.of_words(self.word_ids)
+
+
+def _count_words(line: str) -> int:
+    if len(line) <= PIECE_CHARACTERS:
+        return len(line.split())
+    return sum(len(piece.split()) for piece in pieces_at_spaces(line))
 
 
 def pieces_at_spaces(text: str) -> Iterator[str]:

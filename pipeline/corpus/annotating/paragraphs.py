@@ -12,7 +12,11 @@ import pyarrow as pa
 import xxhash
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.document_text import (
+    PIECE_CHARACTERS,
+    DocumentText,
+    pieces_at_spaces,
+)
 from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
 from pipeline.store.records import Json
 
@@ -46,11 +50,21 @@ class ParagraphHashes(AnnotationPart):
         """Return starts, ends and hashes of the paragraphs that have words."""
         lines = document.folded.split("\n")
         has_words = document.line_words > 0
-        digest = xxhash.xxh3_64_intdigest
-        hashes = [
-            digest(" ".join(lines[number].split()).encode())
-            for number in np.flatnonzero(has_words).tolist()
-        ]
+        hashes = [_hash_of_words(lines[number]) for number in np.flatnonzero(has_words).tolist()]
         starts = document.line_starts[has_words]
         ends = document.line_ends[has_words]
         return [(starts, ends, np.array(hashes, np.uint64))]
+
+
+def _hash_of_words(line: str) -> int:
+    """Return the hash of a line's words, joined by blanks, of a long one piece by piece."""
+    if len(line) <= PIECE_CHARACTERS:
+        return xxhash.xxh3_64_intdigest(" ".join(line.split()).encode())
+    digest = xxhash.xxh3_64()
+    blank = ""
+    for piece in pieces_at_spaces(line):
+        words = piece.split()
+        if words:
+            digest.update((blank + " ".join(words)).encode())
+            blank = " "
+    return digest.intdigest()
