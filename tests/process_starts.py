@@ -72,7 +72,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     has_started = len(started) > item.stash[started_before]
     starts = has_started or any(started_by_fixture.get(name, False) for name in fixtures)
     if starts and not is_marked:
-        pytest.fail("starts a process: mark it with pytest.mark.ranks", pytrace=False)
+        names = ", ".join(dict.fromkeys(started[item.stash[started_before] :])) or "a fixture's"
+        pytest.fail(f"starts a process ({names}): mark it with pytest.mark.ranks", pytrace=False)
     if is_marked and not starts and started_around_fixture.isdisjoint(fixtures):
         pytest.fail("starts no process: take pytest.mark.ranks away", pytrace=False)
     if has_started:

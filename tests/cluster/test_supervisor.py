@@ -307,7 +307,10 @@ def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) ->
     )
     assert ended.returncode == 2
     assert f"each would do the whole of `pipeline {command}`" in ended.stderr
-    assert "Only prepare, tokenize, pack and evaluate share the tasks of a step" in ended.stderr
+    assert (
+        "Only prepare, annotate, select, tokenize, pack and evaluate share the tasks of a step"
+        in ended.stderr
+    )
 
 
 @pytest.mark.ranks
