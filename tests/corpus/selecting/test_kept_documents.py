@@ -68,7 +68,7 @@ def test_other_verdicts_than_those_listed_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def tokenized(run_file: Path) -> Path:
+def several_shards(run_file: Path) -> Path:
     """Return a run file whose documents, in several shards, are tokenized without `select`."""
     rows = [
         f'{{"text": "document {n} has its own text, a b c", "url": "page {min(n, 38)}"}}'
@@ -80,14 +80,14 @@ def tokenized(run_file: Path) -> Path:
 
 
 def test_only_shards_with_other_verdicts_are_tokenized_again(
-    tokenized: Path, capsys: pytest.CaptureFixture[str]
+    several_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = load(tokenized).paths.data_dir
+    data = load(several_shards).paths.data_dir
     before = {path: path.stat().st_mtime_ns for path in (data / "tokens/web").glob("*.bin")}
     assert len(before) > 2
-    run_stages(tokenized, ["select"], [*SMALL, *URLS])
+    run_stages(several_shards, ["select"], [*SMALL, *URLS])
     capsys.readouterr()
-    run_stages(tokenized, ["train-tokenizer", "tokenize"], [*SMALL, *URLS])
+    run_stages(several_shards, ["train-tokenizer", "tokenize"], [*SMALL, *URLS])
     said = capsys.readouterr().err
     assert (
         "train-tokenizer was made from all documents, before the run file had the section" in said
@@ -99,7 +99,7 @@ def test_only_shards_with_other_verdicts_are_tokenized_again(
     shard = indexed_dataset.read(changed[0].with_suffix(""))
     rows = np.fromfile(changed[0].with_suffix(".doc"), "<i8")
     (documents_shard,) = (data / "documents/web").glob(f"{changed[0].stem}.parquet")
-    config = load(tokenized, [*SMALL, *URLS])
+    config = load(several_shards, [*SMALL, *URLS])
     kept = kept_documents(config).kept_rows(documents_shard)
     assert rows.tolist() == kept.tolist()
     assert len(shard.documents) - 1 == len(kept)
@@ -107,15 +107,15 @@ def test_only_shards_with_other_verdicts_are_tokenized_again(
     # What reads no verdicts is stale with them, and the other way round.
     table = {stage.name: stage for stage in STAGES}
     assert stage_states(table, config)["tokenize"].kind == "done"
-    without = stage_states(table, load(tokenized, SMALL))["tokenize"]
+    without = stage_states(table, load(several_shards, SMALL))["tokenize"]
     assert without.kind == "stale"
     assert any("output of select" in reason for reason in without.reasons)
 
 
-def test_inspect_leaves_out_what_is_removed_and_says_why(tokenized: Path) -> None:
-    config = load(tokenized, [*SMALL, *URLS])
+def test_inspect_leaves_out_what_is_removed_and_says_why(several_shards: Path) -> None:
+    config = load(several_shards, [*SMALL, *URLS])
     assert "nothing is selected yet" in open_data(config).notes[0]
-    run_stages(tokenized, ["select", "tokenize"], [*SMALL, *URLS])
+    run_stages(several_shards, ["select", "tokenize"], [*SMALL, *URLS])
     data = open_data(config)
     shown = overview(data, Question())
     assert shown["sources"]["web"]["documents"]["train"] == 39
@@ -129,15 +129,15 @@ def test_inspect_leaves_out_what_is_removed_and_says_why(tokenized: Path) -> Non
 
 
 def test_trace_names_why_a_document_is_never_read(
-    tokenized: Path, capsys: pytest.CaptureFixture[str]
+    several_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_stages(tokenized, ["select", "tokenize"], [*SMALL, *URLS])
-    run = begin_run(tokenized, [*SMALL, *URLS])
+    run_stages(several_shards, ["select", "tokenize"], [*SMALL, *URLS])
+    run = begin_run(several_shards, [*SMALL, *URLS])
     kept, removed = trace_document(run, "page 38")["documents"]
     assert kept["tokens"] and "removed" not in kept
     assert removed["tokens"] == 0 and removed.get("removed") == ["exact-duplicate"]
     show_trace(
-        tokenized,
+        several_shards,
         [*SMALL, *URLS],
         step=None,
         document=removed["id"],
