@@ -85,6 +85,8 @@ def test_two_kills_a_rollback_and_a_time_limit_add_up_to_the_wall_time(
     held = time.time() - began
     job.communicate(timeout=END_SECONDS)
     wait_for(lambda: not processes_of(run_file), END_SECONDS, "the end of orphaned ranks")
+    # Orphans hold their devices until they notice, at most to here.
+    orphaned = time.time() - began - held
 
     # The second one rolls back and then runs out of time.
     second_began = time.time()
@@ -100,7 +102,8 @@ def test_two_kills_a_rollback_and_a_time_limit_add_up_to_the_wall_time(
     assert found.seconds["not recorded"] < 0.01 * found.wall_seconds
     starts = events(run_file, "start")
     assert (found.jobs, found.starts, found.steps) == (2, len(starts), steps(run_file))
-    assert found.device_hours * 3600 == pytest.approx(2 * held, rel=0.02)
+    device_seconds = found.device_hours * 3600
+    assert 2 * held * 0.98 <= device_seconds <= 2 * (held + orphaned) * 1.02
 
     # Each start abandoned the steps of the one before; the first two of these were killed.
     abandoned = [event["abandoned_steps"] for event in starts]
