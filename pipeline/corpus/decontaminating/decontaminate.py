@@ -28,7 +28,6 @@ from pipeline.corpus.decontaminating.shared_grams import (
     write_common_grams,
 )
 from pipeline.corpus.near_duplicates.compared_shards import (
-    SELECT_AGAIN,
     ComparedShard,
     compared,
     read_comparison,
@@ -36,6 +35,7 @@ from pipeline.corpus.near_duplicates.compared_shards import (
 from pipeline.corpus.near_duplicates.comparison_steps import ComparisonSteps, digest_of
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.store import versions
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.files import fingerprint, output_digest
 from pipeline.store.records import FileRecord
 from pipeline.work.executor import run_tasks

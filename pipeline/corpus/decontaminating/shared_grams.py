@@ -24,7 +24,6 @@ from pipeline.corpus.decontaminating.question_index import (
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
 from pipeline.corpus.folded_words import NON_SPACE, folded_word
 from pipeline.corpus.near_duplicates.compared_shards import (
-    SELECT_AGAIN,
     ComparedShard,
     read_comparison,
 )
@@ -36,6 +35,7 @@ from pipeline.corpus.near_duplicates.shard_inputs import (
 )
 from pipeline.corpus.ngram_index import GRAM_WORDS
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.records import FileRecord
 
 GRAMS = pa.schema(

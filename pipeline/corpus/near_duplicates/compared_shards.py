@@ -20,8 +20,6 @@ BYTES_BITS = 48
 LARGEST_TEXT = (1 << BYTES_BITS) - 1
 MOST_GROUPS = 1 << (64 - BYTES_BITS)
 """Number of groups of shards that an order can tell apart."""
-SELECT_AGAIN = "Delete it, then run `pipeline select` again: it makes what is missing."
-"""Remedy for a damaged file that the comparison has written."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from types import TracebackType
 import numpy as np
 import xxhash
 
-from pipeline.corpus.near_duplicates.compared_shards import SELECT_AGAIN
 from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.files import temporary_path
 from pipeline.store.records import FileRecord
 

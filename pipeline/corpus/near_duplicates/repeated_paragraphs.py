@@ -17,7 +17,6 @@ from pipeline.corpus.annotating.paragraphs import SPAN_HASH
 from pipeline.corpus.annotating.part import list_of
 from pipeline.corpus.near_duplicates.band_records import partition_of, partitions_for
 from pipeline.corpus.near_duplicates.compared_shards import (
-    SELECT_AGAIN,
     ComparedShard,
     compared,
     read_comparison,
@@ -36,6 +35,7 @@ from pipeline.corpus.near_duplicates.shard_inputs import (
     taking_part,
 )
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.files import output_digest
 from pipeline.store.records import FileRecord
 from pipeline.work.workers import Workers

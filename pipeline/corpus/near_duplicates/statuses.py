@@ -11,11 +11,12 @@ from typing import TypedDict
 
 import numpy as np
 
-from pipeline.corpus.near_duplicates.compared_shards import SELECT_AGAIN, read_comparison
+from pipeline.corpus.near_duplicates.compared_shards import read_comparison
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
 from pipeline.corpus.near_duplicates.partition_file import read_records
 from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.files import file_record, read_json, temporary_path
 from pipeline.store.records import FileRecord
 

@@ -9,13 +9,14 @@ from typing import TypedDict
 
 import pyarrow as pa
 
-from pipeline.corpus.near_duplicates.compared_shards import SELECT_AGAIN, read_comparison
+from pipeline.corpus.near_duplicates.compared_shards import read_comparison
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
 from pipeline.corpus.near_duplicates.pairs import StatusFile
 from pipeline.corpus.near_duplicates.partition_file import read_records
 from pipeline.corpus.near_duplicates.statuses import read_status
 from pipeline.corpus.near_duplicates.verification import EDGE, first_staying
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.records import FileRecord
 
 VERDICTS = pa.schema(

@@ -19,7 +19,7 @@ from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.duplicates import LoserFiles, WrittenRound
 from pipeline.corpus.selecting.judge import DRAFT
 from pipeline.corpus.selecting.judged_shards import JudgedShard
-from pipeline.corpus.selecting.verdicts import SELECT_AGAIN
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.files import fingerprint
 from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import stem_of

@@ -24,13 +24,13 @@ from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.shard_list import ShardList
 from pipeline.corpus.selecting.verdicts import (
     SCHEMA,
-    SELECT_AGAIN,
     Cut,
     apply_cuts,
     joined_cuts,
     shard_verdicts,
     write_verdicts,
 )
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.curation.verdict_counts import SplitVerdicts
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress

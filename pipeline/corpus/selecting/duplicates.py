@@ -26,7 +26,7 @@ from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.selecting.judge import DRAFT, TEXT_HASH
 from pipeline.corpus.selecting.judged_shards import ALWAYS_STAYS, JudgedShard
 from pipeline.corpus.selecting.shard_list import ShardList
-from pipeline.corpus.selecting.verdicts import SELECT_AGAIN
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
 

@@ -25,14 +25,13 @@ from pipeline.corpus.documents import (
 )
 from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.selecting.verdicts import (
-    SELECT_AGAIN,
     ShardVerdicts,
     apply_cuts,
     read_verdicts,
     shard_verdicts,
 )
 from pipeline.errors import DataError
-from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
+from pipeline.store.curation.selection_folder import SELECT_AGAIN, SelectionFolder, selection_folder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import DataFolder, data_folder, manifest_path
 from pipeline.store.manifests.moved_files import existing_place

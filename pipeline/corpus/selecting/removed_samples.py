@@ -17,10 +17,10 @@ from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.selecting.conclude import CANDIDATES, SAMPLES
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.rule_values import compared_values
-from pipeline.corpus.selecting.verdicts import SELECT_AGAIN, Verdict, read_verdicts
+from pipeline.corpus.selecting.verdicts import Verdict, read_verdicts
 from pipeline.logs import harmless
 from pipeline.store.curation.annotation_folder import annotation_folder
-from pipeline.store.curation.selection_folder import selection_folder
+from pipeline.store.curation.selection_folder import SELECT_AGAIN, selection_folder
 from pipeline.store.files import file_record, write_atomic
 from pipeline.store.layout import data_folder
 from pipeline.store.records import FileRecord, Json, content_of

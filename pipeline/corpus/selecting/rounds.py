@@ -228,9 +228,9 @@ class Rounds:
         section = self.select.near_duplicates
         if section is None:
             return
-        assert self.config.annotate is not None, "check_settings refuses it"
+        assert self.config.annotate is not None, "refused when the run file is loaded"
         bands = self.config.annotate.minhash
-        assert bands is not None, "check_settings refuses it"
+        assert bands is not None, "refused when the run file is loaded"
         kept = self._kept_so_far("kept-of-copies")
         shards = compared_shards(self.folders, self.shards, rows, kept)
         folder = self.folder.round("near-duplicates")

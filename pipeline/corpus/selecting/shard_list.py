@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.judged_shards import ShardGroup
-from pipeline.corpus.selecting.verdicts import SELECT_AGAIN
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 
 SCHEMA = pa.schema(
     [

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.records import FileRecord
 
@@ -37,8 +38,6 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of the file; `Verdict` describes them."""
-SELECT_AGAIN = "Delete it, then run `pipeline select` again."
-"""Remedy for a file of verdicts that is missing or damaged."""
 
 
 class Cut(TypedDict):

@@ -15,6 +15,9 @@ from pipeline.store.layout import manifest_path
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
+SELECT_AGAIN = "Delete it, then run `pipeline select` again."
+"""Remedy for a file of the stage that is missing or damaged."""
+
 
 @dataclass(frozen=True)
 class SelectionFolder:
