@@ -1,7 +1,8 @@
 """An index of the n-grams of some texts, which finds the documents that hold one of them.
 
 A text of 13 words or more is found where a document holds 13 of them in a row; a text of 8 to 12
-words only as a whole; a shorter one is not searched for. What a word is, `folded_words.py` says.
+words only as a whole; a shorter one is not searched for, unless whoever builds the index asks for it.
+What a word is, `folded_words.py` says.
 Reads and writes no file.
 
 Source: Brown et al. 2020 (arXiv:2005.14165), appendix C: n-grams of 13 words at most, and of 8 at
@@ -24,8 +25,8 @@ from pipeline.corpus.folded_words import ascii_folded, byte_ranges, folded_word,
 GRAM_WORDS = 13
 """Words of an n-gram. Source: the largest n of Brown et al. 2020, appendix C."""
 FEWEST_WORDS = 8
-"""Texts with fewer words are not searched for. Source: the smallest n of Brown et al. 2020, appendix
-C, below which there were accidental matches."""
+"""Texts with fewer words are not searched for by default. Source: the smallest n of Brown et al. 2020,
+appendix C, below which there were accidental matches."""
 PORTION_BYTES = 1 << 20
 """Bytes of a document that are divided into words at once: a word as a Python object takes ten times
 the memory of its letters."""
@@ -102,12 +103,17 @@ class _Hits:
 class NgramIndex:
     """The n-grams of some texts, ready to be looked up in documents."""
 
-    def __init__(self, texts: Iterable[str], hash_bits: int = 64) -> None:
+    def __init__(
+        self, texts: Iterable[str], hash_bits: int = 64, fewest_words: int = FEWEST_WORDS
+    ) -> None:
         """Index texts; they are numbered from 0.
 
         `hash_bits`: bits of a hash that are kept. Fewer cost time, and change no result.
+        `fewest_words`: texts with fewer words are not searched for, 1 to GRAM_WORDS.
         """
+        assert 1 <= fewest_words <= GRAM_WORDS, "texts of 13 words are always searched for"
         self._hash_bits = hash_bits
+        self._fewest_words = fewest_words
         # The words of all texts in a row, as numbers.
         self._numbers: dict[str, int] = {}
         stream = array("i")
@@ -131,14 +137,14 @@ class NgramIndex:
 
         self._tables = [
             self._table(words)
-            for words in range(FEWEST_WORDS, GRAM_WORDS + 1)
+            for words in range(fewest_words, GRAM_WORDS + 1)
             if np.any(self._gram_words() == words)
         ]
 
     @property
     def is_searched(self) -> np.ndarray:
         """Tell for each text whether it is long enough to be searched for, `(texts,) bool`."""
-        return self.word_counts >= FEWEST_WORDS
+        return self.word_counts >= self._fewest_words
 
     def find(self, documents: Sequence[bytes | memoryview]) -> Passages:
         """Return the passages of documents, given in UTF-8, that consist of n-grams of a text.
@@ -170,7 +176,7 @@ class NgramIndex:
         return self._numbers.setdefault(word, len(self._numbers))
 
     def _gram_words(self) -> np.ndarray:
-        """Return the length of the n-grams of each text, `(texts,) int64`; below 8 it has none."""
+        """Return the length of the n-grams of each text, `(texts,) int64`, if it is searched for."""
         return np.minimum(self.word_counts, GRAM_WORDS)
 
     def _table(self, words: int) -> _GramsOfLength:

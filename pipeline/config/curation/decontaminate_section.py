@@ -14,9 +14,15 @@ from pipeline.config.values import Section
 COMMON_DOCUMENTS = 10
 """Source: Brown et al. 2020 (arXiv:2005.14165), appendix C, ignore 13-grams that more than 10 training
 documents hold."""
+FEWEST_WORDS = 8
+"""Source: Brown et al. 2020, appendix C: the smallest n, because shorter n-grams match by accident."""
+LONGEST_GRAM = 13
+"""Source: Brown et al. 2020, appendix C: the largest n."""
 
 
 class Decontaminate(Section):
+    fields_left_out_unused = ("fewest_words",)
+
     suites: tuple[SuiteName, ...] = ()
     """Suites whose tasks' questions are searched for, as in `evaluation.suite`. Left out are tasks
     that are made here, and those of which the suite says that they cannot be fetched."""
@@ -31,6 +37,11 @@ class Decontaminate(Section):
     common_documents: int = Field(default=COMMON_DOCUMENTS, ge=1)
     """n-grams that more than this number of documents of a source hold are no evidence there: common
     phrases. They are listed."""
+
+    fewest_words: int = Field(default=FEWEST_WORDS, ge=1, le=LONGEST_GRAM)
+    """Questions (with their right answer) of fewer words are not searched for; those below 13 words are
+    found as a whole. By default 8, the smallest n of Brown et al. 2020, appendix C: shorter ones match by
+    accident. 1 searches for all; what many documents hold is still left out (`common_documents`)."""
 
     @model_validator(mode="after")
     def _names_tasks(self) -> Self:

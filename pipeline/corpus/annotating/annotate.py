@@ -13,7 +13,7 @@ from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, AskedParts
 from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.parts import PARTS, parts_asked_for
 from pipeline.corpus.annotating.published_rows import PublishedSource, describe_published
-from pipeline.corpus.decontaminating.searched_tasks import describe_questions
+from pipeline.corpus.decontaminating.searched_tasks import describe_questions, short_question_lines
 from pipeline.corpus.documents import SHARD_SUFFIX, check_files, shard_records
 from pipeline.errors import ConfigError
 from pipeline.logs import human_bytes
@@ -78,7 +78,8 @@ def annotate(config: RunConfig) -> Result[AnnotateCounts]:
     # Remove annotations of documents that are no longer part of the corpus.
     files = placed_files(tasks, {name: result["files"] for name, result in results.items()})
     remove_unlisted(folder, list(files), [*FILES, *LEFTOVERS])
-    return Result(_counts(config, results, parts), files, closing=_closing_lines(results))
+    lines = [*_closing_lines(results), *short_question_lines(config)]
+    return Result(_counts(config, results, parts), files, closing=lines)
 
 
 def _tasks(

@@ -55,8 +55,8 @@ class Contamination(AnnotationPart):
         return cls(tasks)
 
     def settings(self) -> Json:
-        """Return the tasks and the hash of their questions."""
-        return [*self.tasks.tasks, self.tasks.fingerprint]
+        """Return the tasks, the hash of their questions, and which are too short where that is set."""
+        return [*self.tasks.tasks, *self.tasks.decides]
 
     def fields(self) -> Sequence[pa.Field]:
         """Return the column `contamination`."""

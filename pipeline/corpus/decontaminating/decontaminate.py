@@ -111,7 +111,7 @@ def decontaminate(
     comparison = compared(shards)
     steps = ComparisonSteps(comparison, folder, crew)
     files = DecontaminationFolder(folder)
-    known = [versions.DECONTAMINATE, tasks.fingerprint]
+    known = [versions.DECONTAMINATE, *tasks.decides]
 
     # What documents share with questions, and what too many of a source share.
     counted: dict[int, CountedGrams] = steps.by_shard(

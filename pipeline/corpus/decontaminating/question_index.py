@@ -1,7 +1,7 @@
 """All questions of some tasks in one index, and the passages of a document that consist of them.
 
-A question of 13 words or more is found where a document holds 13 of them in a row, one of 8 to 12 words
-as a whole (`ngram_index.py`). Reads the tasks' questions once in each process.
+A question of 13 words or more is found where a document holds 13 of them in a row, a shorter one that is
+searched for as a whole (`ngram_index.py`). Reads the tasks' questions once in each process.
 """
 
 import threading
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.corpus.decontaminating.item_texts import TaskItems
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
-from pipeline.corpus.ngram_index import GRAM_WORDS, NgramIndex
+from pipeline.corpus.ngram_index import FEWEST_WORDS, GRAM_WORDS, NgramIndex
 
 GRAM = "13-gram"
 WHOLE = "whole"
@@ -37,13 +37,14 @@ class QuestionPassage:
 class QuestionIndex:
     """The questions of some tasks, ready to be looked up in documents."""
 
-    def __init__(self, tasks: Sequence[TaskItems]) -> None:
+    def __init__(self, tasks: Sequence[TaskItems], fewest_words: int = FEWEST_WORDS) -> None:
         self._places = [(task, number) for task in tasks for number in range(len(task.items))]
         self._numbers = {
             (task.task, task.items[number]["id"]): place
             for place, (task, number) in enumerate(self._places)
         }
-        self._index = NgramIndex(text for task in tasks for text in task.searched.texts)
+        texts = (text for task in tasks for text in task.searched.texts)
+        self._index = NgramIndex(texts, fewest_words=fewest_words)
 
     @property
     def questions(self) -> int:
@@ -97,4 +98,4 @@ def question_index(tasks: SearchedTasks) -> QuestionIndex:
 
 @lru_cache(maxsize=1)
 def _built(tasks: SearchedTasks) -> QuestionIndex:
-    return QuestionIndex(tasks.read())
+    return QuestionIndex(tasks.read(), tasks.fewest_words)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.config.curation.decontaminate_section import Decontaminate
+from pipeline.config.curation.decontaminate_section import FEWEST_WORDS, Decontaminate
 from pipeline.config.run_config import RunConfig
 from pipeline.config.suites import load_suite
 from pipeline.corpus.decontaminating.item_texts import TaskItems, read_item_texts
 from pipeline.corpus.decontaminating.task_groups import members_of
 from pipeline.errors import ConfigError, first_of
+from pipeline.logs import counted_noun
 from pipeline.store.files import file_record, fingerprint
+from pipeline.store.records import Json
 from pipeline.store.tasks_folder import TasksFolder
 
 MADE_HERE = ("heldout_cloze", "patterns", "arithmetic")
@@ -31,6 +33,18 @@ class SearchedTasks:
     """Names of tasks, no groups, each once, sorted."""
     fingerprint: str
     """Hash of the questions."""
+    fewest_words: int = FEWEST_WORDS
+    """Questions with fewer words are not searched for."""
+
+    @property
+    def decides(self) -> list[Json]:
+        """Everything that decides what is found, for fingerprints.
+
+        The number of words only where it is set, so that data made before it was a setting stay.
+        """
+        if self.fewest_words == FEWEST_WORDS:
+            return [self.fingerprint]
+        return [self.fingerprint, self.fewest_words]
 
     def read(self) -> list[TaskItems]:
         """Return the questions of all tasks. Raises DataError for a damaged or missing file."""
@@ -70,7 +84,7 @@ def searched_tasks(section: Decontaminate, tasks_dir: Path | None) -> SearchedTa
                 "other tasks"
             ]
         )
-    return SearchedTasks(tasks_dir, names, _fingerprint(folder, names))
+    return SearchedTasks(tasks_dir, names, _fingerprint(folder, names), section.fewest_words)
 
 
 def describe_questions(config: RunConfig) -> dict[str, str | None]:
@@ -85,6 +99,25 @@ def describe_questions(config: RunConfig) -> dict[str, str | None]:
     except ConfigError:
         return {"questions of public tasks": None}
     return {"questions of public tasks": tasks.fingerprint}
+
+
+def short_question_lines(config: RunConfig) -> list[str]:
+    """Return a line about the questions that are too short to be searched for; none without such.
+
+    Raises ConfigError and DataError as `searched_tasks` and `SearchedTasks.read`.
+    """
+    if config.select is None or config.select.decontaminate is None:
+        return []
+    tasks = searched_tasks(config.select.decontaminate, config.evaluation.tasks_dir)
+    lengths = [len(words) for items in tasks.read() for words in items.words]
+    short = sum(1 for length in lengths if length < tasks.fewest_words)
+    if not short:
+        return []
+    return [
+        f"{short:,} of {counted_noun(len(lengths), 'question')} have fewer than "
+        f"{counted_noun(tasks.fewest_words, 'word')} and are not searched for; "
+        "select.decontaminate.fewest_words: 1 searches for all"
+    ]
 
 
 def tasks_not_covered(

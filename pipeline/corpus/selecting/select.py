@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.decontaminating.searched_tasks import short_question_lines
 from pipeline.corpus.documents import SHARD_SUFFIX
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.selecting.comparison_evidence import comparison_lines, write_contamination
@@ -78,6 +79,7 @@ def select(config: RunConfig) -> Result[SelectCounts]:
     remove_unlisted(folder.path, list(files), patterns)
     counts["headline"] = headline(counts)
     lines = comparison_lines(rounds.near, rounds.paragraphs, rounds.contaminated)
+    lines += short_question_lines(config)
     ratios = earlier_bytes_per_token(config)
     return Result(counts, files, closing=[*closing_lines(counts, ratios), *lines])
 

@@ -85,6 +85,24 @@ def test_other_questions_are_searched_for_and_a_task_that_comes_later_is_not(
     assert annotate_inputs(config)["questions of public tasks"] is None
 
 
+def test_short_questions_are_counted_and_searched_for_where_that_is_set(
+    run_file: Path, data: Path
+) -> None:
+    write_questions(run_file.parent / "tasks", "quiz", [QUESTION, "Nothing!"])
+    default = loaded(run_file)
+    said = (
+        "1 of 2 questions have fewer than 8 words and are not searched for; "
+        "select.decontaminate.fewest_words: 1 searches for all"
+    )
+    assert said in annotate(default).closing
+    assert [len(hits) for hits in column(data)] == [0, 1, 0]
+    config = loaded(run_file, "select.decontaminate.fewest_words=1")
+    assert annotate_inputs(config) != annotate_inputs(default)
+    assert annotate(config).closing == []
+    hit = {"task": "quiz", "item": 101, "kind": "whole", "start": 0, "end": 7}
+    assert column(data)[0] == [hit]
+
+
 def test_questions_that_are_missing_are_refused(run_file: Path, data: Path) -> None:
     with pytest.raises(ConfigError, match=r"lacks the questions of riddles.*pipeline tasks fetch"):
         annotate(loaded(run_file, tasks="[quiz, riddles]"))

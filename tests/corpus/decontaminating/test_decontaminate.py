@@ -29,18 +29,21 @@ from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.store.files import fingerprint
 from pipeline.work.workers import workers
 
-QUESTIONS = [words("a", 20), words("b", 12), words("common", 13), words("d", 30)]
+QUESTIONS = [words("a", 20), words("b", 12), words("common", 13), words("d", 30), "No, why?", "Yes"]
 Action = Literal["remove", "cut", "report"]
 
 
-def annotated_shard(folder: Path, source: str, texts: Sequence[str]) -> ComparedShard:
+def annotated_shard(
+    folder: Path, source: str, texts: Sequence[str], fewest: int = 8
+) -> ComparedShard:
     """Write documents and what the part `contamination` says of them."""
     (folder / source).mkdir(parents=True)
     writer = ShardWriter(folder / source, "train", "00", 10**8)
     for row, text in enumerate(texts):
         writer.add(Document(text.encode(), b"{}", "raw", row))
     name = next(name for name in writer.close() if name.endswith(".parquet"))
-    part = Contamination(searched_tasks(Decontaminate(tasks=("quiz",)), folder / "tasks"))
+    section = Decontaminate(tasks=("quiz",), fewest_words=fewest)
+    part = Contamination(searched_tasks(section, folder / "tasks"))
     values = [part.values(DocumentText(text))[0] for text in texts]
     annotations = folder / "annotations" / source / name
     with AnnotationWriter(annotations, part.fields(), "sum", {}) as file:
@@ -65,11 +68,14 @@ def decontaminated(
     texts: dict[str, list[str]],
     action: Action = "remove",
     limit: int = 2,
+    fewest: int = 8,
 ) -> Decontaminated:
     """Search the texts of some sources for the questions."""
     write_questions(folder / "tasks", "quiz", QUESTIONS)
-    shards = [annotated_shard(folder, source, texts[source]) for source in texts]
-    section = Decontaminate(tasks=("quiz",), action=action, common_documents=limit)
+    shards = [annotated_shard(folder, source, texts[source], fewest) for source in texts]
+    section = Decontaminate(
+        tasks=("quiz",), action=action, common_documents=limit, fewest_words=fewest
+    )
     tasks = searched_tasks(section, folder / "tasks")
     with workers(Executor(workers=1)) as crew:
         return decontaminate(shards, folder / "work", crew, section, tasks)
@@ -111,6 +117,16 @@ def test_ngram_of_many_documents_of_a_source_is_left_out_and_listed(tmp_path: Pa
     assert {row["item"] for row in evidence_of(found, "web")} == {100}
     assert [row["row"] for row in rows_of(found, "books")] == [0]
     assert found.common_grams == 1
+
+
+def test_short_questions_are_found_and_common_ones_left_out(tmp_path: Path) -> None:
+    texts = {"web": ["Yes.", "yes", "«Yes»! No why", "no: why"]}
+    assert rows_of(decontaminated(tmp_path / "default", texts), "web") == []
+    found = decontaminated(tmp_path / "all", texts, fewest=1)
+    # Three documents of the source hold `yes`, more than two.
+    assert read_grams(found.common["web"]) == {"yes": 3}
+    assert [row["row"] for row in rows_of(found, "web")] == [2, 3]
+    assert {row["gram"] for row in evidence_of(found, "web")} == {"no why"}
 
 
 def test_common_middle_divides_a_passage(tmp_path: Path) -> None:

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 from questions import words, write_questions
 
-from pipeline.config.curation.decontaminate_section import Decontaminate
+from pipeline.config.curation.decontaminate_section import (
+    FEWEST_WORDS,
+    LONGEST_GRAM,
+    Decontaminate,
+)
 from pipeline.config.shipped_files import SUITES, shipped_files
+from pipeline.corpus import ngram_index
 from pipeline.corpus.decontaminating.question_index import QuestionIndex, QuestionPassage
 from pipeline.corpus.decontaminating.searched_tasks import (
     MADE_HERE,
@@ -42,6 +47,34 @@ def test_question_of_13_words_is_found_and_one_of_12_as_a_whole(tmp_path: Path) 
     assert index.passages(" ".join(questions[1].split()[:11])) == []
     (passage,) = index.passages(" ".join(questions[4].split()[3:16]))
     assert (passage.item, passage.kind, passage.start) == (104, "13-gram", 0)
+
+
+def test_every_question_is_found_as_a_whole_where_one_word_is_enough(tmp_path: Path) -> None:
+    questions = [words(prefix, count) for count, prefix in enumerate("abcdefghijkl", 1)]
+    write_questions(tmp_path, "quiz", [*questions, ""])
+    tasks = searched_tasks(Decontaminate(tasks=("quiz",), fewest_words=1), tmp_path)
+    index = QuestionIndex(tasks.read(), tasks.fewest_words)
+    # A question without words is nothing to search for.
+    assert index.too_short == 1
+    for number, question in enumerate(questions):
+        (passage,) = index.passages(f"É {question.upper()}, x")
+        expected = QuestionPassage("quiz", 100 + number, "whole", 2, 3 + len(question))
+        assert passage == expected
+        assert index.passages(" ".join(question.split()[:-1])) == []
+
+
+def test_number_of_words_enters_the_fingerprint_where_it_is_set(tmp_path: Path) -> None:
+    write_questions(tmp_path, "quiz", [words("a", 5)])
+    default = searched_tasks(Decontaminate(tasks=("quiz",)), tmp_path)
+    assert default.decides == [default.fingerprint]
+    assert (ngram_index.FEWEST_WORDS, ngram_index.GRAM_WORDS) == (FEWEST_WORDS, LONGEST_GRAM)
+    assert "fewest_words" not in Decontaminate(tasks=("quiz",)).model_dump()
+    section = Decontaminate(tasks=("quiz",), fewest_words=5)
+    assert searched_tasks(section, tmp_path).decides == [default.fingerprint, 5]
+    assert section.model_dump()["fewest_words"] == 5
+    for wrong in (0, 14):
+        with pytest.raises(ValueError, match="fewest_words"):
+            Decontaminate(tasks=("quiz",), fewest_words=wrong)
 
 
 def test_every_verbatim_copy_is_found_in_other_dress(tmp_path: Path) -> None:
