@@ -13,6 +13,8 @@ from pipeline.config.curation.signal_names import SIGNAL_SETS
 from pipeline.config.values import Section
 from pipeline.config.yaml_files import YamlValue
 
+ParagraphUnit = Literal["lines", "three-sentences"]
+LINES: ParagraphUnit = "lines"
 NONE = "none"
 """Written in a run file where nothing is to be computed."""
 
@@ -83,6 +85,8 @@ class MinHash(Section):
 
 
 class Annotate(Section):
+    fields_left_out_unused = ("paragraph_unit",)
+
     signals: Annotated[
         tuple[str, ...], BeforeValidator(_as_names), AfterValidator(_known_signals)
     ] = ("redpajama-v2",)
@@ -105,7 +109,10 @@ class Annotate(Section):
     minhash: Annotated[MinHash | None, BeforeValidator(_none_is_null)] = MinHash()
     """Bands of MinHash, by which `select` finds near-duplicates; `none` makes none."""
     paragraphs: bool = True
-    """Hash the words of each paragraph (line), by which `select` finds repeated paragraphs."""
+    """Hash the words of each paragraph, by which `select` finds repeated paragraphs."""
+    paragraph_unit: ParagraphUnit = LINES
+    """What a paragraph is. `lines`: a line. `three-sentences`: every three sentences in a row, which
+    overlap, as in the deduplication of C4 (Raffel et al. 2020, section 2.2)."""
 
     @property
     def signal_columns(self) -> tuple[str, ...]:

@@ -33,6 +33,14 @@ _COMPARISON = re.compile(
 NAME = re.compile(r"[A-Za-z0-9][\w/<>=!(). +-]*", re.ASCII)
 """A name of a rule: it is a part of file names, whose other characters become dashes."""
 MOST_RULES = 200
+C4_DEDUP = "c4-dedup"
+NO_RULE_OF_C4 = (
+    "is no rule over single documents: C4 cut every three sentences in a row that stood before. Leave it "
+    "out, and write `annotate: {paragraph_unit: three-sentences}` and "
+    "`select: {paragraph_duplicates: {fewest_characters: 1}}`"
+)
+"""What to write for the deduplication of C4. Source: Raffel et al. 2020, section 2.2, which names no least
+length."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,8 @@ def expand_rules(written: YamlValue) -> dict[str, str]:
 def _rules_of_entry(name: str | None, text: YamlValue) -> dict[str, str]:
     if not isinstance(text, str):
         raise ValueError("is no text; put quotes around a comparison")
+    if text == C4_DEDUP:
+        raise ValueError(NO_RULE_OF_C4)
     if name is None and re.fullmatch(r"[A-Za-z0-9-]+", text):
         if text not in shipped_files(RULES):
             raise ValueError(

@@ -38,8 +38,8 @@ class NearDuplicates(Section):
 
 class ParagraphDuplicates(Section):
     fewest_characters: int = Field(ge=1)
-    """Fewest characters of a paragraph (a line) that is cut. Short lines, such as brackets of code,
-    are no copies of each other."""
+    """Fewest characters of a paragraph (`annotate.paragraph_unit`: a line, or three sentences) that is
+    cut. Short lines, such as brackets of code, are no copies of each other."""
 
 
 class SpanCut(Section):

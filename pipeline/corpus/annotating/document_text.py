@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import islice
 
 import numpy as np
+import xxhash
 
 from pipeline.corpus.annotating.repeated_ngrams import RepeatedNgrams
 from pipeline.corpus.trees.published_record import PublishedRecord
@@ -198,6 +199,20 @@ def pieces_at_spaces(text: str) -> Iterator[str]:
         end = space.start() if space else len(text)
         yield text[start:end]
         start = end
+
+
+def hash_of_words(line: str) -> int:
+    """Return the hash of a folded line's words, joined by blanks, of a long one piece by piece."""
+    if len(line) <= PIECE_CHARACTERS:
+        return xxhash.xxh3_64_intdigest(" ".join(line.split()).encode())
+    digest = xxhash.xxh3_64()
+    blank = ""
+    for piece in pieces_at_spaces(line):
+        words = piece.split()
+        if words:
+            digest.update((blank + " ".join(words)).encode())
+            blank = " "
+    return digest.intdigest()
 
 
 def code_points(text: str) -> np.ndarray:

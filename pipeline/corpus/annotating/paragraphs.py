@@ -1,33 +1,35 @@
 """The part `paragraphs`: a hash of each paragraph, so that repeated ones can be cut.
 
 A paragraph is a line, as in RedPajama-v2 and Dolma. Its span includes the newline: what is left after
-cutting spans has no empty lines in their place.
+cutting spans has no empty lines in their place. Or it is a span of three sentences, as in C4
+(`sentence_spans.py`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
+from pipeline.config.curation.annotate_section import LINES, ParagraphUnit
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.annotating.document_text import (
-    PIECE_CHARACTERS,
-    DocumentText,
-    pieces_at_spaces,
-)
+from pipeline.corpus.annotating.document_text import DocumentText, hash_of_words
 from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
+from pipeline.corpus.annotating.sentence_spans import SENTENCES, three_sentence_spans
 from pipeline.store.records import Json
 
 SPAN_HASH = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("hash", pa.uint64())])
 
 
+@dataclass(frozen=True)
 class ParagraphHashes(AnnotationPart):
     """xxh3 of 64 bits over the normalised words of each paragraph, joined by blanks.
 
     Paragraphs without words are left out.
     """
+
+    unit: ParagraphUnit = LINES
 
     name = "paragraphs"
 
@@ -36,11 +38,13 @@ class ParagraphHashes(AnnotationPart):
         """Return the part if `annotate.paragraphs` is set."""
         if config.annotate is None or not config.annotate.paragraphs:
             return None
-        return cls()
+        return cls(config.annotate.paragraph_unit)
 
     def settings(self) -> Json:
-        """Return nothing: the hashes depend on the text alone."""
-        return None
+        """Return the unit; nothing for lines, which were the only one once."""
+        if self.unit == LINES:
+            return None
+        return [self.unit, SENTENCES]
 
     def fields(self) -> Sequence[pa.Field]:
         """Return the column `paragraph_hashes`."""
@@ -48,23 +52,11 @@ class ParagraphHashes(AnnotationPart):
 
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return starts, ends and hashes of the paragraphs that have words."""
+        if self.unit != LINES:
+            return [three_sentence_spans(document)]
         lines = document.folded.split("\n")
         has_words = document.line_words > 0
-        hashes = [_hash_of_words(lines[number]) for number in np.flatnonzero(has_words).tolist()]
+        hashes = [hash_of_words(lines[number]) for number in np.flatnonzero(has_words).tolist()]
         starts = document.line_starts[has_words]
         ends = document.line_ends[has_words]
         return [(starts, ends, np.array(hashes, np.uint64))]
-
-
-def _hash_of_words(line: str) -> int:
-    """Return the hash of a line's words, joined by blanks, of a long one piece by piece."""
-    if len(line) <= PIECE_CHARACTERS:
-        return xxhash.xxh3_64_intdigest(" ".join(line.split()).encode())
-    digest = xxhash.xxh3_64()
-    blank = ""
-    for piece in pieces_at_spaces(line):
-        words = piece.split()
-        if words:
-            digest.update((blank + " ".join(words)).encode())
-            blank = " "
-    return digest.intdigest()

@@ -230,6 +230,18 @@ def write_cuts(table: Path, shard: int, partitions: int, folder: Path) -> CutSha
     path = files.cuts.of_shard(own.name)
     return {
         "spans": len(repeated),
-        "characters": int((end - start).sum()),
+        "characters": _characters_of(repeated["row"].astype(np.int64), start, end),
         "files": {files.cuts.name(path): write_parquet(cuts, path)},
     }
+
+
+def _characters_of(row: np.ndarray, start: np.ndarray, end: np.ndarray) -> int:
+    """Return the characters in spans that ascend by row and start; overlaps count once."""
+    if not len(row):
+        return 0
+    # Each row's text lies behind that of the row before.
+    offset = row * (int(end.max()) + 1)
+    reached = np.maximum.accumulate(end + offset)
+    first_new = start + offset
+    first_new[1:] = np.maximum(first_new[1:], reached[:-1])
+    return int(np.maximum(end + offset - first_new, 0).sum())

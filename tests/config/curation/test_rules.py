@@ -1,5 +1,6 @@
 """Rules of `select`: what a comparison may be, what a preset stands for, what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,17 @@ def test_what_the_section_refuses(tmp_path: Path, section: str, why: str) -> Non
     (tmp_path / "run.yaml").write_text(RUN + f"select: {{{section}}}\n")
     with pytest.raises(ConfigError, match=why):
         load(tmp_path / "run.yaml", needs=())
+
+
+def test_deduplication_of_c4_is_answered_with_the_lines_to_write(tmp_path: Path) -> None:
+    run_file = tmp_path / "run.yaml"
+    run_file.write_text(RUN + "annotate: {signals: c4}\nselect: {rules: [c4, c4-dedup]}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(run_file, needs=())
+    annotate, select = re.findall(r"`(?:annotate|select): \{(.*?)\}`", str(refused.value))
+    run_file.write_text(
+        RUN + f"annotate: {{signals: c4, {annotate}}}\nselect: {{rules: [c4], {select}}}\n"
+    )
+    config = load(run_file, needs=())
+    assert config.annotate is not None and config.annotate.paragraph_unit == "three-sentences"
+    assert config.select is not None and config.select.paragraph_duplicates is not None

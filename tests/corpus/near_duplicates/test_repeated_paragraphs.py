@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from compared_texts import ALONE, write_column, write_shard
 
+from pipeline.config.curation.annotate_section import ParagraphUnit
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.paragraphs import ParagraphHashes
 from pipeline.corpus.near_duplicates import repeated_paragraphs
@@ -23,12 +24,16 @@ Cuts = dict[str, list[str]]
 
 
 def shard_of_texts(
-    folder: Path, source: str, texts: Sequence[str], group: int = 0
+    folder: Path,
+    source: str,
+    texts: Sequence[str],
+    group: int = 0,
+    unit: ParagraphUnit = "lines",
 ) -> ComparedShard:
     shard = write_shard(folder, source, texts, group)
     values: list[list[dict[str, int]]] = []
     for text in texts:
-        ((starts, ends, hashes),) = ParagraphHashes().values(DocumentText(text))
+        ((starts, ends, hashes),) = ParagraphHashes(unit).values(DocumentText(text))
         spans = zip(starts.tolist(), ends.tolist(), hashes.tolist(), strict=True)
         values.append([{"start": start, "end": end, "hash": key} for start, end, key in spans])
     write_column(shard.annotations, PARAGRAPHS, values)
@@ -112,3 +117,33 @@ def test_held_out_files_are_never_cut(tmp_path: Path) -> None:
         found = find_repeated_paragraphs([held_out, other], tmp_path / "work", crew)
     assert read_cuts(found.paths[held_out.name]).num_rows == 0
     assert read_cuts(found.paths[other.name]).to_pylist() == [{"row": 0, "start": 0, "end": 2}]
+
+
+def test_three_sentences_that_stood_before_are_cut(tmp_path: Path) -> None:
+    texts = [
+        "Aaa aa. Bbb bb. Ccc cc. Ddd dd.",
+        # B to D stood before, and overlap no other span that did.
+        "Xxx xx. bbb, bb! Ccc cc. Ddd dd. Yyy yy.",
+        # Both of its spans stood before: they are cut as one.
+        "Aaa aa. Bbb bb. Ccc cc. Ddd dd!",
+        # Two sentences are no span.
+        "Aaa aa. Bbb bb. Zzz zz. Ccc cc. Ddd dd.",
+    ]
+    shards = [
+        shard_of_texts(tmp_path, f"s{number}", [text], number, "three-sentences")
+        for number, text in enumerate(texts)
+    ]
+    with workers(ALONE) as crew:
+        found = find_repeated_paragraphs(shards, tmp_path / "work", crew)
+    cut = [
+        [text[row["start"] : row["end"]] for row in read_cuts(found.paths[shard.name]).to_pylist()]
+        for shard, text in zip(shards, texts, strict=True)
+    ]
+    assert cut == [
+        [],
+        ["bbb, bb! Ccc cc. Ddd dd. "],
+        ["Aaa aa. Bbb bb. Ccc cc. ", "Bbb bb. Ccc cc. Ddd dd!"],
+        [],
+    ]
+    # Characters of overlapping spans count once.
+    assert (found.repeated, found.characters) == (3, 25 + 31)
