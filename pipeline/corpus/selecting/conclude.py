@@ -27,6 +27,7 @@ from pipeline.corpus.selecting.verdicts import (
     Cut,
     apply_cuts,
     joined_cuts,
+    separated_cuts,
     shard_verdicts,
     write_verdicts,
 )
@@ -102,9 +103,10 @@ def conclude_shards(
             _add_losses(verdicts, reason, rows[rows["shard"] == shard.number], shard, shard_list)
         if shard.name in found.near and not shard.always_stays:
             _add_near_duplicates(verdicts, read_near_duplicates(found.near[shard.name]), shard)
+        cuts: dict[int, list[Cut]] = {}
         if shard.name in found.paragraphs and not shard.always_stays:
-            cuts = read_cuts(found.paragraphs[shard.name])
-            _add_paragraphs(verdicts, cuts, folders["documents"] / shard.name)
+            cuts = _paragraphs_to_cut(read_cuts(found.paragraphs[shard.name]))
+        _finish_cuts(verdicts, cuts, folders["documents"] / shard.name)
         table = _table_of(verdicts)
         files[shard.name] = write_verdicts(table, selection / shard.name)
         digests[shard.name] = shard_verdicts(table).digest
@@ -165,8 +167,8 @@ def _add_near_duplicates(verdicts: _Verdicts, lost: pa.Table, shard: JudgedShard
         verdicts.jaccard[number] = row["jaccard"]
 
 
-def _add_paragraphs(verdicts: _Verdicts, cuts: pa.Table, shard: Path) -> None:
-    """Add the paragraphs of a shard's documents that stood before, as parts to cut."""
+def _paragraphs_to_cut(cuts: pa.Table) -> dict[int, list[Cut]]:
+    """Return the paragraphs of a shard's documents that stood before, as parts to cut, by row."""
     by_row: dict[int, list[Cut]] = {}
     for row in cuts.to_pylist():
         cut: Cut = {
@@ -176,11 +178,24 @@ def _add_paragraphs(verdicts: _Verdicts, cuts: pa.Table, shard: Path) -> None:
             "reason": "repeated-paragraph",
         }
         by_row.setdefault(row["row"], []).append(cut)
-    rows = sorted(by_row)
+    return by_row
+
+
+def _finish_cuts(verdicts: _Verdicts, paragraphs: Mapping[int, list[Cut]], shard: Path) -> None:
+    """Add repeated paragraphs by row, and what separates the words on both sides of a cut."""
+    cut_out = {
+        row
+        for row, cuts in enumerate(verdicts.spans)
+        if any(not cut["replacement"] for cut in cuts)
+    }
+    rows = sorted(cut_out | paragraphs.keys())
     for number, document in zip(rows, read_documents(shard, rows, ["text"]), strict=True):
         text = document["text"]
-        spans, _ = joined_cuts([*verdicts.spans[number], *by_row[number]], len(text))
-        verdicts.spans[number] = spans
+        spans, _ = joined_cuts([*verdicts.spans[number], *paragraphs.get(number, ())], len(text))
+        verdicts.spans[number] = separated_cuts(text, spans)
+        # Whether a document is blank without its paragraphs; without other parts is known.
+        if number not in paragraphs:
+            continue
         if not verdicts.reasons[number] and not apply_cuts(text, spans).strip():
             verdicts.reasons[number].append(EMPTY)
 

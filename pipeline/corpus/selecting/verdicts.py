@@ -48,7 +48,8 @@ class Cut(TypedDict):
     end: int
     """Character after the last one."""
     replacement: str
-    """Text in its place; empty where the part is cut out."""
+    """Text in its place; where the part is cut out it is empty, or the white space that separates what
+    stands before and behind it."""
     reason: str
 
 
@@ -147,3 +148,34 @@ def joined_cuts(cuts: Sequence[Cut], characters: int) -> tuple[list[Cut], int]:
         else:
             joined.append({**cut, "start": start, "end": end})
     return joined, clamped
+
+
+def separated_cuts(text: str, cuts: Sequence[Cut]) -> list[Cut]:
+    """Return cuts that join no two words: white space where none is left on either side.
+
+    `cuts`: as `joined_cuts` returns them. A part that is cut out between two characters that are no
+    white space is replaced by a newline where it has one, else by a blank.
+    """
+    # The first character behind each part that stays, also where parts follow each other.
+    behind: list[str] = [""] * len(cuts)
+    for number in reversed(range(len(cuts))):
+        end = cuts[number]["end"]
+        behind[number] = text[end : end + 1]
+        if number + 1 < len(cuts) and cuts[number + 1]["start"] == end:
+            behind[number] = cuts[number + 1]["replacement"][:1] or behind[number + 1]
+
+    separated: list[Cut] = []
+    before = ""
+    reached = 0
+    for cut, first_behind in zip(cuts, behind, strict=True):
+        if cut["start"] > reached:
+            before = text[cut["start"] - 1]
+        reached = cut["end"]
+        replacement = cut["replacement"]
+        sides = (before, first_behind)
+        if not replacement and all(side and not side.isspace() for side in sides):
+            is_across_lines = "\n" in text[cut["start"] : cut["end"]]
+            replacement = "\n" if is_across_lines else " "
+        separated.append({**cut, "replacement": replacement})
+        before = replacement[-1:] or before
+    return separated
