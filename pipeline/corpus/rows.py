@@ -115,6 +115,15 @@ def why_not_text(text: Json) -> Reason:
     return "text-not-a-string"
 
 
+def is_blank(text: str) -> bool:
+    """Return whether a text is empty: it has nothing but Unicode's white space (`str.isspace`).
+
+    That is what `prepare` rejects and what `select` calls empty after cuts. U+2028 and the ideographic
+    space are white space; U+200B and U+FEFF, which have no width, are not.
+    """
+    return not text or text.isspace()
+
+
 def is_too_long(content: bytes | bytearray) -> bool:
     """Return whether a row has more bytes than a document may have."""
     return len(content) > LONGEST_BYTES
@@ -130,7 +139,7 @@ def why_not_document(content: bytes) -> Reason | None:
     try:
         for start in range(0, len(content), CONTENT_BYTES):
             text = decoder.decode(content[start : start + CONTENT_BYTES])
-            blank = blank and (not text or text.isspace())
+            blank = blank and is_blank(text)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return "invalid-utf8"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.row_settings import RowSettings
-from pipeline.corpus.rows import Reject, Row, split_at
+from pipeline.corpus.rows import Reject, Row, is_blank, split_at
 
 
 def rows_of(
@@ -188,6 +188,24 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
         Reject("invalid-utf8", 0, "\ufffd", byte=0)
     ]
     assert rows_of(tmp_path / "c.txt", b" \n", "text") == [Reject("empty-text", 0, " \n")]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "text", "csv"])
+@pytest.mark.parametrize("text", ["\u2028", "\u3000\u2029\x85", " \xa0\x1c", "\u200b"])
+def test_kinds_agree_on_what_is_blank(tmp_path: Path, kind: str, text: str) -> None:
+    contents = {
+        "jsonl": json.dumps({"text": text}).encode(),
+        "text": text.encode(),
+        "csv": f'text\n"{text}"\n'.encode(),
+    }
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        (row,) = parquet(path, {"text": pa.array([text])})
+    else:
+        (row,) = rows_of(path, contents[kind], kind)
+    # A space without width is no white space.
+    assert is_blank(text) == (text != "\u200b") == (not text.strip())
+    assert (row[0] == "empty-text") == is_blank(text)
 
 
 def parquet(path: Path, columns: dict[str, pa.Array]) -> list[Row | Reject]:

@@ -17,6 +17,7 @@ from pipeline.corpus.rows import (
     Row,
     excerpt_of,
     first_keys,
+    is_blank,
     is_too_long,
     reject_content,
     split_at,
@@ -64,7 +65,7 @@ def json_row(line: bytes | bytearray, number: int, settings: RowSettings) -> Row
     if type(fields) is not dict:
         return Reject("not-an-object", number, excerpt_of(line))
     text, blank_fields = take_text(fields, settings)
-    if type(text) is str and text and not text.isspace():
+    if type(text) is str and not is_blank(text):
         meta = plain_meta(fields)
         if meta is None:
             return _odd_json_row(line, number, settings)
@@ -85,7 +86,7 @@ def _odd_json_row(line: bytes | bytearray, number: int, settings: RowSettings) -
     text, blank_fields = take_text(fields, settings, lambda value: value not in stand_ins)
     if type(text) is str and text in stand_ins:
         return reject_content(stand_ins[text].problem, number, line)
-    if type(text) is str and text and not text.isspace():
+    if type(text) is str and not is_blank(text):
         meta, nulls = exact_meta(fields, stand_ins)
         return Row(text.encode(), meta, number, nulls, blank_fields)
     return _without_text(text, field_names(fields, settings), line, number)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.corpus.row_settings import RowSettings
+from pipeline.corpus.rows import is_blank
 
 MISSING = object()
 """Stands for the value of a field that a row lacks; null is another value."""
@@ -48,7 +49,7 @@ def join_fields(
     blank_fields: list[str] = []
     blank: Any = MISSING
     for name, value in zip(settings.text_fields, values, strict=True):
-        if value is MISSING or value is None or _is_blank(value):
+        if value is MISSING or value is None or (isinstance(value, str) and is_blank(value)):
             blank_fields.append(name)
             blank = value if blank is MISSING else blank
         elif not isinstance(value, str) or not is_text(value):
@@ -105,7 +106,3 @@ def dotted_splits(name: str) -> Iterable[tuple[str, str]]:
     while end >= 0:
         yield name[:end], name[end + 1 :]
         end = name.rfind(".", 0, end)
-
-
-def _is_blank(value: Any) -> bool:
-    return isinstance(value, str) and (not value or value.isspace())

@@ -18,6 +18,7 @@ from pipeline.corpus.documents import read_documents
 from pipeline.corpus.near_duplicates.repeated_paragraphs import read_cuts
 from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.corpus.rows import is_blank
 from pipeline.corpus.selecting.duplicates import LOSER, LoserFiles
 from pipeline.corpus.selecting.judge import DRAFT, EMPTY
 from pipeline.corpus.selecting.judged_shards import JudgedShard
@@ -196,7 +197,7 @@ def _finish_cuts(verdicts: _Verdicts, paragraphs: Mapping[int, list[Cut]], shard
         # Whether a document is blank without its paragraphs; without other parts is known.
         if number not in paragraphs:
             continue
-        if not verdicts.reasons[number] and not apply_cuts(text, spans).strip():
+        if not verdicts.reasons[number] and is_blank(apply_cuts(text, spans)):
             verdicts.reasons[number].append(EMPTY)
 
 

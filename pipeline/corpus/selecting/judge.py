@@ -20,6 +20,7 @@ from pipeline.corpus.annotating.pii import PersonalSpan, replacement
 from pipeline.corpus.decontaminating.decontaminate import read_contaminated
 from pipeline.corpus.documents import open_shard, text_lengths
 from pipeline.corpus.parquet_tables import write_parquet
+from pipeline.corpus.rows import is_blank
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.rule_values import SCORE, compared_columns, failed_rules
 from pipeline.corpus.selecting.verdicts import SPAN, Cut, apply_cuts, joined_cuts
@@ -184,7 +185,7 @@ def _judge_shard(
             text: str = texts[row - first].as_py()
             spans[row], clamped_here = joined_cuts(found.cuts_of(row, text), len(text))
             clamped += clamped_here
-            if not apply_cuts(text, spans[row]).strip():
+            if is_blank(apply_cuts(text, spans[row])):
                 found.reasons.setdefault(row, []).append(EMPTY)
         first += len(texts)
     if settings.columns and found.annotated != first:

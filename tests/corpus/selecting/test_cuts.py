@@ -58,8 +58,16 @@ def test_every_word_that_is_left_is_a_piece_of_one(text: str, parts: list[tuple[
 
 def test_contamination_and_spans_are_cut_without_joining_words(tmp_path: Path) -> None:
     lines = "rps_lines_start_with_bulletpoint"
-    columns = {lines: [[{"start": 3, "end": 8, "score": 1.0}], None]}
-    write_corpus(tmp_path / "data", "web", ["one bad two", "as it is"], columns=columns)
+    columns = {
+        lines: [
+            [{"start": 3, "end": 8, "score": 1.0}],
+            None,
+            [{"start": 0, "end": 3, "score": 1.0}],
+        ]
+    }
+    # What is left of the last one is white space, as prepare rejects it.
+    texts = ["one bad two", "as it is", "bad\u2028\u3000"]
+    write_corpus(tmp_path / "data", "web", texts, columns=columns)
     (tmp_path / "run.yaml").write_text(
         "paths: {data_dir: data, run_dir: run}\nexecutor: {workers: 1}\nannotate: {}\n"
         "sources: {web: {kind: jsonl, paths: [web.jsonl]}}\n"
