@@ -22,6 +22,8 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import Counts, TokenizeCounts
+from pipeline.store.curation.annotation_folder import AnnotationFolder
+from pipeline.store.curation.selection_folder import SelectionFolder
 from pipeline.store.files import file_record
 from pipeline.store.layout import DataFolder, manifest_path
 from pipeline.store.manifests.shard_places import source_of, stem_of
@@ -39,6 +41,12 @@ from pipeline.tokens.indexed_dataset import (
 
 THREADS = 16
 """Shards that are checked at once: they wait for the file system, not for a core."""
+MADE_AGAIN = {
+    "documents": ("prepare", "it reads the raw files of that shard again"),
+    "annotations": ("annotate", "it describes the documents of that shard again"),
+    "selection": ("select", "it judges all documents again, with the same verdicts"),
+}
+"""Folder -> the stage that makes a file of it again once that is deleted, and how."""
 MOST_PROBLEMS = 20
 """Problems after which the sampled check ends: the rest is most likely wrong in the same way."""
 
@@ -149,13 +157,18 @@ class FolderCheck:
 
 
 def stage_folders(data_dir: Path) -> list[Path]:
-    """Return the folders that `check_fully` compares with their manifests."""
+    """Return the folders that `check_fully` compares with their manifests.
+
+    Those of annotations and verdicts only where they exist: a run file need not ask for them.
+    """
     data = DataFolder(data_dir)
-    return [data.documents, data.tokenizer, data.tokens]
+    curation = (AnnotationFolder(data_dir).path, SelectionFolder(data_dir).path)
+    asked = [folder for folder in curation if folder.exists()]
+    return [data.documents, *asked, data.tokenizer, data.tokens]
 
 
 def check_fully(data_dir: Path, threads: int = THREADS) -> list[FolderCheck]:
-    """Compare every byte of finished documents, tokenizer and tokens, with a progress bar.
+    """Compare every byte of what stages have finished in data_dir, with a progress bar.
 
     Raises DataError where no stage has finished.
     """
@@ -319,14 +332,12 @@ def _remedy(folder: Path, name: str, record: ListedFile) -> str:
             f"Restore it from a copy, or delete {manifest}, then run `pipeline train-tokenizer`: "
             "it makes all files of the tokenizer again, the same ones if no text was added since."
         )
-    if folder.name == "documents":
+    if folder.name in MADE_AGAIN:
         delete = f"{manifest}"
         if os.path.lexists(path):
             delete = f"{path} and {manifest}"
-        return (
-            f"Delete {delete}, then run `pipeline prepare`: it reads the raw files of that shard "
-            "again."
-        )
+        stage, how = MADE_AGAIN[folder.name]
+        return f"Delete {delete}, then run `pipeline {stage}`: {how}."
     if "link_to" not in record or not path.is_symlink():
         return made_again(path)
 

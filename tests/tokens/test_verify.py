@@ -433,6 +433,33 @@ def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: 
     assert [folder.problems for folder in check_fully(data_dir)] == [(), (), ()]
 
 
+def test_annotations_and_verdicts_are_verified_too(run_file: Path) -> None:
+    """Nothing else would read these bytes: a list of removed documents, a column of no rule."""
+    settings = [
+        "annotate={signals: none, language: false}",
+        "select={exact_duplicates: [text_hash]}",
+    ]
+    stages = ["prepare", "annotate", "select"]
+    rows = run_file.with_name("web.jsonl").read_text()
+    run_file.with_name("web.jsonl").write_text(rows + rows.splitlines()[0] + "\n")
+    run_stages(run_file, stages, settings)
+    data_dir = load(run_file).paths.data_dir
+    before = digests(data_dir)
+    victims = {
+        "annotate": next(data_dir.glob("annotations/web/*.parquet")),
+        "select": data_dir / "selection" / "removed" / "exact-duplicate.jsonl",
+    }
+    for stage, victim in victims.items():
+        flip(victim, victim.stat().st_size // 2)
+        checked = {folder.folder.name: folder.problems for folder in check_fully(data_dir)}
+        assert [*checked] == ["documents", "annotations", "selection"]
+        (problem,) = [problem for problems in checked.values() for problem in problems]
+        assert problem.startswith(f"{victim}: has content that differs from what was written. ")
+        follow([problem], run_file, stage, settings)
+        assert digests(data_dir) == before
+        assert [folder.problems for folder in check_fully(data_dir)] == [(), (), ()]
+
+
 @pytest.mark.ranks
 def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> None:
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
