@@ -132,6 +132,17 @@ def test_status_and_plan_tell_what_is_not_described(
     assert "1 file, " in capsys.readouterr().out
 
 
+def test_a_job_for_the_data_runs_every_stage_that_makes_some() -> None:
+    """Also those of which a run file need not ask anything."""
+    lines = [line.strip() for line in DATA_JOB.read_text().splitlines()]
+    commands_in_order = [
+        (line.split('"$pipeline" ')[1].split()[0], line.startswith("srun "))
+        for line in lines
+        if line.startswith(('srun "$pipeline"', '"$pipeline"'))
+    ]
+    assert commands_in_order == [(each.name, each.on_workers) for each in STAGES if each.shared]
+
+
 def test_a_job_for_the_data_leaves_out_stages_that_are_not_described(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

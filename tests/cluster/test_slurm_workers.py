@@ -1,11 +1,13 @@
-"""Text to tokens by workers that Slurm started, in an allocation and as jobs: the same bytes as in
-one process."""
+"""Text to tokens, with annotations and verdicts, by workers that Slurm started, in an allocation and
+as jobs: the same bytes as in one process."""
 
 import json
 import os
+import random
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +26,34 @@ pytestmark = [pytest.mark.cluster, pytest.mark.ranks]
 
 TWO_LISTS = Path(__file__).with_name("two_lists.py")
 SBATCH = Path(__file__).parents[2] / "jobs" / "slurm" / "data.sbatch"
-STAGES = ["prepare", "train-tokenizer", "tokenize"]
-SMALL_SHARDS = ["prepare.shard_text_bytes=600"]
+STAGES = ["prepare", "annotate", "select", "train-tokenizer", "tokenize"]
+CORPUS = """\
+paths: {data_dir: data, run_dir: run}
+sources:
+  web: {kind: jsonl, paths: [web.jsonl]}
+  books: {kind: jsonl, paths: [books.jsonl]}
+prepare: {shard_text_bytes: 2500, validation_fraction: 0.2}
+tokenizer: {kind: byte-level-bpe, vocab_size: 270}
+annotate: {signals: [redpajama-v2, gopher], language: false}
+select:
+  rules: ["rps_doc_word_count >= 10"]
+  exact_duplicates: [text_hash]
+  near_duplicates: {threshold: 0.8}
+  paragraph_duplicates: {fewest_characters: 20}
+  pii: replace
+  max_removed: {default: 0.5}
+"""
+REMOVED = {"exact-duplicate", "near-duplicate", "rule-rps_doc_word_count-10"}
+"""Lists of removed documents: each kind of verdict takes part."""
+JOBS = [
+    "executor.kind=slurm",
+    "executor.workers=2",
+    "executor.memory_per_worker=1000000000",
+    "executor.partition=main",
+    "executor.time_limit=00:10:00",
+    "executor.job_options=[--comment=text]",
+]
+"""Workers that a login node asks Slurm for: two jobs of one worker."""
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +62,39 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield {**environment, "PIPELINE": str(Path(sys.executable).with_name("pipeline"))}
 
 
-@pytest.fixture
-def expected(run_file: Path) -> dict[str, str]:
-    """Return the digests of what one process makes of the run file."""
-    alone = [*SMALL_SHARDS, f"paths.data_dir={run_file.parent / 'alone'}"]
-    run_stages(run_file, STAGES, alone, whole_proof=True)
-    return digests(run_file.parent / "alone")
+def document(seed: int, changed: int = 0) -> str:
+    """Return 50 words, of which some at the end differ from those of the same seed."""
+    words = [f"word{number}" for number in random.Random(seed).choices(range(300), k=50)]
+    return " ".join([*words[: 50 - changed], *(f"other{seed}x{n}" for n in range(changed))])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run file of two sources, whose second one has copies of documents of the first."""
+    folder = tmp_path_factory.mktemp("corpus")
+    repeated = "A paragraph that stands in documents of both sources, word for word."
+    web = [*map(document, range(40)), f"{document(40)}\n{repeated}", "Too short."]
+    books = [
+        *map(document, range(100, 130)),
+        *map(document, range(4)),
+        *(document(seed, changed=1 + seed % 3) for seed in range(10, 18)),
+        f"{repeated}\n{document(140)} write to jane@example.org",
+    ]
+    for name, texts in (("web", web), ("books", books)):
+        rows = [json.dumps({"text": text}) + "\n" for text in texts]
+        (folder / f"{name}.jsonl").write_text("".join(rows))
+    run_file = folder / "run.yaml"
+    run_file.write_text(CORPUS)
+    return run_file
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: Path) -> dict[str, str]:
+    """Return the digests of what one process makes of the corpus."""
+    alone = corpus.parent / "alone"
+    run_stages(corpus, STAGES, [f"paths.data_dir={alone}"], whole_proof=True)
+    assert {path.stem for path in (alone / "selection" / "removed").iterdir()} == REMOVED
+    return digests(alone)
 
 
 def output_of_job(slurm: dict[str, str], folder: Path, arguments: list[str]) -> str:
@@ -62,44 +117,47 @@ def output_of_job(slurm: dict[str, str], folder: Path, arguments: list[str]) -> 
 
 
 def test_the_tasks_of_a_step_share_the_work(
-    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
+    slurm: dict[str, str], corpus: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     options = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G"]
-    printed = output_of_job(
-        slurm, run_file.parent, [*options, str(SBATCH), str(run_file), *SMALL_SHARDS]
-    )
-    data = load(run_file).paths.data_dir
+    data = tmp_path / "data"
+    settings = [f"paths.data_dir={data}"]
+    printed = output_of_job(slurm, tmp_path, [*options, str(SBATCH), str(corpus), *settings])
     assert digests(data) == expected
     assert list(data.glob("*/.dask-scheduler-*")) == []
-    assert printed.count("prepare: done in") == printed.count("tokenize: done in") == 1
-
-
-def test_jobs_are_sent_and_ended(
-    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
-) -> None:
-    settings = [
-        "executor.kind=slurm",
-        "executor.workers=2",
-        "executor.memory_per_worker=1000000000",
-    ]
-    settings += [
-        "executor.partition=main",
-        "executor.time_limit=00:10:00",
-        "executor.job_options=[--comment=text]",
-    ]
     for stage in STAGES:
-        ended = subprocess.run(
-            [sys.executable, "-m", "pipeline", stage, run_file, *SMALL_SHARDS, *settings],
-            capture_output=True,
-            text=True,
-            env=slurm,
-            timeout=120,
-        )
-        assert ended.returncode == 0, ended.stderr
-        assert "Traceback" not in ended.stderr and "Error" not in ended.stderr, ended.stderr
-    data = load(run_file).paths.data_dir
+        assert printed.count(f"{stage}: done in") == 1
+
+
+def test_jobs_are_sent_once_for_all_rounds_also_after_a_kill(
+    slurm: dict[str, str], corpus: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    settings = [*JOBS, f"paths.data_dir={data}"]
+    command = [sys.executable, "-m", "pipeline", "run", str(corpus), *settings]
+
+    # The client is killed in the middle of the rounds of `select`; its jobs end.
+    jobs_before = count_jobs(slurm)
+    with (tmp_path / "killed.txt").open("w") as output:
+        killed = subprocess.Popen(command, stdout=output, stderr=output, env=slurm)
+        deadline = time.monotonic() + 240
+        while not list(data.glob("selection/.unfinished/near-duplicates/*/*")):
+            assert killed.poll() is None and time.monotonic() < deadline, output.name
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait()
+    assert not (data / "selection" / "manifest.json").exists()
+    wait_for(lambda: not jobs(slurm), 120, tmp_path / "killed.txt")
+    assert count_jobs(slurm) - jobs_before == 2
+
+    # The next start goes on, with two jobs for all rounds of all stages.
+    ended = subprocess.run(command, capture_output=True, text=True, env=slurm, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr and "Error" not in ended.stderr, ended.stderr
     assert digests(data) == expected
-    logs = sorted((data / "tokens" / ".slurm-logs").glob("*.err"))
+    assert ended.stderr.count("waiting for Slurm to start 2 workers") == 1
+    assert count_jobs(slurm) - jobs_before == 4
+    logs = sorted((data / "selection" / ".slurm-logs").glob("*.err"))
     assert len(logs) >= 1, "the workers were jobs"
     wait_for(lambda: not jobs(slurm), 30, logs[0])
     assert read_json(data / "tokens" / "manifest.json")["counts"]["encoders"] == {
@@ -149,6 +207,11 @@ def jobs(slurm: dict[str, str], *options: str) -> str:
     ).stdout
 
 
+def count_jobs(slurm: dict[str, str]) -> int:
+    """Return the number of jobs that Slurm has seen, ended ones included."""
+    return len(jobs(slurm, "--states=all").splitlines())
+
+
 STEP = ["--nodes=2", "--ntasks=4", "--mem-per-cpu=1G"]
 """A scheduler, a client and two workers."""
 
@@ -166,7 +229,7 @@ def test_two_lists_share_one_set_of_workers(
     }[form]
     if form == "step of a job":
         command += ["--wrap", f"srun {shlex.join(program)}"]
-    jobs_before = len(jobs(slurm, "--states=all").splitlines())
+    jobs_before = count_jobs(slurm)
     environment = {**slurm, "PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120
@@ -181,7 +244,7 @@ def test_two_lists_share_one_set_of_workers(
     assert len(first) == len(second) == 40
     assert len(processes) == 2
     assert {task["process"] for task in second} == processes
-    new_jobs = len(jobs(slurm, "--states=all").splitlines()) - jobs_before
+    new_jobs = count_jobs(slurm) - jobs_before
     assert new_jobs == (2 if form == "sent jobs" else 1)
     assert len({task["job"] for task in [*first, *second]}) == new_jobs
     wait_for(lambda: not jobs(slurm), 30, tmp_path)
@@ -206,11 +269,11 @@ def test_a_job_that_slurm_would_not_take_is_said(slurm: dict[str, str], run_file
 
 
 def test_a_step_that_loses_a_worker_goes_on(
-    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
+    slurm: dict[str, str], corpus: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    command = ["srun", "--nodes=2", "--ntasks=4", slurm["PIPELINE"], "prepare", str(run_file)]
+    command = ["srun", "--nodes=2", "--ntasks=4", slurm["PIPELINE"], "prepare", str(corpus)]
     step = subprocess.Popen(
-        [*command, *SMALL_SHARDS, "executor.kind=slurm"],
+        [*command, "executor.kind=slurm", f"paths.data_dir={tmp_path / 'data'}"],
         env={**os.environ, **slurm},
         stderr=subprocess.PIPE,
         text=True,
@@ -228,7 +291,7 @@ def test_a_step_that_loses_a_worker_goes_on(
     assert killed
     assert step.returncode == 0, errors
     documents = {name: digest for name, digest in expected.items() if name.startswith("documents/")}
-    assert digests(load(run_file).paths.data_dir) == documents
+    assert digests(tmp_path / "data") == documents
 
 
 def test_too_small_a_step_is_refused(slurm: dict[str, str], run_file: Path) -> None:
