@@ -46,7 +46,11 @@ def environment() -> Environment:
 
 
 def git_state() -> GitState | None:
-    """Return the commit of this code and whether it was changed; None outside a repository."""
+    """Return the commit of this code and whether it was changed; None outside a repository.
+
+    git may take its time: with a limit, the same result would name its commit on an idle machine and
+    none on a busy one.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain")
@@ -56,6 +60,8 @@ def git_state() -> GitState | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false", *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    # Without the lock that `status` takes if it can: it would make a commit of the user fail.
+    options = ["--no-optional-locks", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
+    command = ["git", *options, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
     return process.stdout.strip()

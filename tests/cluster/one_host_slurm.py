@@ -48,7 +48,9 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 KillWait=10
 SlurmdTimeout=20
+MinJobAge=86400
 """
+"""Ended jobs are forgotten after a day: tests count them, on a busy machine after many minutes."""
 
 
 @contextmanager
