@@ -20,7 +20,7 @@ from pipeline.cli.command_groups import (
 from pipeline.cli.stages.stage_commands import stage_command
 from pipeline.cli.study.study_group import study
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
-from pipeline.logs import make_library_messages_visible, print_plain
+from pipeline.harmless_text import make_library_messages_visible, print_plain
 from pipeline.store.stages import STAGES
 
 app = typer.Typer(

@@ -17,7 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import logs
-from pipeline.logs import INVISIBLE, visible
+from pipeline.harmless_text import (
+    INVISIBLE,
+    make_library_messages_visible,
+    print_plain,
+    print_traceback,
+    visible,
+)
 
 HOSTILE = "\x1b[31m\u202e[/red]x:smile:\x9b2J\r\x07\x7fend"
 """As a file, column, source or token may be named: colours, direction, markup, an emoji code,
@@ -121,7 +127,7 @@ def raise_and_show(text: str) -> None:
     try:
         raise ValueError(text)
     except ValueError as error:
-        logs.print_traceback(ValueError, error, error.__traceback__)
+        print_traceback(ValueError, error, error.__traceback__)
 
 
 WAYS: dict[str, tuple[Callable[[str], Any], int]] = {
@@ -130,7 +136,7 @@ WAYS: dict[str, tuple[Callable[[str], Any], int]] = {
     "result": (logs.console.print, 1),
     "styled result": (lambda text: logs.console.print(logs.styled(text, "bold")), 1),
     "table": (lambda text: logs.print_wide(table_of(text), 100), 2),
-    "error": (logs.print_plain, 1),
+    "error": (print_plain, 1),
     "traceback": (raise_and_show, 1),
 }
 """What prints, and how often it prints the text."""
@@ -184,7 +190,7 @@ def test_what_libraries_log_and_warn_of_does_not_act(
     make_record = logging.getLogRecordFactory()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-    logs.make_library_messages_visible()
+    make_library_messages_visible()
     try:
         handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("a library")
         logger.addHandler(handler)

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import UserError
-from pipeline.store.files import refuse_unwritable
 
 MOST_HOURS = 8760
 """Largest number of hours that an option takes: a year."""
@@ -22,6 +21,8 @@ Overrides = Annotated[
 
 def output_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
     """Return the file of an option. Raises UserError where it cannot be written, before any work."""
+    from pipeline.store.files import refuse_unwritable
+
     if path is not None:
         refuse_unwritable(path, param.opts[0], is_folder=False)
     return path
@@ -29,6 +30,8 @@ def output_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
 
 def output_folder(param: typer.CallbackParam, path: Path | None) -> Path | None:
     """Return the folder of an option. Raises UserError where it cannot be written."""
+    from pipeline.store.files import refuse_unwritable
+
     if path is not None:
         refuse_unwritable(path, param.opts[0], is_folder=True)
     return path

@@ -29,10 +29,11 @@ from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.logs import human_seconds, note
 from pipeline.store import artifacts
-from pipeline.store.artifacts import Stage, StageState
+from pipeline.store.artifacts import StageState
 from pipeline.store.data_readers import marked_as_reader
 from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease
+from pipeline.store.table.stage_row import Stage
 from pipeline.work.dask_workers import is_first_task, srun_step_roles
 from pipeline.work.stage_clock import StageClock
 from pipeline.work.workers import kept_workers

@@ -14,7 +14,8 @@ from rich.text import Text
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
-from pipeline.logs import console, human_bytes, number_or_blank, print_json, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import console, human_bytes, number_or_blank, print_json
 from pipeline.tokens.inspect import documents, overview
 from pipeline.tokens.inspected_data import (
     Bucket,

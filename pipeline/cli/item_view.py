@@ -6,7 +6,8 @@ All text from tasks and documents passes `visible`, so that none of it can contr
 from pipeline.cli.trace_lines import cut_short, note_rest, print_origin, print_time
 from pipeline.corpus.ngram_index import FEWEST_WORDS, GRAM_WORDS
 from pipeline.evaluation.item_trace import TracedHolder, TracedItem, TracedPassage
-from pipeline.logs import console, counted_noun, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import console, counted_noun
 
 TEXT_CHARACTERS = 400
 """Longer questions and passages are cut."""

@@ -42,7 +42,7 @@ from pipeline.planning.planner import (
     plan_run,
 )
 from pipeline.planning.published import PlannedPoint
-from pipeline.store.artifacts import Stage
+from pipeline.store.table.stage_row import Stage
 
 NAMES_WIDTH = 24
 """Columns of the names of figures."""

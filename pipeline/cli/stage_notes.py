@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import first_of
 from pipeline.logs import note, warn
-from pipeline.store.artifacts import Stage, StageState, outputs_of
+from pipeline.store.artifacts import StageState, outputs_of
 from pipeline.store.data_readers import live_readers
 from pipeline.store.records import AnyManifest
+from pipeline.store.table.stage_row import Stage
 
 MOST_NAMED = 10
 """Maximum number of tasks that a line names."""

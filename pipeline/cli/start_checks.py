@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.config.run_config import RunConfig, section_problems
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import note
-from pipeline.store.artifacts import Check, Stage, StageState, import_function
+from pipeline.store.artifacts import StageState, import_function
+from pipeline.store.table.stage_row import Check, Stage
 from pipeline.work.dask_workers import in_srun_step
 
 

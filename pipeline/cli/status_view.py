@@ -15,9 +15,10 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.logs import console, human_bytes, print_wide
-from pipeline.store.artifacts import Stage, StageState, import_function, stage_states
+from pipeline.store.artifacts import StageState, import_function, stage_states
 from pipeline.store.lease import living_holder
 from pipeline.store.records import AnyManifest
+from pipeline.store.table.stage_row import Stage
 
 LEAST_WIDTH = 100
 """Columns of the table: a narrower terminal breaks lines rather than words."""

@@ -34,12 +34,13 @@ from pipeline.planning.planner import (
     training_jobs,
 )
 from pipeline.planning.rates import Rate
-from pipeline.store.artifacts import Stage, import_function, stage_states
+from pipeline.store.artifacts import import_function, stage_states
 from pipeline.store.files import write_atomic
 from pipeline.store.jobs.jobs_folder import jobs_folder
 from pipeline.store.jobs.submitted_jobs import JobKind, submitted_jobs
 from pipeline.store.layout import run_folder
 from pipeline.store.lease import Lease
+from pipeline.store.table.stage_row import Stage
 
 MOST_JOBS = 500
 """Maximum number of train jobs that are sent as a chain."""

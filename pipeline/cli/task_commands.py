@@ -18,7 +18,8 @@ from pipeline.evaluation.task_data.source_records import (
     damaged_questions,
     read_source,
 )
-from pipeline.logs import console, counted_noun, note, print_json, print_plain, print_wide, warn
+from pipeline.harmless_text import print_plain
+from pipeline.logs import console, counted_noun, note, print_json, print_wide, warn
 from pipeline.store.tasks_folder import TasksFolder
 
 MOST_NAMES = 4

@@ -5,7 +5,8 @@ All text from documents passes `visible`, so that none of it can control the ter
 
 import json
 
-from pipeline.logs import console, note, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import console, note
 from pipeline.sampling.trace_records import DocumentOrigin, TimeSeen
 
 META_CHARACTERS = 160

@@ -9,7 +9,8 @@ from pipeline.cli.item_view import print_item
 from pipeline.cli.trace_lines import cut_short, note_rest, print_origin, print_time
 from pipeline.errors import UserError
 from pipeline.evaluation.item_trace import trace_item
-from pipeline.logs import console, print_json, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import console, print_json
 from pipeline.sampling.trace import trace_document, trace_step
 from pipeline.sampling.trace_records import (
     ComparedChecksum,

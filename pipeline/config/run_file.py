@@ -30,7 +30,7 @@ from pipeline.config.yaml_files import (
     to_yaml,
 )
 from pipeline.errors import MOST_PROBLEMS, ConfigError
-from pipeline.logs import harmless
+from pipeline.harmless_text import harmless
 
 MOST_VALUE_CHARACTERS = 200
 """Maximum number of characters of a wrong value that a message quotes."""

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TypeAlias
 from urllib.parse import quote
 
-from pipeline.logs import harmless
+from pipeline.harmless_text import harmless
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5d6570; --paper: #fbfbf9; --card: #ffffff; --line: #e1e3e6; }

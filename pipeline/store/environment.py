@@ -1,6 +1,5 @@
 """Facts on which a result depends besides the settings: versions, commit, command, machine."""
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -26,6 +25,9 @@ LIBRARIES = (
 
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:
     """Return library -> version for the given libraries that are installed."""
+    # Not at the top: every command imports this module, few ask for versions.
+    import importlib.metadata
+
     versions: dict[str, str] = {}
     for library in libraries:
         with suppress(importlib.metadata.PackageNotFoundError):

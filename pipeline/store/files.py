@@ -2,8 +2,6 @@
 
 import json
 import os
-import secrets
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ BLOCK_BYTES = 4 << 20
 
 def temporary_path(path: Path) -> Path:
     """Return a hidden, unique path beside `path`: `.name.PID-RANDOM.partial`."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = FILE_MODE) -> None:
@@ -74,6 +72,8 @@ def refuse_unwritable(path: Path, option: str, *, is_folder: bool) -> None:
             "another path"
         )
     # Some file systems, such as /proc, refuse a new file only when it is made.
+    import tempfile
+
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass

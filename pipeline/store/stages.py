@@ -5,10 +5,10 @@ A new stage is a function in the room of what it reads, and one row here: its co
 """
 
 from pipeline.store import versions
-from pipeline.store.artifacts import Check, Stage
 from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.layout import PACK_MANIFEST, REPORT_MANIFEST, data_folder, run_folder
+from pipeline.store.table.stage_row import Check, Stage
 
 STAGES = (
     Stage(

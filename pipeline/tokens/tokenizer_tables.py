@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.logs import human_bytes, number_or_blank, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import human_bytes, number_or_blank
 from pipeline.tokens.pieces import PieceKind
 from pipeline.tokens.tokenizer_figures import (
     TokenizerFigures,

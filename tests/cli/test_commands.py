@@ -14,10 +14,10 @@ from pipeline.cli import commands, start_checks, status_view
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, LeaseError, UserError
-from pipeline.store.artifacts import Check, Stage
 from pipeline.store.layout import run_folder
 from pipeline.store.lease import Lease
 from pipeline.store.stages import STAGES
+from pipeline.store.table.stage_row import Check, Stage
 from pipeline.work.separate_checks import CheckCrashed
 
 HERE = __name__

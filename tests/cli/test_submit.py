@@ -12,10 +12,10 @@ from pipeline.cli.submit_view import SubmitOptions
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.planning import planner
-from pipeline.store.artifacts import Stage
 from pipeline.store.jobs.jobs_folder import jobs_folder
 from pipeline.store.jobs.submitted_jobs import SubmittedJob, record_job, submitted_jobs
 from pipeline.store.stages import STAGES
+from pipeline.store.table.stage_row import Stage
 
 SITE = """\
 description: a cluster of my own

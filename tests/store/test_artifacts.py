@@ -10,8 +10,9 @@ import pytest
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.store import artifacts
-from pipeline.store.artifacts import Result, Stage
+from pipeline.store.artifacts import Result
 from pipeline.store.environment import environment as environment_now
+from pipeline.store.table.stage_row import Stage
 
 READ = Stage(
     name="read",

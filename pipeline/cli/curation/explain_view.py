@@ -12,7 +12,8 @@ from rich.table import Table
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.selecting.explain import ComparedRule, ExplainedDocument, explain_document
-from pipeline.logs import console, print_json, print_wide, styled, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import console, print_json, print_wide, styled
 from pipeline.store.recorded_run import recorded_config
 
 CONTEXT_CHARACTERS = 60

@@ -20,7 +20,8 @@ from pipeline.corpus.distributions.signal_values import (
 )
 from pipeline.corpus.documents import read_documents, shard_path
 from pipeline.errors import UserError
-from pipeline.logs import note, print_json, print_piece, print_wide, visible
+from pipeline.harmless_text import visible
+from pipeline.logs import note, print_json, print_piece, print_wide
 from pipeline.reporting.signals.signals_page import SHARES, removed_share, signals_page
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import data_folder

@@ -11,8 +11,8 @@ import typer
 
 from pipeline.cli.command_groups import Overrides, RunFile, output_file
 from pipeline.errors import UserError
-from pipeline.store.artifacts import Stage
 from pipeline.store.stages import STAGES
+from pipeline.store.table.stage_row import Stage
 
 
 def stage_command(stage: Stage) -> Callable[..., None]:

@@ -18,7 +18,7 @@ from pipeline.corpus.selecting.conclude import CANDIDATES, SAMPLES
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.rule_values import compared_values
 from pipeline.corpus.selecting.verdicts import Verdict, read_verdicts
-from pipeline.logs import harmless
+from pipeline.harmless_text import harmless
 from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.curation.selection_folder import SELECT_AGAIN, selection_folder
 from pipeline.store.files import file_record, write_atomic
