@@ -6,40 +6,73 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.main
 
 from pipeline.cli.before_a_run import BEFORE_A_RUN
 from pipeline.cli.command_groups import (
     Overrides,
     RunFile,
-    benchmarks,
-    checkpoints,
     output_file,
     output_folder,
-    tasks,
 )
+from pipeline.cli.command_line.later_groups import CommandsAndGroups, LaterGroup
+from pipeline.cli.command_line.plain_help import CommandLine
 from pipeline.cli.stages.stage_commands import stage_command
-from pipeline.cli.study.study_group import study
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.harmless_text import make_library_messages_visible, print_plain
 from pipeline.store.stages import STAGES
 
-app = typer.Typer(
+AROUND_THEM = "Around them"
+"""Section of the help for all commands that are no stages."""
+
+
+class Commands(CommandsAndGroups):
+    """The stages and the commands around them; commands of two words are built when asked for."""
+
+    groups_section = AROUND_THEM
+    groups = (
+        LaterGroup(
+            "checkpoints",
+            "List, verify, prune or convert the checkpoints of a run.",
+            "pipeline.cli.command_line.checkpoint_group:checkpoints",
+        ),
+        LaterGroup(
+            "tasks",
+            "Fetch, list or verify the questions of public few-shot tasks.",
+            "pipeline.cli.command_line.task_group:tasks",
+        ),
+        LaterGroup(
+            "study",
+            "Families of runs: trained, laws of the loss fitted to them and compared, with intervals.",
+            "pipeline.cli.study.study_group:study",
+        ),
+        LaterGroup(
+            "benchmark",
+            "Measure speed and memory on this machine.",
+            "pipeline.cli.command_groups:benchmarks",
+        ),
+    )
+
+
+app = CommandLine(
+    Commands,
     help="From raw text to few-shot scores, stage by stage: every stage reads and writes folders only.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 for _stage in STAGES:
-    _text = f"{_stage.help} [dim]{_stage.reads} -> {_stage.writes}[/dim]"
-    _add = app.command(_stage.name, help=_text, rich_help_panel="Stages, in order")
+    _flow = f"{_stage.reads} -> {_stage.writes}"
+    _add = app.command(
+        _stage.name,
+        help=f"{_stage.help}\n\n{_flow}",
+        short_help=f"{_stage.help}\n{_flow}",
+        rich_help_panel="Stages, in order",
+    )
     _add(stage_command(_stage))
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def run(run_file: RunFile, overrides: Overrides = None) -> None:
     """Run all stages in order, skip what is done, print the summary."""
     from pipeline.cli import commands
@@ -47,7 +80,7 @@ def run(run_file: RunFile, overrides: Overrides = None) -> None:
     commands.run_all(STAGES, run_file, overrides or [])
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def status(run_file: RunFile, overrides: Overrides = None) -> None:
     """Show each stage: done, running, stale (and why) or missing, with counts, sizes and times."""
     from pipeline.cli import status_view
@@ -56,10 +89,10 @@ def status(run_file: RunFile, overrides: Overrides = None) -> None:
 
 
 for _command in BEFORE_A_RUN:
-    app.command(rich_help_panel="Around them")(_command)
+    app.command(rich_help_panel=AROUND_THEM)(_command)
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def inspect(
     run_file: RunFile,
     overrides: Overrides = None,
@@ -141,7 +174,7 @@ def inspect(
     )
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def explain(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
@@ -160,7 +193,7 @@ def explain(
     show_explanation(run, overrides or [], document, characters, json)
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
@@ -207,7 +240,7 @@ def trace(
     )
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def generate(
     model: Annotated[
         str,
@@ -244,7 +277,7 @@ def generate(
     show_generation(model, overrides or [], prompt, sampling, ids)
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def compare(
     models: Annotated[
         list[str],
@@ -288,7 +321,7 @@ def compare(
     )
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def config(
     run_file: Annotated[
         Path | None, typer.Argument(metavar="RUN.YAML", help="The run file.")
@@ -311,7 +344,7 @@ def config(
     print_settings(run_file, overrides or [], describe=describe, example=example)
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel=AROUND_THEM)
 def presets(
     vocab_size: Annotated[
         int, typer.Option(help="Rows of the embedding, for the sizes.", metavar="N")
@@ -324,7 +357,7 @@ def presets(
     show_presets(vocab_size, json)
 
 
-@app.command("verify-resume", rich_help_panel="Around them")
+@app.command("verify-resume", rich_help_panel=AROUND_THEM)
 def verify_resume(
     run_file: RunFile,
     overrides: Overrides = None,
@@ -347,12 +380,6 @@ def verify_resume(
     compare_resumed_runs(load(run_file, overrides or []), steps, other_ranks, folder)
 
 
-app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
-app.add_typer(tasks, name="tasks", rich_help_panel="Around them")
-app.add_typer(study, name="study", rich_help_panel="Around them")
-app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
-
-
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
     # OpenMP reads this when torch is imported. Waiting threads then sleep: on a busy machine,
@@ -360,7 +387,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     make_library_messages_visible()
     try:
-        app()
+        # Not `app()`, which would put a hook for tracebacks in place of ours.
+        typer.main.get_command(app)()
     except Interrupted as error:
         print_plain(f"stopped: {error}")
         sys.exit(error.exit_code)

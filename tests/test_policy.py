@@ -386,7 +386,10 @@ def test_string_references_can_be_imported() -> None:
 def defines(module: str, name: str) -> bool:
     path = (ROOT / module.replace(".", "/")).with_suffix(".py")
     body = tree_of(path).body if path.exists() else []
-    return name in {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assigned = [node for node in body if isinstance(node, ast.Assign)]
+    names |= {ast.unparse(target) for node in assigned for target in node.targets}
+    return name in names
 
 
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:

