@@ -56,7 +56,7 @@ def test_every_word_that_is_left_is_a_piece_of_one(text: str, parts: list[tuple[
     assert len(left) - len(apply_cuts(text, cuts)) <= len(cuts)
 
 
-def test_contamination_and_spans_are_cut_without_joining_words(tmp_path: Path) -> None:
+def test_published_spans_are_cut_without_joining_words(tmp_path: Path) -> None:
     lines = "rps_lines_start_with_bulletpoint"
     columns = {
         lines: [
@@ -71,7 +71,7 @@ def test_contamination_and_spans_are_cut_without_joining_words(tmp_path: Path) -
     (tmp_path / "run.yaml").write_text(
         "paths: {data_dir: data, run_dir: run}\nexecutor: {workers: 1}\nannotate: {}\n"
         "sources: {web: {kind: jsonl, paths: [web.jsonl]}}\n"
-        f"select: {{cut_spans: [{{column: {lines}}}]}}\n"
+        f"select: {{cut_spans: [{{column: {lines}}}], max_removed: {{default: 1}}}}\n"
     )
     config = load(tmp_path / "run.yaml", needs=())
     write_json(tmp_path / "data/selection/manifest.json", {"files": select(config).files})
