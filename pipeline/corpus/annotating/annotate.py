@@ -41,15 +41,17 @@ def annotation_inputs(config: RunConfig) -> dict[str, Json]:
     A part that cannot be made here, for want of a package, is described as None.
     """
     described: dict[str, Json] = {}
-    for part in PARTS:
+    asked: list[AnnotationPart] = []
+    for kind in PARTS:
         try:
-            asked = part.asked_for(config)
+            part = kind.asked_for(config)
         except ConfigError:
-            described[f"part {part.name}"] = None
+            described[f"part {kind.name}"] = None
             continue
-        if asked is not None:
-            described[f"part {part.name}"] = asked.fingerprint()
-    return described | describe_questions(config) | describe_published(config)
+        if part is not None:
+            described[f"part {kind.name}"] = part.fingerprint()
+            asked.append(part)
+    return described | describe_questions(config) | describe_published(config, asked)
 
 
 def check_parts(config: RunConfig) -> None:

@@ -15,6 +15,8 @@ from pipeline.corpus.trees.published_annotations import (
     published_annotations,
     published_parts,
     side_file_identities,
+    side_file_versions,
+    trees_are_local,
 )
 from pipeline.corpus.trees.published_record import PublishedRecord
 from pipeline.errors import DataError
@@ -49,21 +51,44 @@ class PublishedSource:
         return [part.published_mode, side_file_identities(self.config, self.source, shard, read)]
 
 
-def describe_published(config: RunConfig) -> dict[str, Json]:
+def describe_published(
+    config: RunConfig, asked: Collection[AnnotationPart] = ()
+) -> dict[str, Json]:
     """Return for each source what its trees have beside their documents; None where that is nothing.
 
-    A tree that was moved away after it was read makes nothing stale, nor does a server that cannot be
-    asked; one that has got more does.
+    Of what a part that is asked for reads, a hash of the files' sizes and times of change. A tree or a
+    file that was moved away after it was read makes nothing stale, nor does a server that cannot be
+    asked; one that has got more, or files that were replaced, do.
     """
+    read = frozenset(published for part in asked for published in part.reads_published)
     described: dict[str, Json] = {}
     for source in config.sources_with_text:
+        name = f"published parts of {source}"
+        described[name] = None
         try:
             parts = published_parts(config, source)
+            if parts:
+                described[name] = _versions(config, source, parts, read)
         except DataError:
             # `prepare`, which reads the files, reports it.
-            parts = frozenset[str]()
-        described[f"published parts of {source}"] = sorted(parts) or None
+            continue
     return described
+
+
+def _versions(
+    config: RunConfig, source: str, parts: Collection[str], read: Collection[str]
+) -> Json:
+    """Return what identifies the published files of a source; None where some are missing.
+
+    Files on servers are not asked for one by one, nor those that no part reads.
+    """
+    needed = {*parts} & {*read}
+    if not needed or not trees_are_local(config, source):
+        return sorted(parts)
+    versions = side_file_versions(config, source, needed)
+    if versions is None:
+        return None
+    return {part: versions.get(part) for part in sorted(parts)}
 
 
 class PublishedRows:

@@ -6,6 +6,7 @@ one row group of the documents and of one block of each side file.
 """
 
 from collections.abc import Collection, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.urls import RawPath
 from pipeline.corpus.documents import open_shard
 from pipeline.corpus.held_out.validation_files import FOLDER
+from pipeline.corpus.source_kind import source_kind
 from pipeline.corpus.trees.find_trees import Tree, trees_of
 from pipeline.corpus.trees.published_record import (
     PARTS,
@@ -25,8 +27,11 @@ from pipeline.corpus.trees.published_record import (
 )
 from pipeline.corpus.trees.side_rows import locate_side_file
 from pipeline.corpus.trees.tree_layout import SideFiles, path_below
+from pipeline.store.files import fingerprint
 from pipeline.store.records import Json
 
+STATUS_THREADS = 16
+"""Files that are looked at at a time: on a network file system each one waits for a server."""
 COLUMNS = ("origin_file", "origin_row", "meta", "text")
 
 
@@ -71,6 +76,11 @@ def published_parts(config: RunConfig, source: str) -> frozenset[str]:
     """
     trees = trees_of(config, source)
     return frozenset(part for tree in trees for part in tree.side_folders.values())
+
+
+def trees_are_local(config: RunConfig, source: str) -> bool:
+    """Tell whether all trees of a source lie on this machine. Raises DataError as `published_parts`."""
+    return all(isinstance(tree.root, Path) for tree in trees_of(config, source))
 
 
 def published_annotations(
@@ -120,6 +130,34 @@ def side_file_identities(
             for folder, path in file.side_files(parts).items():
                 identities.append([origin_file, folder, _identity(path)])
     return identities
+
+
+def side_file_versions(
+    config: RunConfig, source: str, parts: Collection[str]
+) -> dict[str, str] | None:
+    """Return for each of `parts` a hash of all files that hold it, by names, sizes and times of change.
+
+    All trees of the source lie on this machine. None where a file is missing, so that files that
+    were moved away after they were read are no change. Raises DataError as the search for the raw
+    files.
+    """
+    places = _Places(config, source)
+    found = source_kind(config.sources[source]).find_files(config, source)
+    named: list[tuple[str, str, Path]] = []
+    for raw in (*found.files, *found.validation_files):
+        file = places.find(raw.name)
+        if file is not None:
+            for folder, path in file.side_files(parts).items():
+                assert isinstance(path, Path), "the tree is on this machine"
+                named.append((file.tree.side_folders[folder], raw.name, path))
+    with ThreadPoolExecutor(STATUS_THREADS) as pool:
+        identities = list(pool.map(_identity, (path for _, _, path in named)))
+    if None in identities:
+        return None
+    by_part: dict[str, list[Json]] = {part: [] for part in sorted(parts)}
+    for (part, name, path), identity in zip(named, identities, strict=True):
+        by_part[part].append([name, path.name, identity])
+    return {part: fingerprint(files) for part, files in by_part.items()}
 
 
 def _identity(path: RawPath) -> Json:

@@ -1,5 +1,6 @@
 """Published signals, signatures, duplicates and attributes as columns of the annotations."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from helpers import prepare_here
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.urls import Url
-from pipeline.corpus.annotating.annotate import annotate
+from pipeline.corpus.annotating.annotate import annotate, annotation_inputs
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.published_rows import describe_published
 from pipeline.corpus.annotating.signals.signals_part import QualitySignals
@@ -21,6 +22,7 @@ from pipeline.corpus.remote.connection import NoAnswer
 from pipeline.corpus.remote.listing import forget_listings
 from pipeline.errors import UserError
 from pipeline.store.artifacts import Result
+from pipeline.store.manifests.recorded_settings import differences
 
 HEAD = "2023-06/0000/en_head"
 TAIL = "2023-06/0000/en_tail"
@@ -160,6 +162,32 @@ def test_changed_files_are_read_again_and_only_what_comes_from_them(
     changed = [row for _, row in rp2.rows() if row != before[row["id"]]]
     assert [row["rps_doc_word_count"] for row in changed] == [77.0]
     assert changed[0]["minhash_bands"] == before[changed[0]["id"]]["minhash_bands"]
+
+
+def test_replaced_files_make_the_stage_stale_and_only_their_shards_are_read(
+    root: Path, rp2: Corpus
+) -> None:
+    section = "signals: [rps_doc_word_count], minhash: {words: 2}"
+    described = annotation_inputs(rp2.config(section))["published parts of tree"]
+    # Nobody reads the published signatures.
+    assert isinstance(described, dict)
+    assert {part for part, version in described.items() if version} == {"signals", "duplicates"}
+    os.utime(root / "minhash/2023-06/0000/en_head.minhash.parquet", ns=(1, 1))
+    assert annotation_inputs(rp2.config(section))["published parts of tree"] == described
+
+    # A file of the same size that was written later.
+    os.utime(root / SIGNALS, ns=(1, 1))
+    changed = annotation_inputs(rp2.config(section))["published parts of tree"]
+    assert [line.split(":")[0] for line in differences({"tree": described}, {"tree": changed})] == [
+        "tree, signals"
+    ]
+
+    # Files that were moved away after they were read are no change; a kind that is gone is one.
+    (root / SIGNALS).rename(root / "moved")
+    assert annotation_inputs(rp2.config(section))["published parts of tree"] is None
+    (root / "quality_signals").rename(root / "moved_too")
+    gone = annotation_inputs(rp2.config(section))["published parts of tree"]
+    assert isinstance(gone, dict) and "signals" not in gone
 
 
 def test_signals_that_are_not_numbers_are_named_and_nothing_is_left(
