@@ -15,13 +15,16 @@ from pipeline.config.curation.signal_names import LINE_SIGNALS, SIGNAL_SETS
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import first_of
 
-ColumnKind: TypeAlias = Literal["number", "word", "scores", "list", "bytes"]
-"""What a document has in a column: one value, or a list: `scores` of spans, or without scores."""
+ColumnKind: TypeAlias = Literal["number", "flag", "word", "scores", "list", "bytes"]
+"""What a document has in a column: one value (a `flag` is 0 or 1), or a list: `scores` of spans, or
+without scores."""
 
+PUBLISHED_DUPLICATE = "published_duplicate"
+"""Column that says which documents a published list names as copies of others."""
 ALWAYS: Mapping[str, ColumnKind] = {
     "id": "word",
     "text_hash": "bytes",
-    "published_duplicate": "number",
+    PUBLISHED_DUPLICATE: "flag",
 }
 """Columns that no setting of `annotate` turns off. The last one stands in files only where a tree has
 lists of duplicates."""
@@ -97,7 +100,7 @@ def _columns_read(select: Select) -> list[tuple[str, str]]:
         reads.append(("select.paragraph_duplicates", "paragraph_hashes"))
     if select.decontaminate is not None:
         reads.append(("select.decontaminate", "contamination"))
-    columns = {"text_hash": "text_hash", "published": "published_duplicate"}
+    columns = {"text_hash": "text_hash", "published": PUBLISHED_DUPLICATE}
     reads += [
         (f"select.exact_duplicates = {key}", columns[key])
         for key in select.exact_duplicates
@@ -180,6 +183,8 @@ def _misfit(comparison: RuleComparison, kind: ColumnKind) -> str | None:
         return None
     if comparison.summary is not None:
         return f"{column} has one value for each document; leave out {comparison.summary}"
+    if kind == "flag" and comparison.value not in (0, 1):
+        return f"{column} is 1 or 0, true or false for a document; write {column} == 0"
     if kind == "bytes":
         return f"{column} holds neither numbers nor words"
     if (kind == "word") != isinstance(comparison.value, str):

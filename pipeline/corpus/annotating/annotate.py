@@ -12,6 +12,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.annotate_shard import AnnotatedShard, AskedParts, annotate_shard
 from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.parts import PARTS, parts_asked_for
+from pipeline.corpus.annotating.published_duplicate import refuse_absent_lists
 from pipeline.corpus.annotating.published_rows import PublishedSource, describe_published
 from pipeline.corpus.decontaminating.searched_tasks import describe_questions, short_question_lines
 from pipeline.corpus.documents import SHARD_SUFFIX, check_files, shard_records
@@ -55,8 +56,9 @@ def annotation_inputs(config: RunConfig) -> dict[str, Json]:
 
 
 def check_parts(config: RunConfig) -> None:
-    """Raise ConfigError where a part that the run file asks for cannot be made."""
+    """Raise ConfigError where a part that the run file asks for, or that `select` reads, cannot be made."""
     parts_asked_for(config)
+    refuse_absent_lists(config)
 
 
 def annotate(config: RunConfig) -> Result[AnnotateCounts]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.curation.annotated_columns import PUBLISHED_DUPLICATE
 from pipeline.config.curation.select_section import SpanCut
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN, read_annotations
 from pipeline.corpus.annotating.pii import PersonalSpan, replacement
@@ -40,8 +41,6 @@ DRAFT = pa.schema(
 PII = "pii"
 PERSONAL_DATA = "personal-data"
 EMPTY = "empty-after-cuts"
-PUBLISHED = "published_duplicate"
-"""Column of annotations that says which documents a published list names as duplicates."""
 TEXT_HASH = "text_hash"
 """Column of annotations: xxh3_128 of the text's UTF-8, 16 bytes big-endian."""
 CONTAMINATED = "contaminated"
@@ -63,7 +62,7 @@ class JudgeSettings:
         if self.pii != "keep":
             columns += [PII, TEXT_HASH]
         if self.takes_published:
-            columns.append(PUBLISHED)
+            columns.append(PUBLISHED_DUPLICATE)
         columns += [cut.column for cut in self.cut_spans]
         return list(dict.fromkeys(columns))
 
@@ -204,7 +203,7 @@ def _add_reasons(found: _Found, table: pa.Table, settings: JudgeSettings) -> Non
     """Add the reasons to remove each document, in the order of the rules."""
     failed = {f"rule:{name}": wrong for name, wrong in failed_rules(settings.rules, table).items()}
     if settings.takes_published:
-        listed = table[PUBLISHED].fill_null(False)
+        listed = table[PUBLISHED_DUPLICATE].fill_null(False)
         failed["listed-duplicate"] = listed.to_numpy().astype(bool)
     if settings.pii == "remove":
         failed[PERSONAL_DATA] = _span_counts(table) > 0

@@ -26,7 +26,7 @@ from pipeline.corpus.selecting.removals import (
 from pipeline.corpus.selecting.removed_samples import write_samples
 from pipeline.corpus.selecting.rounds import Rounds
 from pipeline.corpus.selecting.shard_list import write_shard_list
-from pipeline.corpus.selecting.start import refuse_absent_lists
+from pipeline.corpus.selecting.start import refuse_unannotated_lists
 from pipeline.corpus.selecting.token_estimates import earlier_bytes_per_token
 from pipeline.store.artifacts import Result
 from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
@@ -47,7 +47,7 @@ def select(config: RunConfig) -> Result[SelectCounts]:
     folder = selection_folder(config)
     assert config.select is not None, "the stage is asked for"
     shards = judged_shards(config, config.select.reads_annotations)
-    refuse_absent_lists(config, shards)
+    refuse_unannotated_lists(config, shards)
     groups = shard_groups(shards)
     shard_list = write_shard_list(groups, folder.round("shards") / f"list{SHARD_SUFFIX}")
 

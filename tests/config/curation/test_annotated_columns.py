@@ -106,7 +106,7 @@ def test_signals_that_are_not_computed_are_one_message(tmp_path: Path) -> None:
 
 def test_columns_that_do_not_exist_are_listed_once(tmp_path: Path) -> None:
     section = (
-        "select={rules: [rps_doc_wordcount >= 1, shade > 0, tint > 0], "
+        "select={rules: [rps_doc_wordcount >= 1, shade > 0, publisheduplicate > 0], "
         "cut_spans: [{column: toxic}]}"
     )
     first, *others, last = problems(tmp_path, OFF, "annotate.signals=gopher", section)
@@ -115,7 +115,7 @@ def test_columns_that_do_not_exist_are_listed_once(tmp_path: Path) -> None:
     assert first.startswith(close)
     assert others == [
         f"select.rules: {absent} shade",
-        f"select.rules: {absent} tint",
+        f"select.rules: {absent} publisheduplicate; did you mean published_duplicate?",
         f"select.cut_spans.0: {absent} toxic",
     ]
     assert "contamination" not in last
@@ -126,7 +126,8 @@ def test_columns_that_do_not_exist_are_listed_once(tmp_path: Path) -> None:
 def test_comparisons_that_do_not_fit_their_column_are_refused_together(tmp_path: Path) -> None:
     rules = (
         "language == 2, pii >= 1, mean(pii) > 1, mean(language) > 1, text_hash == x, "
-        "rps_lines_num_words > 1, rps_doc_word_count == many"
+        "rps_lines_num_words > 1, rps_doc_word_count == many, published_duplicate == false, "
+        "published_duplicate < 2"
     )
     cut = "cut_spans: [{column: rps_doc_word_count}]"
     found = problems(tmp_path, "annotate={}", f"select={{rules: [{rules}], {cut}}}")
@@ -139,5 +140,7 @@ def test_comparisons_that_do_not_fit_their_column_are_refused_together(tmp_path:
         "rps_lines_num_words has a value for each line; write mean(rps_lines_num_words), sum or "
         "count",
         "rps_doc_word_count holds numbers, which many is not",
+        "published_duplicate is 1 or 0, true or false for a document; write published_duplicate == 0",
+        "published_duplicate is 1 or 0, true or false for a document; write published_duplicate == 0",
         "the column rps_doc_word_count holds no spans with scores",
     ]

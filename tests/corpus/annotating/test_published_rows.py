@@ -14,13 +14,13 @@ from helpers import prepare_here
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.urls import Url
-from pipeline.corpus.annotating.annotate import annotate, annotation_inputs
+from pipeline.corpus.annotating.annotate import annotate, annotation_inputs, check_parts
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.published_rows import describe_published
 from pipeline.corpus.annotating.signals.signals_part import QualitySignals
 from pipeline.corpus.remote.connection import NoAnswer
 from pipeline.corpus.remote.listing import forget_listings
-from pipeline.errors import UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.store.artifacts import Result
 from pipeline.store.manifests.recorded_settings import differences
 
@@ -123,6 +123,20 @@ def test_the_list_of_duplicates_marks_exactly_its_rows(root: Path, rp2: Corpus) 
     }
     assert marked == listed
     assert listed
+
+
+def test_lists_that_select_reads_are_looked_for_before_anything_is_annotated(
+    root: Path, rp2: Corpus, run_file: Path
+) -> None:
+    reads = "select={rules: [published_duplicate == 0], exact_duplicates: [published]}"
+    config = load(run_file, ["annotate={language: false, signals: none}", reads])
+    check_parts(config)
+    (root / "duplicates").rename(root / "moved")
+    with pytest.raises(ConfigError, match=r"published, select\.rules: .*no column published_dup"):
+        check_parts(config)
+    # Whether a path that is missing was a tree is unknown; `prepare` reports it.
+    root.rename(root.with_name("elsewhere"))
+    check_parts(config)
 
 
 def test_recomputing_reads_nothing_and_checking_names_the_difference(
