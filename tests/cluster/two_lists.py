@@ -19,17 +19,22 @@ from pipeline.work.task import Task
 from pipeline.work.workers import workers
 
 TASKS = 40
+WORKERS = 2
+MOST_WAIT_SECONDS = 60
+"""On a busy machine one worker starts long after the other."""
 PAUSE_SECONDS = 4
 """Dask's adaptive clusters look once a second whether they have idle workers."""
 
 
-def name_the_worker(number: int) -> dict[str, str]:
-    """Return who does this task."""
+def name_the_worker(folder: Path, number: int) -> dict[str, str]:
+    """Return who does this task, once every worker has begun one."""
+    process = f"{socket.gethostname()}-{os.getpid()}"
+    (folder / f"{process}.worker").touch()
+    deadline = time.monotonic() + MOST_WAIT_SECONDS
+    while len(list(folder.glob("*.worker"))) < WORKERS and time.monotonic() < deadline:
+        time.sleep(0.05)
     time.sleep(0.1)
-    return {
-        "process": f"{socket.gethostname()}-{os.getpid()}",
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-    }
+    return {"process": process, "job": os.environ.get("SLURM_JOB_ID", "")}
 
 
 def main() -> None:
@@ -41,7 +46,7 @@ def main() -> None:
         for label in ("first", "second"):
             # The same names and fingerprints: only the folder tells the lists apart.
             tasks = [
-                Task(f"task_{number}", name_the_worker, {"number": number}, "v1")
+                Task(f"task_{number}", name_the_worker, {"folder": folder, "number": number}, "v1")
                 for number in range(TASKS)
             ]
             lists.append(list(run_tasks(tasks, folder / label, crew, label).values()))

@@ -87,10 +87,9 @@ def compare(
     shards: Sequence[ComparedShard],
     folder: Path,
     threshold: float = 0.8,
-    executor: Executor = ALONE,
 ) -> NearDuplicates:
-    """Run the comparison."""
-    with workers(executor) as crew:
+    """Run the comparison in this process."""
+    with workers(ALONE) as crew:
         return find_near_duplicates(shards, folder, crew, threshold, WORDS, bands=2)
 
 

@@ -19,6 +19,7 @@ from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.corpus.selecting.select import select
 from pipeline.errors import TasksFailed
 from pipeline.store.files import write_json
+from pipeline.work.workers import kept_workers
 
 RUN = """\
 paths: {data_dir: data, run_dir: run}
@@ -135,6 +136,23 @@ def test_interruptions_leave_the_same_bytes(
             is_done = True
     assert starts > 10
     assert digests(folder) == expected
+
+
+@pytest.mark.ranks
+def test_two_workers_make_the_same_bytes(config: RunConfig) -> None:
+    """The workers of `annotate` also take every round of `select`."""
+    select(config)
+    data = config.paths.data_dir
+    expected = digests(data)
+    shutil.rmtree(data / "selection")
+    shutil.rmtree(data / "annotations")
+    executor = config.executor.model_copy(update={"workers": 2})
+    two = config.model_copy(update={"executor": executor})
+    with kept_workers():
+        result = annotate(two)
+        write_json(data / "annotations" / "manifest.json", {"files": result.files})
+        select(two)
+    assert digests(data) == expected
 
 
 def _stop_after(patch: pytest.MonkeyPatch, items: int) -> None:
