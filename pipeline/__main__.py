@@ -1,4 +1,7 @@
-"""The `pipeline` command: a command for each stage in `store/stages.py`, and those around them."""
+"""The `pipeline` command: a command for each stage in `store/stages.py`, and those around them.
+
+Commands of two words, such as `pipeline tasks list`, are listed in `cli/command_line/later_groups.py`.
+"""
 
 import os
 import sys
@@ -15,47 +18,15 @@ from pipeline.cli.command_groups import (
     output_file,
     output_folder,
 )
-from pipeline.cli.command_line.later_groups import CommandsAndGroups, LaterGroup
+from pipeline.cli.command_line.later_groups import AROUND_THEM, CommandsAndGroups
 from pipeline.cli.command_line.plain_help import CommandLine
 from pipeline.cli.stages.stage_commands import stage_command
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.harmless_text import make_library_messages_visible, print_plain
 from pipeline.store.stages import STAGES
 
-AROUND_THEM = "Around them"
-"""Section of the help for all commands that are no stages."""
-
-
-class Commands(CommandsAndGroups):
-    """The stages and the commands around them; commands of two words are built when asked for."""
-
-    groups_section = AROUND_THEM
-    groups = (
-        LaterGroup(
-            "checkpoints",
-            "List, verify, prune or convert the checkpoints of a run.",
-            "pipeline.cli.command_line.checkpoint_group:checkpoints",
-        ),
-        LaterGroup(
-            "tasks",
-            "Fetch, list or verify the questions of public few-shot tasks.",
-            "pipeline.cli.command_line.task_group:tasks",
-        ),
-        LaterGroup(
-            "study",
-            "Families of runs: trained, laws of the loss fitted to them and compared, with intervals.",
-            "pipeline.cli.study.study_group:study",
-        ),
-        LaterGroup(
-            "benchmark",
-            "Measure speed and memory on this machine.",
-            "pipeline.cli.command_groups:benchmarks",
-        ),
-    )
-
-
 app = CommandLine(
-    Commands,
+    CommandsAndGroups,
     help="From raw text to few-shot scores, stage by stage: every stage reads and writes folders only.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -385,6 +356,8 @@ def main() -> None:
     # OpenMP reads this when torch is imported. Waiting threads then sleep: on a busy machine,
     # spinning threads take the core that a working thread needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Pydantic would look through all installed packages for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     make_library_messages_visible()
     try:
         # Not `app()`, which would put a hook for tracebacks in place of ours.

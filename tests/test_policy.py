@@ -550,7 +550,7 @@ suffixes."""
 SAME_WORDS = {
     "tokens/inspect.py": {"tokens"},
     # Where `tasks` looks without a folder: a root, not a folder below one.
-    "cli/command_groups.py": {"tasks"},
+    "cli/command_line/task_group.py": {"tasks"},
     # Folders of the corpora that others publish.
     "corpus/trees/dolma.py": {"documents"},
     "corpus/trees/named_splits.py": {"documents"},

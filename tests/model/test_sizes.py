@@ -9,7 +9,7 @@ import pytest
 import yaml
 from transformers import CONFIG_MAPPING
 
-from pipeline.cli.preset_table import STATED, show_presets, stated_sizes
+from pipeline.cli.preset_table import STATED, shipped_rows, show_presets
 from pipeline.config.run_file import load, read_preset
 from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
@@ -68,8 +68,12 @@ def test_the_table_counts_any_vocabulary_as_the_model_has_it(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counted = preset_sizes(name, 32_001)
-    stated_of = stated_sizes(name).with_vocabulary(32_001)
-    assert (stated_of.total, stated_of.embedding) == (counted.total, counted.embedding)
+    (row,) = (row for row in shipped_rows() if row.name == name)
+    facts = row.with_vocabulary(32_001)
+    assert (facts["parameters"], facts["embedding_parameters"]) == (
+        counted.total,
+        counted.embedding,
+    )
     show_presets(32_001, as_json=True)
     (record,) = (r for r in json.loads(capsys.readouterr().out)["presets"] if r["name"] == name)
     assert (record["parameters"], record["non_embedding_parameters"]) == (

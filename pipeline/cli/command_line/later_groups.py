@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import typer.main
 from typer.core import TyperGroup
@@ -38,23 +38,45 @@ class LaterGroup:
         return group
 
 
-class CommandsAndGroups(PlainGroup):
-    """Commands of one word, built at once, and groups, of which only the one asked for is built."""
+GROUPS = (
+    LaterGroup(
+        "checkpoints",
+        "List, verify, prune or convert the checkpoints of a run.",
+        "pipeline.cli.command_line.checkpoint_group:checkpoints",
+    ),
+    LaterGroup(
+        "tasks",
+        "Fetch, list or verify the questions of public few-shot tasks.",
+        "pipeline.cli.command_line.task_group:tasks",
+    ),
+    LaterGroup(
+        "study",
+        "Families of runs: trained, laws of the loss fitted to them and compared, with intervals.",
+        "pipeline.cli.study.study_group:study",
+    ),
+    LaterGroup(
+        "benchmark",
+        "Measure speed and memory on this machine.",
+        "pipeline.cli.command_groups:benchmarks",
+    ),
+)
+"""All groups, in the order of the help."""
+AROUND_THEM = "Around them"
+"""Section of the help for groups, and for commands that are no stages."""
 
-    groups: ClassVar[tuple[LaterGroup, ...]] = ()
-    """The groups, listed after the commands."""
-    groups_section: ClassVar[str]
-    """Heading of the help below which the groups are listed."""
+
+class CommandsAndGroups(PlainGroup):
+    """Commands of one word, built at once, and GROUPS, of which only the one asked for is built."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        for group in self.groups:
-            listed = PlainCommand(group.name, help=group.help, rich_help_panel=self.groups_section)
+        for group in GROUPS:
+            listed = PlainCommand(group.name, help=group.help, rich_help_panel=AROUND_THEM)
             self.add_command(listed)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         """Return the command or group of this name; None where there is none."""
-        for group in self.groups:
+        for group in GROUPS:
             if group.name == cmd_name:
                 return group.build()
         return super().get_command(ctx, cmd_name)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipeline.__main__ import Commands, app
-from pipeline.cli.command_line.later_groups import LaterGroup
+from pipeline.__main__ import app
+from pipeline.cli.command_line.later_groups import GROUPS, LaterGroup
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("group", Commands.groups, ids=lambda group: group.name)
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
 def test_a_group_has_its_commands(group: LaterGroup) -> None:
     built = group.build()
     assert (built.name, built.help) == (group.name, group.help)
