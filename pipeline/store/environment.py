@@ -63,7 +63,13 @@ def git_state() -> GitState | None:
 
 def _git(*arguments: str) -> str:
     # Without the lock that `status` takes if it can: it would make a commit of the user fail.
-    options = ["--no-optional-locks", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
+    options = [
+        "--no-optional-locks",
+        "-C",
+        str(Path(__file__).parent),
+        "-c",
+        "core.fsmonitor=false",
+    ]
     command = ["git", *options, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     return process.stdout.strip()
