@@ -47,15 +47,19 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 KillWait=10
-SlurmdTimeout=20
+SlurmdTimeout={node_seconds}
+MessageTimeout=60
 MinJobAge=86400
 """
 """Ended jobs are forgotten after a day: tests count them, on a busy machine after many minutes."""
 
 
 @contextmanager
-def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
-    """Start it, yield the environment for its commands, and end it again by its own process ids."""
+def one_host_slurm(folder: Path, nodes: int, node_seconds: int = 20) -> Iterator[dict[str, str]]:
+    """Start it, yield the environment for its commands, and end it again by its own process ids.
+
+    `node_seconds`: a node that does not answer for so long is down, and its jobs have failed.
+    """
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     assert not missing, (
         f"Slurm is not installed: {missing}. Debian: apt install slurmctld slurmd slurm-client "
@@ -66,7 +70,7 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
-    lines = [CONFIG.format(folder=folder, port=CONTROLLER_PORT)]
+    lines = [CONFIG.format(folder=folder, port=CONTROLLER_PORT, node_seconds=node_seconds)]
     for i in range(1, nodes + 1):
         lines.append(
             f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={FIRST_NODE_PORT + i} "

@@ -58,7 +58,9 @@ JOBS = [
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with one_host_slurm(tmp_path_factory.mktemp("slurm"), nodes=2) as environment:
+    # No node fails here, however busy the machine is: its jobs would be sent again, and counted.
+    folder = tmp_path_factory.mktemp("slurm")
+    with one_host_slurm(folder, nodes=2, node_seconds=300) as environment:
         yield {**environment, "PIPELINE": str(Path(sys.executable).with_name("pipeline"))}
 
 

@@ -27,12 +27,17 @@ __all__ = ["trained"]
 
 
 def cells_of(config: RunConfig) -> dict[str, object]:
-    """Return the digests of the rows, and the results without the command that made them."""
+    """Return the digests of the rows, and the results without the command that made them.
+
+    Nor with the commit: each process asks for it, and the repository may go on while this test runs.
+    """
     folder = ScoresFolder(run_folder(config).evaluation)
     found: dict[str, object] = {**digests(folder.cells)}
     for place in folder.stored_cells():
         result = read_json(place.result)
-        del result["provenance"]["environment"]["command"], result["checksum"]
+        del result["checksum"]
+        environment = result["provenance"]["environment"]
+        del environment["command"], environment["git"]
         found[str(place.result.relative_to(folder.cells))] = result
     return found
 
