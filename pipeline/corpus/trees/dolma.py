@@ -12,11 +12,10 @@ from pipeline.config.urls import RawPath
 from pipeline.corpus.trees.published_record import (
     PublishedRecord,
     SourceDocument,
-    Span,
-    SpanReader,
     wrong_document,
 )
-from pipeline.corpus.trees.side_rows import JsonSideRows
+from pipeline.corpus.trees.span_rows import SpanRows
+from pipeline.corpus.trees.spans import Spans
 from pipeline.corpus.trees.tree_layout import (
     SideFiles,
     TreeFolder,
@@ -69,17 +68,16 @@ class _Attributes:
     """The attribute files of one file of documents."""
 
     def __init__(self, files: Sequence[RawPath]) -> None:
-        self._files = [JsonSideRows(file) for file in files]
+        self._files = [SpanRows(file, ATTRIBUTES) for file in files]
 
     def record(self, document: SourceDocument) -> PublishedRecord:
-        attributes: dict[str, tuple[Span, ...]] = {}
+        attributes: dict[str, Spans] = {}
         clamped = 0
         for rows in self._files:
             row = rows.row(document.row)
-            _compare_id(rows.file, row.get("id"), document)
-            reader = SpanReader(rows.file, document)
-            named = reader.named_spans(ATTRIBUTES, row.get(ATTRIBUTES))
-            clamped += reader.clamped
+            _compare_id(rows.file, row.fields.get("id"), document)
+            named, cut = row.spans(document)
+            clamped += cut
             repeated = sorted(attributes.keys() & named.keys())
             if repeated:
                 raise DataError(

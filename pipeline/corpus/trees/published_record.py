@@ -5,21 +5,16 @@ Typed records, and the checks of values that come from files. Reads no file.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from pipeline.config.urls import RawPath
+from pipeline.corpus.trees.spans import Span, Spans
 from pipeline.errors import DataError
 
 EXCERPT_CHARACTERS = 80
 """Maximum length of a wrong value that a message shows."""
 PARTS = ("signals", "minhash", "duplicates", "attributes")
 """What may be published about documents: the fields of a record."""
-
-
-Span: TypeAlias = tuple[int, int, float | None]
-"""A part of a document's text with its score: first character, the character after the last one, and
-the score; None where the signal is undefined for this text. Characters are Unicode code points, from
-0, and none is beyond the text. A plain tuple, as a document has hundreds of them."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +24,14 @@ class PublishedRecord:
     A field is None where the tree has no such files, or they were not asked for.
     """
 
-    signals: Mapping[str, tuple[Span, ...]] | None = None
+    signals: Mapping[str, Spans] | None = None
     """Spans by the name of the signal; of a signal of the document one span over all its text."""
     minhash: Mapping[str, tuple[bytes, ...] | None] | None = None
     """Bands of the MinHash signature by the Jaccard similarity that they are meant for (`1.0`, `0.9`,
     `0.8`, `0.7`). None instead of bands where the text has fewer words than a shingle."""
     is_duplicate: bool | None = None
     """Whether the published list of duplicates has the document."""
-    attributes: Mapping[str, tuple[Span, ...]] | None = None
+    attributes: Mapping[str, Spans] | None = None
     """Spans by the name of the attribute."""
     clamped: int = 0
     """Number of spans that reached beyond the text, and were cut at its end."""
@@ -62,14 +57,14 @@ class SpanReader:
         self._row = document.row
         self._characters = document.characters
 
-    def spans(self, name: str, value: Any) -> tuple[Span, ...]:
+    def spans(self, name: str, value: Any) -> Spans:
         """Return the spans of a signal, each within the text.
 
         `value`: a list of `[start, end, score]`; or a number or a truth value, which holds for the
         whole text. Raises DataError for anything else, with file and row.
         """
         if type(value) in (int, float, bool):
-            return ((0, self._characters, float(value)),)
+            return Spans.of([(0, self._characters, float(value))])
         if type(value) is not list:
             raise self._wrong(name, value)
         # One loop without calls: a document has hundreds of spans, one for each line and signal.
@@ -89,9 +84,9 @@ class SpanReader:
                 end = characters
                 start = min(start, end)
             spans.append((start, end, score))
-        return tuple(spans)
+        return Spans.of(spans)
 
-    def named_spans(self, what: str, values: Any) -> dict[str, tuple[Span, ...]]:
+    def named_spans(self, what: str, values: Any) -> dict[str, Spans]:
         """Return the spans of all signals in an object. `what`: its key, for the message."""
         if type(values) is not dict:
             raise wrong_row(self._file, self._row, f"has no object {what!r}")

@@ -18,12 +18,12 @@ from pipeline.config.urls import RawPath
 from pipeline.corpus.trees.published_record import (
     PublishedRecord,
     SourceDocument,
-    Span,
-    SpanReader,
     wrong_document,
     wrong_row,
 )
-from pipeline.corpus.trees.side_rows import JsonSideRows, ParquetSideRows
+from pipeline.corpus.trees.side_rows import ParquetSideRows
+from pipeline.corpus.trees.span_rows import SpanRows
+from pipeline.corpus.trees.spans import Spans
 from pipeline.corpus.trees.tree_layout import (
     SideFiles,
     TreeFolder,
@@ -146,12 +146,12 @@ class _Described:
 
     def __init__(self, shard: str, files: Mapping[str, RawPath]) -> None:
         self._shard = shard
-        self._signals: JsonSideRows | None = None
+        self._signals: SpanRows | None = None
         self._minhash: ParquetSideRows | None = None
         self._duplicates: _Duplicates | None = None
         signals = files.get("signals")
         if signals is not None:
-            self._signals = JsonSideRows(signals)
+            self._signals = SpanRows(signals, "quality_signals")
         minhash = files.get("minhash")
         if minhash is not None:
             self._minhash = ParquetSideRows(minhash, ["id", *SIGNATURE_COLUMNS.values()])
@@ -160,17 +160,15 @@ class _Described:
             self._duplicates = _Duplicates(duplicates, shard)
 
     def record(self, document: SourceDocument) -> PublishedRecord:
-        signals: Mapping[str, tuple[Span, ...]] | None = None
+        signals: Mapping[str, Spans] | None = None
         minhash: Mapping[str, tuple[bytes, ...] | None] | None = None
         is_duplicate: bool | None = None
         clamped = 0
         if self._signals is not None:
             row = self._signals.row(document.row)
-            self._compare_id(self._signals.file, row.get("id"), document)
-            self._compare_url(self._signals.file, row.get("metadata"), document)
-            reader = SpanReader(self._signals.file, document)
-            signals = reader.named_spans("quality_signals", row.get("quality_signals"))
-            clamped = reader.clamped
+            self._compare_id(self._signals.file, row.fields.get("id"), document)
+            self._compare_url(self._signals.file, row.fields.get("metadata"), document)
+            signals, clamped = row.spans(document)
         if self._minhash is not None:
             row = self._minhash.row(document.row)
             self._compare_id(self._minhash.file, row["id"], document)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -45,29 +44,20 @@ class JsonSideRows:
         self._lines = enumerate(split_at(blocks, b"\n"))
         self._rows = 0
 
-    def row(self, number: int) -> dict[str, Any]:
-        """Return the object in a line, from 0; numbers must ascend. Blank lines count.
+    def line(self, number: int) -> bytes | bytearray:
+        """Return a line, from 0; numbers must ascend. Blank lines count.
 
-        Raises DataError where the file ends before it, or the line is blank or no JSON object.
+        Raises DataError where the file ends before it, or the line is blank.
         """
         with naming_broken_file(self.file):
             for place, line in self._lines:
                 if line and not line.isspace():
                     self._rows = place + 1
                 if place == number and self._rows == place + 1:
-                    return self._parsed(line, number)
+                    return line
                 if self._rows > number + 1:
                     raise wrong_row(self.file, number, "is blank")
         raise too_short(self.file, number, self._rows)
-
-    def _parsed(self, line: bytes | bytearray, number: int) -> dict[str, Any]:
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise wrong_row(self.file, number, f"is no valid JSON ({error})") from None
-        if type(value) is not dict:
-            raise wrong_row(self.file, number, "is no JSON object")
-        return value
 
 
 class ParquetSideRows:

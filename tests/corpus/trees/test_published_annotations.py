@@ -299,7 +299,8 @@ def test_an_attribute_may_be_one_value_for_the_whole_text(
     rows = [{"id": "1", "attributes": {"t": 0.5}}, {"id": "2", "attributes": {"t": True}}]
     write_lines(root / "attributes/x/a.jsonl", rows)
     joined = Prepared(run_file_here, root).joined()
-    spans = [record.attributes["t"] for record in joined.values() if record and record.attributes]
+    records = [record for record in joined.values() if record and record.attributes]
+    spans = [tuple(record.attributes["t"]) for record in records]
     assert sorted(spans) == [((0, 1, 1.0),), ((0, 4, 0.5),)]
 
 

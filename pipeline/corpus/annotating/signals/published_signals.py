@@ -4,14 +4,13 @@ Some need models, lists or earlier stages of their makers, and cannot be compute
 Source: the data card of togethercomputer/RedPajama-Data-V2. Reads and writes no file.
 """
 
-from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from pipeline.config.curation.signal_names import SIGNAL_SETS
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.part import Value
 from pipeline.corpus.annotating.signals.signal import PRECISION, DocumentSignal, Signals
-from pipeline.corpus.trees.published_record import Span
+from pipeline.corpus.trees.spans import Spans
 from pipeline.errors import DataError
 
 PublishedMode: TypeAlias = Literal["use", "recompute", "check"]
@@ -39,21 +38,16 @@ _FUNCTIONS: dict[str, DocumentSignal] = dict.fromkeys(PUBLISHED_ONLY, _unpublish
 SIGNALS = Signals(_FUNCTIONS, {})
 
 
-def published_value(spans: Sequence[Span], is_of_lines: bool) -> Value:
+def published_value(spans: Spans, is_of_lines: bool) -> Value:
     """Return a published signal in the form of a computed one: the number of its one span, or the
     starts, ends and scores of all."""
     if is_of_lines:
-        if not spans:
-            return ([], [], [])
-        return tuple(zip(*spans, strict=True))
-    if not spans:
-        return None
-    _, _, score = spans[0]
-    return score
+        return spans.columns()
+    return spans.score(0) if spans else None
 
 
 def refuse_difference(
-    document: DocumentText, name: str, computed: Value, spans: Sequence[Span]
+    document: DocumentText, name: str, computed: Value, spans: Spans
 ) -> None:
     """Raise DataError where a published signal differs from the computed one."""
     if name in OF_RAW_WORDS and not document.text.isascii():
@@ -72,7 +66,7 @@ def refuse_difference(
 def _rows(value: Value) -> list[Value]:
     """Return the spans of a signal of lines, or the value of one of documents."""
     if isinstance(value, tuple):
-        return [*zip(*value, strict=True)]
+        return [*Spans(*value)]
     return [value]
 
 

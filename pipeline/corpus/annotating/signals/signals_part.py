@@ -27,7 +27,7 @@ from pipeline.corpus.annotating.signals.published_signals import (
 )
 from pipeline.corpus.annotating.signals.redpajama_documents import stop_word_fraction
 from pipeline.corpus.annotating.signals.signal import DocumentSignal, LineSignal
-from pipeline.corpus.trees.published_record import Span
+from pipeline.corpus.trees.spans import Spans
 from pipeline.store.records import Json
 
 MODULES = (
@@ -113,7 +113,7 @@ class QualitySignals(AnnotationPart):
 
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return a number for each signal of the document, starts, ends and scores for one of lines."""
-        published: Mapping[str, tuple[Span, ...]] = {}
+        published: Mapping[str, Spans] = {}
         if document.published is not None and document.published.signals is not None:
             published = document.published.signals
         values: list[Value] = []
