@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import orjson
@@ -18,14 +18,24 @@ import orjson
 from pipeline.config.urls import RawPath
 from pipeline.corpus.trees.published_record import SourceDocument, SpanReader, wrong_row
 from pipeline.corpus.trees.side_rows import JsonSideRows
-from pipeline.corpus.trees.spans import NamedSpans, Spans
+from pipeline.corpus.trees.spans import NamedSpans, SpanColumns, Spans
 
 DIGITS_AND_BLANKS = b"0123456789 "
-SPANS_WITHOUT_DIGITS = (b"[,,.]", b"[,,]", b"[,,-.]", b"[,,null]", b"[,,.e-]", b"[,,-.e-]", b"[,,e-]")
+SPANS_WITHOUT_DIGITS = (
+    b"[,,.]",
+    b"[,,]",
+    b"[,,-.]",
+    b"[,,null]",
+    b"[,,.e-]",
+    b"[,,-.e-]",
+    b"[,,e-]",
+)
 """What is left of a span when its digits are deleted: two natural numbers, then a score, which may be
 a whole number, a fraction, null, negative or small."""
 SPAN = b"x"
 """Stands for a span of one of these forms."""
+Buffer: TypeAlias = Any
+"""Anything with the buffer protocol; Python 3.12 has a type for it."""
 SPAN_BYTES = 24
 """Size of a span as three numbers of 64 bits."""
 FIRST_INEXACT = 2**53
@@ -129,12 +139,12 @@ class SpanRow:
             starts, ends, scores = self.flat.numbers.T
             if (starts <= ends).all() and ends.max(initial=0) < FIRST_INEXACT:
                 clamped = int(np.count_nonzero(ends > document.characters))
-                spans = Spans(
+                columns = SpanColumns(
                     np.minimum(starts, document.characters).astype(np.int64),
                     np.minimum(ends, document.characters).astype(np.int64),
                     scores,
                 )
-                return NamedSpans(self.flat.names, self.flat.sizes, spans), clamped
+                return NamedSpans(self.flat.names, self.flat.sizes, columns), clamped
         reader = SpanReader(self.file, document)
         spans = reader.named_spans(self.key, self._as_lists(document.row).get(self.key))
         return spans, reader.clamped
@@ -160,17 +170,21 @@ def parsed_object(file: RawPath, line: bytes | bytearray, number: int) -> dict[s
 def _flat_spans(signals: Any) -> FlatSpans:
     """Return the spans of an object of simdjson whose values are lists of `[start, end, score]`."""
     names = list(signals)
-    columns: list[bytes] = []
-    for name in names:
-        spans = signals[name]
-        try:
-            column = bytes(spans.as_buffer(of_type="d"))
-        except TypeError:
-            # A score is null, and becomes nan.
-            column = np.array(spans.as_list(), np.float64).tobytes()
-        columns.append(column)
-    numbers = np.frombuffer(b"".join(columns), np.float64).reshape(-1, 3)
-    return FlatSpans(names, [len(column) // SPAN_BYTES for column in columns], numbers)
+    try:
+        parts = [signals[name].as_buffer(of_type="d") for name in names]
+    except TypeError:
+        # Some score is null.
+        parts = [_buffer_with_nan(signals[name]) for name in names]
+    numbers = np.frombuffer(b"".join(parts), np.float64).reshape(-1, 3)
+    return FlatSpans(names, [memoryview(part).nbytes // SPAN_BYTES for part in parts], numbers)
+
+
+def _buffer_with_nan(spans: Any) -> Buffer:
+    """Return the numbers of an array of simdjson as doubles, nan for null."""
+    try:
+        return spans.as_buffer(of_type="d")
+    except TypeError:
+        return np.array(spans.as_list(), np.float64).tobytes()
 
 
 def _as_python(value: Any) -> Any:

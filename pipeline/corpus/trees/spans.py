@@ -6,7 +6,8 @@ Reads no file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from math import isnan
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,41 +17,61 @@ the score; None where the signal is undefined for this text. Characters are Unic
 0, and none is beyond the text."""
 
 
+class SpanColumns(NamedTuple):
+    """Spans as three arrays of equal length."""
+
+    starts: np.ndarray
+    """`(spans,) int64`."""
+    ends: np.ndarray
+    """`(spans,) int64`."""
+    scores: np.ndarray
+    """`(spans,) float64`; nan where a score is undefined."""
+
+
 class Spans(Sequence[Span]):
-    """The spans of one signal, as three arrays; equal to any sequence of the same spans."""
+    """The spans of one signal, a part of arrays; equal to any sequence of the same spans."""
 
-    __slots__ = ("ends", "scores", "starts")
-    __hash__ = None
+    __slots__ = ("_columns", "_place")
 
-    def __init__(self, starts: np.ndarray, ends: np.ndarray, scores: np.ndarray) -> None:
-        """Take two `(n,) int64` and a `(n,) float64`, in which nan is an undefined score."""
-        self.starts = starts
-        self.ends = ends
-        self.scores = scores
+    def __init__(self, columns: SpanColumns, place: range | None = None) -> None:
+        """Take the spans at `place`, a range without gaps, or all."""
+        self._columns = columns
+        self._place = range(len(columns.starts)) if place is None else place
 
     @classmethod
     def of(cls, spans: Sequence[Span]) -> Spans:
         """Return spans that are given as tuples."""
-        starts = np.array([start for start, _, _ in spans], np.int64)
-        ends = np.array([end for _, end, _ in spans], np.int64)
-        # None becomes nan.
-        scores = np.array([score for _, _, score in spans], np.float64)
-        return cls(starts, ends, scores)
+        # A score that is None becomes nan.
+        columns = SpanColumns(
+            np.array([start for start, _, _ in spans], np.int64),
+            np.array([end for _, end, _ in spans], np.int64),
+            np.array([score for _, _, score in spans], np.float64),
+        )
+        return cls(columns)
 
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def columns(self) -> SpanColumns:
         """Return starts, ends and scores."""
-        return self.starts, self.ends, self.scores
+        part = slice(self._place.start, self._place.stop)
+        starts, ends, scores = self._columns
+        return SpanColumns(starts[part], ends[part], scores[part])
 
-    def score(self, place: int) -> float | None:
+    def score(self, number: int) -> float | None:
         """Return the score of a span; None where it is undefined."""
-        score = float(self.scores[place])
-        return None if np.isnan(score) else score
+        score = float(self._columns.scores[self._place[number]])
+        return None if isnan(score) else score
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self._place)
 
-    def __getitem__(self, place: int) -> Span:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return int(self.starts[place]), int(self.ends[place]), self.score(place)
+    def __getitem__(self, number: int) -> Span:  # pyright: ignore[reportIncompatibleMethodOverride]
+        starts, ends, _ = self._columns
+        place = self._place[number]
+        return int(starts[place]), int(ends[place]), self.score(number)
+
+    def __iter__(self) -> Iterator[Span]:
+        starts, ends, scores = (column.tolist() for column in self.columns())
+        defined = [None if isnan(score) else score for score in scores]
+        return zip(starts, ends, defined, strict=True)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and [*self] == [*other]
@@ -60,20 +81,19 @@ class Spans(Sequence[Span]):
 
 
 class NamedSpans(Mapping[str, Spans]):
-    """The spans of several signals by name, cut from common arrays when they are asked for."""
+    """The spans of several signals by name."""
 
-    def __init__(self, names: Iterable[str], sizes: Iterable[int], spans: Spans) -> None:
+    def __init__(self, names: Iterable[str], sizes: Iterable[int], columns: SpanColumns) -> None:
         """Take the spans of all signals, one signal after the other, and how many each has."""
-        self._spans = spans
-        self._places: dict[str, slice] = {}
+        self._columns = columns
+        self._places: dict[str, range] = {}
         start = 0
         for name, size in zip(names, sizes, strict=True):
-            self._places[name] = slice(start, start + size)
+            self._places[name] = range(start, start + size)
             start += size
 
     def __getitem__(self, name: str) -> Spans:
-        place = self._places[name]
-        return Spans(*(column[place] for column in self._spans.columns()))
+        return Spans(self._columns, self._places[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

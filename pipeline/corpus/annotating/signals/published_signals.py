@@ -10,7 +10,7 @@ from pipeline.config.curation.signal_names import SIGNAL_SETS
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.part import Value
 from pipeline.corpus.annotating.signals.signal import PRECISION, DocumentSignal, Signals
-from pipeline.corpus.trees.spans import Spans
+from pipeline.corpus.trees.spans import SpanColumns, Spans
 from pipeline.errors import DataError
 
 PublishedMode: TypeAlias = Literal["use", "recompute", "check"]
@@ -46,9 +46,7 @@ def published_value(spans: Spans, is_of_lines: bool) -> Value:
     return spans.score(0) if spans else None
 
 
-def refuse_difference(
-    document: DocumentText, name: str, computed: Value, spans: Spans
-) -> None:
+def refuse_difference(document: DocumentText, name: str, computed: Value, spans: Spans) -> None:
     """Raise DataError where a published signal differs from the computed one."""
     if name in OF_RAW_WORDS and not document.text.isascii():
         return
@@ -66,7 +64,7 @@ def refuse_difference(
 def _rows(value: Value) -> list[Value]:
     """Return the spans of a signal of lines, or the value of one of documents."""
     if isinstance(value, tuple):
-        return [*Spans(*value)]
+        return [*Spans(SpanColumns(*value))]
     return [value]
 
 
