@@ -94,9 +94,19 @@ class ComparisonFolder:
         """Documents of these groups, in parts by their shard."""
         return StepFolder(self.path / "prefix-groups", ".members")
 
+    @property
+    def recorded_bands(self) -> Path:
+        """Results of the step `bands`, JSON, when its files are gone."""
+        return self.path / "bands.json"
+
+    @property
+    def rounds(self) -> Path:
+        """Folder of all rounds."""
+        return self.path / "rounds"
+
     def round(self, number: int) -> "RoundFolder":
         """Return the folder of a round."""
-        return RoundFolder(self.path / "rounds" / f"{number:06d}")
+        return RoundFolder(self.rounds / f"{number:06d}")
 
     @property
     def verdicts(self) -> StepFolder:

@@ -17,6 +17,7 @@ from pipeline.corpus.near_duplicates.groups import (
     GroupedPartition,
     write_groups,
 )
+from pipeline.corpus.near_duplicates.kept_comparison import kept_bands
 from pipeline.corpus.near_duplicates.rare_shingles import (
     prefix_length,
     write_prefix_records,
@@ -25,10 +26,14 @@ from pipeline.corpus.near_duplicates.rare_shingles import (
 from pipeline.corpus.near_duplicates.shingles import ShingledShard, write_shingles
 from pipeline.store import versions
 from pipeline.store.files import fingerprint, output_digest
+from pipeline.store.layout import task_records
 from pipeline.store.records import FileRecord, Json
 from pipeline.work.executor import run_tasks
+from pipeline.work.stored_results import stored_results
 from pipeline.work.task import Task
 from pipeline.work.workers import Workers
+
+LABEL_OF_GROUPS = "groups that share {}"
 
 
 class WrittenFiles(TypedDict):
@@ -68,8 +73,26 @@ class ComparisonSteps:
             if other != self.table:
                 other.unlink(missing_ok=True)
 
+    def bands_decide(self, partitions: int) -> str:
+        """Return the hash of everything that decides the records of bands."""
+        contents = [shard.fingerprint for shard in self.shards]
+        order = self._comparison.fingerprint
+        return fingerprint([versions.NEAR_DUPLICATES, partitions, order, contents])
+
     def band_records(self, partitions: int) -> dict[int, RecordedShard]:
-        """Write the records of the bands of all shards."""
+        """Write the records of the bands of all shards, unless their groups are kept."""
+        kept = kept_bands(self._folder, self.bands_decide(partitions))
+        if kept is not None:
+            tasks = self._partition_tasks(
+                write_groups,
+                {"family": BANDS, "folder": self._folder},
+                kept,
+                partitions,
+                LABEL_OF_GROUPS.format(BANDS),
+            )
+            done = stored_results(tasks, task_records(self._files.groups.path))
+            if len(done) == len(tasks):
+                return kept
         output = self._files.bands.path
         arguments = {"partitions": partitions, "folder": self._folder}
         return self.by_shard(write_band_records, arguments, [partitions], output, "bands")
@@ -86,7 +109,7 @@ class ComparisonSteps:
             {"family": family, "folder": self._folder},
             recorded,
             (output.path, partitions),
-            f"groups that share {family}",
+            LABEL_OF_GROUPS.format(family),
         )
 
     def shingles(self, partitions: int, words: int, digest: str) -> dict[int, ShingledShard]:
@@ -166,10 +189,23 @@ class ComparisonSteps:
         step, and the number of partitions.
         """
         folder, partitions = output
+        tasks = self._partition_tasks(function, arguments, records, partitions, label)
+        done = run_tasks(tasks, folder, self._crew, label)
+        return {partition: done[task.name] for partition, task in enumerate(tasks)}
+
+    def _partition_tasks(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, object],
+        records: Mapping[int, WrittenFiles],
+        partitions: int,
+        label: str,
+    ) -> list[Task]:
+        """Return a work item for each partition, as `by_partition` runs them."""
         digest = digest_of(records)
         size = bytes_of(records) / partitions
         common = [versions.NEAR_DUPLICATES, self._comparison.fingerprint, partitions, digest, label]
-        tasks = [
+        return [
             Task(
                 name=f"{partition:06x}",
                 function=function,
@@ -179,5 +215,3 @@ class ComparisonSteps:
             )
             for partition in range(partitions)
         ]
-        done = run_tasks(tasks, folder, self._crew, label)
-        return {partition: done[task.name] for partition, task in enumerate(tasks)}

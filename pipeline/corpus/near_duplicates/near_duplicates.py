@@ -7,18 +7,20 @@ stay is decided in the order of priority (`compared_shards.py`), never by transi
 Steps, each a list of work items with files of their own: records of bands, by shard; groups, by
 partition of bands; sets of shingles, by shard; for large groups records of rarest shingles, and their
 groups; rounds of comparing and deciding; the removed rows, by shard. All lies in one folder. A step whose
-inputs are the same is done: another threshold leaves bands, groups and sets as they are.
+inputs are the same is done: another threshold leaves bands, groups and sets as they are
+(`kept_comparison.py`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.corpus.near_duplicates.band_records import RecordedShard, partitions_for
+from pipeline.corpus.near_duplicates.band_records import partitions_for
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard, compared
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
 from pipeline.corpus.near_duplicates.comparison_steps import ComparisonSteps, bytes_of, digest_of
 from pipeline.corpus.near_duplicates.groups import BANDS, PREFIXES, GroupedPartition
+from pipeline.corpus.near_duplicates.kept_comparison import ReusableSteps
 from pipeline.corpus.near_duplicates.rounds import Partition, Rounds
 from pipeline.corpus.near_duplicates.shingles import ShingledShard
 from pipeline.corpus.near_duplicates.verdict_files import JudgedShard
@@ -47,6 +49,8 @@ class NearDuplicates:
     """Pairs that could not be similar by the sizes of their sets."""
     largest_group: int
     """Documents that share one band."""
+    steps: ReusableSteps
+    """What another threshold needs."""
 
 
 def find_near_duplicates(
@@ -91,33 +95,40 @@ def find_near_duplicates(
     rounds = Rounds(comparison, steps.table, folder, threshold, digest)
     rounds.run(open_partitions, crew)
     judged = rounds.verdicts(crew)
-    return _found(comparison.shards, folder, rounds, (recorded, grouped, sets, judged))
+    reusable = ReusableSteps(
+        fingerprint=steps.bands_decide(partitions),
+        recorded=recorded,
+        groups=[name for result in grouped.values() for name in result["files"]],
+        sets=[name for result in sets.values() for name in result["files"]],
+    )
+    return _found(comparison.shards, folder, rounds, reusable, (grouped, sets, judged))
 
 
 def _found(
     shards: Sequence[ComparedShard],
     folder: Path,
     rounds: Rounds,
+    steps: ReusableSteps,
     results: tuple[
-        Mapping[int, RecordedShard],
         Mapping[int, GroupedPartition],
         Mapping[int, ShingledShard],
         Mapping[int, JudgedShard],
     ],
 ) -> NearDuplicates:
     """Return what the steps have found, from the results of their work items."""
-    recorded, grouped, sets, judged = results
+    grouped, sets, judged = results
     verdicts = ComparisonFolder(folder).verdicts
     return NearDuplicates(
         paths={shard.name: verdicts.of_shard(shard.name) for shard in shards},
         digests={
             shards[number].name: output_digest(result["files"]) for number, result in judged.items()
         },
-        documents=sum(result["documents"] for result in recorded.values()),
+        documents=sum(result["documents"] for result in steps.recorded.values()),
         in_groups=sum(result["documents"] for result in sets.values()),
         removed=sum(result["removed"] for result in judged.values()),
         rounds=rounds.counts.rounds,
         compared=rounds.counts.compared,
         too_different=rounds.counts.too_different,
         largest_group=max((result["largest_group"] for result in grouped.values()), default=0),
+        steps=steps,
     )

@@ -233,9 +233,13 @@ class Rounds:
         assert bands is not None, "refused when the run file is loaded"
         kept = self._kept_so_far("kept-of-copies")
         shards = compared_shards(self.folders, self.shards, rows, kept)
-        folder = self.folder.round("near-duplicates")
         self.near = find_near_duplicates(
-            shards, folder, self.crew, section.threshold, bands.words, bands.bands
+            shards,
+            self.folder.comparison,
+            self.crew,
+            section.threshold,
+            bands.words,
+            bands.bands,
         )
         self.made_from.append(dict(self.near.digests))
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.decontaminating.searched_tasks import short_question_lines
 from pipeline.corpus.documents import SHARD_SUFFIX
+from pipeline.corpus.near_duplicates.kept_comparison import trim_comparison
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.selecting.comparison_evidence import comparison_lines, write_contamination
 from pipeline.corpus.selecting.judged_shards import judged_shards, shard_groups
@@ -75,6 +76,10 @@ def select(config: RunConfig) -> Result[SelectCounts]:
     }
     files |= _write_digests(folder, digests)
     shutil.rmtree(folder.unfinished, ignore_errors=True)
+    if rounds.near is None:
+        shutil.rmtree(folder.comparison, ignore_errors=True)
+    else:
+        trim_comparison(folder.comparison, rounds.near.steps)
     patterns = [f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}", "*/*.jsonl", "*/.*.partial"]
     remove_unlisted(folder.path, list(files), patterns)
     counts["headline"] = headline(counts)

@@ -62,6 +62,11 @@ class SelectionFolder:
         """Folder of intermediate files, removed when the stage is done."""
         return self.path / ".unfinished"
 
+    @property
+    def comparison(self) -> Path:
+        """Folder of the comparison of near-duplicates: what another threshold needs stays there."""
+        return self.path / ".comparison"
+
     def round(self, name: str) -> Path:
         """Return the folder of the intermediate files of one round of work items."""
         return self.unfinished / name

@@ -14,6 +14,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.annotating.annotate import annotate
 from pipeline.corpus.decontaminating.item_texts import ITEMS
+from pipeline.corpus.near_duplicates.kept_comparison import ReusableSteps
 from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.selecting.comparison_evidence import comparison_lines
@@ -105,7 +106,7 @@ def test_a_task_that_is_scored_and_not_searched_for_is_named(config: RunConfig) 
 
 
 def test_number_of_rounds_is_said() -> None:
-    near = NearDuplicates({}, {}, 5089, 172, 43, 2, 721, 0, 25)
+    near = NearDuplicates({}, {}, 5089, 172, 43, 2, 721, 0, 25, ReusableSteps("", {}, [], []))
     assert comparison_lines(near, None, None) == [
         "near-duplicates: 172 of 5,089 documents share a band with others, 25 at most; "
         "721 pairs compared in 2 rounds, 43 documents removed"
