@@ -113,6 +113,17 @@ def benchmark_curate(
     curate.benchmark_curate(corpus, rounds, megabytes, repeat, output)
 
 
+@benchmarks.command("commands")
+def benchmark_commands(
+    rounds: Rounds = 5,
+    output: ResultsFile = Path("benchmark-commands.json"),
+) -> None:
+    """Measure commands that only look: CPU seconds of help, status, config, report, trace."""
+    from pipeline.benchmarks.command_line import command_seconds
+
+    command_seconds.benchmark_commands(rounds, output)
+
+
 @benchmarks.command("loader")
 def benchmark_loader(
     rounds: Rounds = 3,

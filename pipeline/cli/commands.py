@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from pipeline.cli.checkpoint_commands import step_numbers
 from pipeline.cli.stage_notes import (
     changed_input_lines,
     missing_file_lines,
@@ -115,6 +114,8 @@ def _is_described(
 
 def export_chosen_steps(run_file: Path, overrides: Sequence[str], steps: str) -> None:
     """Write the transformers folders of some checkpoints; `steps` as in `100,200`."""
+    from pipeline.cli.checkpoint_commands import step_numbers
+
     config = load(run_file, overrides)
     chosen = step_numbers("--steps", steps)
     with Lease(config.paths.run_dir, "pipeline export --steps"):

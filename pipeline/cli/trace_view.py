@@ -5,10 +5,8 @@ All text from documents passes `visible`, so that none of it can control the ter
 
 from pathlib import Path
 
-from pipeline.cli.item_view import print_item
 from pipeline.cli.trace_lines import cut_short, note_rest, print_origin, print_time
 from pipeline.errors import UserError
-from pipeline.evaluation.item_trace import trace_item
 from pipeline.harmless_text import visible
 from pipeline.logs import console, print_json
 from pipeline.sampling.trace import trace_document, trace_step
@@ -64,6 +62,10 @@ def show_trace(
         else:
             _print_step(traced_step, limit)
     elif item is not None:
+        # Reading tasks' questions imports much that the other two questions do not need.
+        from pipeline.cli.item_view import print_item
+        from pipeline.evaluation.item_trace import trace_item
+
         traced_item = trace_item(traced, item)
         if as_json:
             print_json(traced_item)

@@ -106,17 +106,18 @@ def _report_command(stage: Stage) -> Callable[..., None]:
             ),
         ] = None,
     ) -> None:
-        from pipeline.cli import commands
-        from pipeline.cli.stages.compared_runs import compare_runs
-
         # One run, or several on one page.
         if compare:
+            from pipeline.cli.stages.compared_runs import compare_runs
+
             compare_runs([str(run_file), *(overrides or [])], output or Path("comparison.html"))
         elif output is not None:
             raise UserError(
                 "--output names the page of --compare; without it the report lies in the run folder"
             )
         else:
+            from pipeline.cli import commands
+
             commands.run_one(STAGES, stage, run_file, overrides or [])
 
     return command

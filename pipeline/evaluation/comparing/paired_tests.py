@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
 
 ALPHA = 0.05
 """Largest probability of a difference where there is none."""
@@ -96,6 +95,9 @@ def paired_t_p_value(mean: float, error: float, items: int) -> float:
 
     Student's t with one degree of freedom less than there are questions.
     """
+    # Not at the top: each report imports this module, and few have anything to compare.
+    from scipy.special import stdtr
+
     if error == 0:
         return 1.0 if mean == 0 else 0.0
     return float(2 * stdtr(items - 1, -abs(mean) / error))
@@ -107,6 +109,8 @@ def smallest_visible_difference(error: float, items: int) -> float:
     (t(1 - ALPHA/2) + t(POWER)) times the standard error, with one degree of freedom less than there
     are questions. Source: Bloom 1995, Minimum Detectable Effects.
     """
+    from scipy.special import stdtrit
+
     freedom = items - 1
     return float(stdtrit(freedom, 1 - ALPHA / 2) + stdtrit(freedom, POWER)) * error
 
@@ -160,6 +164,8 @@ def mean_of_tasks(
     p_value = 1.0 if mean == 0 else 0.0
     if error > 0:
         p_value = math.erfc(abs(mean) / error / math.sqrt(2))
+    from scipy.special import ndtri
+
     quantiles = float(ndtri(1 - ALPHA / 2) + ndtri(POWER))
     bounds = floors or [0.0] * count
     of_tasks = [

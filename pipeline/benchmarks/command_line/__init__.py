@@ -1,0 +1,1 @@
+"""What `pipeline benchmark commands` measures: CPU time of commands that only look."""

@@ -1,0 +1,192 @@
+"""`pipeline benchmark commands`: CPU seconds of commands that a user waits for with empty hands.
+
+Each measurement is user and system time of a fresh process with warm caches; all commands take
+turns in every round, so that ratios compare the same minutes. Reads the finished run that
+`small_run.py` makes in a temporary folder; writes JSON.
+"""
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from pipeline.benchmarks.command_line.small_run import make_small_run
+from pipeline.benchmarks.common import met_or_missed, run_process, show_table, write_results
+from pipeline.config.run_file import load
+from pipeline.errors import UserError
+from pipeline.logs import note
+from pipeline.sampling.trace import trace_step
+from pipeline.sampling.traced_run import open_run, read_run
+from pipeline.store.layout import REPORT_MANIFEST
+
+BARE = "python -c pass"
+TYPER = "python -c 'import typer'"
+HELP = "--help"
+REPORT = "report RUN"
+MOST_TYPERS = 1.5
+"""CPU time of `--help` at most, as a multiple of importing typer."""
+MOST_SECONDS = 1.5
+"""CPU seconds of any other command at most."""
+
+
+@dataclass(frozen=True)
+class MeasuredCommand:
+    """A command line of python, and what has to happen before each start of it."""
+
+    arguments: tuple[str, ...]
+    prepare: Callable[[], None] = lambda: None
+
+
+class CommandSeconds(TypedDict):
+    """CPU time of one command."""
+
+    median: float
+    least: float
+    most: float
+    typers: float
+    """Median as a multiple of that of importing typer."""
+
+
+class CheckedMaximum(TypedDict):
+    """A measured figure and its upper limit."""
+
+    measured: float
+    at_most: float
+    met: bool
+
+
+class CommandResults(TypedDict):
+    """What the JSON file holds."""
+
+    rounds: int
+    """Rounds that were finished."""
+    cpu_seconds: dict[str, CommandSeconds]
+    limits: dict[str, CheckedMaximum]
+
+
+def benchmark_commands(rounds: int, output: Path) -> None:
+    """Measure all commands in turn, print tables and write JSON, also after Ctrl-C.
+
+    Raises UserError where a command fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
+        commands = commands_of_run(make_small_run(Path(scratch)))
+        measured = measure_in_turns(rounds, commands)
+    if not measured[BARE]:
+        raise UserError("benchmark: stopped before the first round was finished")
+    seconds = summarised(measured)
+    results: CommandResults = {
+        "rounds": len(measured[BARE]),
+        "cpu_seconds": seconds,
+        "limits": checked_maxima(seconds),
+    }
+    show_command_seconds(results)
+    write_results(output, results)
+
+
+def commands_of_run(run_file: Path) -> dict[str, MeasuredCommand]:
+    """Return the commands by the names that the tables show."""
+    config = load(run_file)
+    traced = trace_step(read_run(open_run(run_file, [])), 1)
+    document = traced["rows"][0]["documents"][0]["id"]
+    report = config.paths.run_dir / REPORT_MANIFEST
+
+    def pipeline(*words: str) -> MeasuredCommand:
+        return MeasuredCommand(("-m", "pipeline", *words))
+
+    run = str(run_file)
+    return {
+        BARE: MeasuredCommand(("-c", "pass")),
+        TYPER: MeasuredCommand(("-c", "import typer")),
+        HELP: pipeline("--help"),
+        "presets": pipeline("presets"),
+        "config RUN": pipeline("config", run),
+        "status RUN": pipeline("status", run),
+        REPORT: MeasuredCommand(("-m", "pipeline", "report", run), report.unlink),
+        "report RUN, done already": pipeline("report", run),
+        "trace RUN --step": pipeline("trace", run, "--step", "1"),
+        "trace RUN --document": pipeline("trace", run, "--document", document),
+    }
+
+
+def measure_in_turns(
+    rounds: int, commands: Mapping[str, MeasuredCommand]
+) -> dict[str, list[float]]:
+    """Return the CPU seconds of each command in each round; Ctrl-C leaves out the last round."""
+    measured: dict[str, list[float]] = {name: [] for name in commands}
+    try:
+        # A first start, which is not counted, compiles modules and fills the caches.
+        for number in range(rounds + 1):
+            note(f"benchmark: round {number} of {rounds}")
+            this_round: dict[str, float] = {}
+            for name, command in commands.items():
+                command.prepare()
+                this_round[name] = run_process([sys.executable, *command.arguments]).cpu_seconds
+            if number:
+                for name, seconds in this_round.items():
+                    measured[name].append(seconds)
+    except KeyboardInterrupt:
+        note("benchmark: interrupted; these are the rounds that were finished")
+    return measured
+
+
+def summarised(measured: Mapping[str, Sequence[float]]) -> dict[str, CommandSeconds]:
+    """Return median, range and ratio of each command."""
+    typer = statistics.median(measured[TYPER])
+    return {
+        name: {
+            "median": statistics.median(seconds),
+            "least": min(seconds),
+            "most": max(seconds),
+            "typers": statistics.median(seconds) / typer,
+        }
+        for name, seconds in measured.items()
+    }
+
+
+def checked_maxima(seconds: Mapping[str, CommandSeconds]) -> dict[str, CheckedMaximum]:
+    """Compare the figures with their limits."""
+    checked: dict[str, CheckedMaximum] = {}
+    for name, figures in seconds.items():
+        if name == HELP:
+            typers = figures["typers"]
+            checked[f"{name}, of importing typer"] = {
+                "measured": typers,
+                "at_most": MOST_TYPERS,
+                "met": typers <= MOST_TYPERS,
+            }
+        elif name not in (BARE, TYPER):
+            median = figures["median"]
+            checked[f"{name}, seconds"] = {
+                "measured": median,
+                "at_most": MOST_SECONDS,
+                "met": median <= MOST_SECONDS,
+            }
+    return checked
+
+
+def show_command_seconds(results: CommandResults) -> None:
+    """Print the figures and the limits as tables."""
+    rows = [
+        (
+            name,
+            f"{figures['median']:.3f}",
+            f"{figures['least']:.3f}",
+            f"{figures['most']:.3f}",
+            f"{figures['typers']:.2f}",
+        )
+        for name, figures in results["cpu_seconds"].items()
+    ]
+    show_table(
+        f"CPU seconds of fresh processes, {results['rounds']} rounds",
+        ("", "median", "least", "most", "of importing typer"),
+        rows,
+    )
+    limits = [
+        (name, f"{limit['measured']:.2f}", f"{limit['at_most']}", met_or_missed(limit["met"]))
+        for name, limit in results["limits"].items()
+    ]
+    show_table("Limits", ("", "measured", "at most", ""), limits)
