@@ -54,4 +54,4 @@ check format ruff format --check --quiet .
 check lint ruff check --quiet .
 check types basedpyright --level error pipeline
 # Three at a time keep two cores busy: those that start ranks wait for them half of the time.
-exec pytest --numprocesses 3 --durations=20 --durations-min=1 "$@"
+exec pytest --numprocesses 3 --durations=20 --durations-min=1 --dearest-files=20 "$@"
