@@ -16,6 +16,7 @@ from facts_by_hand import facts_of_no_model
 from pipeline.__main__ import main
 from pipeline.config.run_file import load
 from pipeline.errors import out_of_reach
+from pipeline.harmless_text import print_traceback
 from pipeline.store.lease import Lease
 from pipeline.store.stages import STAGES
 from pipeline.work import separate_checks
@@ -284,3 +285,17 @@ def test_a_name_in_a_data_file_does_not_act_on_the_terminal(
     assert not {"\x1b", "\x9b", "\x07"} & set(printed)
     assert "<1B>]0;title<07>" in printed
     assert "a<1B>[31m<U+009B>b.parquet" in printed
+
+
+def test_a_bug_keeps_the_traceback_that_cannot_act_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(sys, "argv", ["pipeline", "--help"])
+    monkeypatch.setattr(
+        "pipeline.__main__.make_library_messages_visible",
+        lambda: setattr(sys, "excepthook", print_traceback),
+    )
+    with pytest.raises(SystemExit):
+        main()
+    assert sys.excepthook is print_traceback
