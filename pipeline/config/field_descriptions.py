@@ -4,11 +4,15 @@ The words are made from the definitions of the sections, so that a description c
 what is checked.
 """
 
+import ast
 import difflib
+import inspect
 import itertools
+import textwrap
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -72,12 +76,14 @@ def describe_settings(name: str = "") -> list[FieldDescription]:
     # Each part of the name is a field of the section reached so far, or a free part.
     model: type[Section] = RunConfig
     field: FieldInfo | None = None
+    meaning = ""
     full_name = ""
     below = ""
     may_be_free = False
     for part in filter(None, name.split(".")):
         if part in model.model_fields:
             field = model.model_fields[part]
+            meaning = docstrings_of_fields(model).get(part, "")
             full_name = f"{below}{part}"
             below = f"{full_name}{_free_part(field.annotation)}."
             model = section_in(field.annotation) or Section
@@ -89,7 +95,28 @@ def describe_settings(name: str = "") -> list[FieldDescription]:
     # Without a name, the whole run file is described.
     if field is None:
         return list(_below(RunConfig, ""))
-    return [_describe(full_name, field), *_below(model, below)]
+    return [_describe(full_name, field, meaning), *_below(model, below)]
+
+
+@cache
+def docstrings_of_fields(model: type[Section]) -> dict[str, str]:
+    """Return field -> docstring, of a section's own fields and of inherited ones.
+
+    Read from the source when asked for: pydantic would read it whenever a program imports the
+    sections, which takes a third of loading a run file.
+    """
+    docstrings: dict[str, str] = {}
+    for base in model.__bases__:
+        if issubclass(base, Section):
+            docstrings |= docstrings_of_fields(base)
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, below in itertools.pairwise(definition.body):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            docstrings[field.target.id] = inspect.cleandoc(str(below.value.value))
+    return docstrings
 
 
 def section_in(annotation: Annotation) -> type[Section] | None:
@@ -100,8 +127,9 @@ def section_in(annotation: Annotation) -> type[Section] | None:
 
 
 def _below(model: type[Section], prefix: str) -> Iterator[FieldDescription]:
+    docstrings = docstrings_of_fields(model)
     for name, field in model.model_fields.items():
-        yield _describe(f"{prefix}{name}", field)
+        yield _describe(f"{prefix}{name}", field, docstrings.get(name, ""))
         inner = section_in(field.annotation)
         if inner is not None:
             yield from _below(inner, f"{prefix}{name}{_free_part(field.annotation)}.")
@@ -127,12 +155,12 @@ def _unknown(name: str, part: str, fields: Sequence[str]) -> str:
     return f"{name}: no such setting; the setting above {part} holds no settings"
 
 
-def _describe(name: str, field: FieldInfo) -> FieldDescription:
+def _describe(name: str, field: FieldInfo, meaning: str) -> FieldDescription:
     return FieldDescription(
         name=name,
         type_in_words=_type_in_words(field.annotation, field.metadata, name.rpartition("_")[2]),
         default=_default_in_words(field),
-        meaning=field.description or "",
+        meaning=meaning,
         is_section=section_in(field.annotation) is not None,
     )
 

@@ -234,9 +234,7 @@ SourceLocation = Annotated[Path | _OnServer, located_by(resolve_source)]
 class Section(BaseModel):
     """A section of the run file. It is frozen, and refuses unknown keys."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
     fields_left_out_unused: ClassVar[tuple[str, ...]] = ()
     """Fields that a dump leaves out while they have their default: settings that came later, so that
     data and runs made without them keep their fingerprints."""
