@@ -112,7 +112,8 @@ class Annotate(Section):
     """Hash the words of each paragraph, by which `select` finds repeated paragraphs."""
     paragraph_unit: ParagraphUnit = LINES
     """What a paragraph is. `lines`: a line. `three-sentences`: every three sentences in a row, which
-    overlap, as in the deduplication of C4 (Raffel et al. 2020, section 2.2)."""
+    overlap, as in the deduplication of C4 (Raffel et al. 2020, section 2.2); lines that end in no
+    sentence's mark, such as headings and code, are none."""
 
     @property
     def signal_columns(self) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ Every sentence but the last two begins one, so spans overlap: wherever a repeate
 found. Reads and writes no file.
 
 Source: Raffel et al. 2020 (JMLR 21:140), section 2.2: all but one of any three-sentence span that
-occurs more than once is discarded. C4 divided text by NLTK's punkt; here the rule is simpler.
+occurs more than once is discarded, after lines that do not end in a sentence's mark. Here such lines
+(headings, code, verses) are no sentences, and no span crosses one. C4 divided text by NLTK's punkt; this
+rule is simpler.
 """
 
 import re
@@ -39,32 +41,38 @@ class HashedSpans(NamedTuple):
 def three_sentence_spans(document: DocumentText) -> HashedSpans:
     """Return each span of three sentences in a row, with the hash of their normalised words.
 
-    A line's end ends a sentence, too. A sentence reaches to the next one, so nothing is left between
-    sentences that are cut; what has no words is none, and may lie between two of them.
+    A sentence begins where the one before ends, or a line, and ends with its mark. What has no words
+    may lie between two sentences; words without a mark end a run of sentences.
     """
-    ends = [match.end() for match in SENTENCE_END.finditer(document.text)]
-    bounds = np.unique(np.concatenate([np.array(ends, np.int64), document.line_ends]))
+    ends = {match.end() for match in SENTENCE_END.finditer(document.text)}
+    bounds = sorted(ends.union(document.line_ends.tolist()))
     start: list[int] = []
     end: list[int] = []
     digests: list[int] = []
+    runs: list[int] = []
+    run = 0
     before = 0
-    for bound in bounds.tolist():
+    for bound in bounds:
         sentence = folded(document.text[before:bound])
-        if sentence.strip():
+        has_words = bool(sentence.strip())
+        if has_words and bound not in ends:
+            run += 1
+        elif has_words:
             start.append(before)
             end.append(bound)
             digests.append(hash_of_words(sentence))
+            runs.append(run)
         before = bound
 
     # A span's hash is that of its sentences' hashes.
-    count = max(0, len(start) - SENTENCES + 1)
     content = np.array(digests, "<u8").tobytes()
+    last = SENTENCES - 1
+    firsts = [first for first in range(len(start) - last) if runs[first] == runs[first + last]]
     hashes = [
-        xxhash.xxh3_64_intdigest(content[8 * first : 8 * (first + SENTENCES)])
-        for first in range(count)
+        xxhash.xxh3_64_intdigest(content[8 * first : 8 * (first + SENTENCES)]) for first in firsts
     ]
     return HashedSpans(
-        np.array(start[:count], np.int64),
-        np.array(end[SENTENCES - 1 :], np.int64)[:count],
+        np.array([start[first] for first in firsts], np.int64),
+        np.array([end[first + last] for first in firsts], np.int64),
         np.array(hashes, np.uint64),
     )

@@ -36,18 +36,24 @@ def test_where_sentences_end(text: str, sentences: list[str]) -> None:
 
 
 def test_every_sentence_but_the_last_two_begins_a_span() -> None:
-    text = "Éa. Bb!\n\nMenu\n- -\nC d"
-    assert pieces(text) == [text[:14], text[4:]]
+    text = "Éa. Bb!\n\n- -\nCc?\nDd."
+    assert pieces(text) == [text[:17], text[4:]]
     assert pieces("One. Two.") == []
     assert pieces("") == []
 
 
+def test_no_span_crosses_a_line_that_is_no_sentence() -> None:
+    assert pieces("Aa. Bb.\nMenu\nCc. Dd.") == []
+    text = "Heading\nAa. Bb. Cc.\nfor x in y:\nDd. Ee. Ff"
+    assert pieces(text) == [text[8:20]]
+
+
 def test_equal_words_have_equal_hashes() -> None:
-    first = hashes("The cat sat. It slept, long! Then\nit left.")
+    first = hashes("The cat sat. It slept, long! Then it left. So?")
     assert len(first) == 2
-    assert hashes("'The CAT sat.'\n\n --\nit slept long.\nThen: \nIt left") == first
+    assert hashes("'The CAT sat.'\n\n --\nit slept long.\nThen: It left!\nso.") == first
     # Words alone do not make a span: where sentences end counts.
-    assert hashes("The cat sat it. Slept, long! Then\nit left.") != first
+    assert hashes("The cat sat it. Slept, long! Then it left. So?") != first
 
 
 def test_lines_keep_their_fingerprint() -> None:
