@@ -143,7 +143,7 @@ def test_jobs_are_sent_once_for_all_rounds_also_after_a_kill(
     with (tmp_path / "killed.txt").open("w") as output:
         killed = subprocess.Popen(command, stdout=output, stderr=output, env=slurm)
         deadline = time.monotonic() + 240
-        while not list(data.glob("selection/.unfinished/near-duplicates/*/*")):
+        while not list(data.glob("selection/.comparison/*/*")):
             assert killed.poll() is None and time.monotonic() < deadline, output.name
             time.sleep(0.01)
         killed.kill()
