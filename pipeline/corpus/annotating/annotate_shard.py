@@ -110,17 +110,26 @@ def _computed(
     values: list[list[list[Value]]] = [[[] for _ in part.fields()] for part in parts]
     if parts:
         for documents in _blocks(rows, published):
-            for part, columns in zip(parts, values, strict=True):
-                for document in documents:
-                    for column, value in zip(columns, part.values(document), strict=True):
-                        column.append(value)
-    return {
-        part.name: [
-            column_of(column, field.type)
-            for column, field in zip(columns, part.fields(), strict=True)
-        ]
-        for part, columns in zip(parts, values, strict=True)
-    }
+            _append_values(values, documents, parts)
+    columns: dict[str, list[pa.Array]] = {}
+    for part, of_part in zip(parts, values, strict=True):
+        columns[part.name] = []
+        for field in part.fields():
+            # The values of a column are freed as soon as they are joined.
+            columns[part.name].append(column_of(of_part.pop(0), field.type))
+    return columns
+
+
+def _append_values(
+    values: Sequence[Sequence[list[Value]]],
+    documents: Sequence[DocumentText],
+    parts: Sequence[AnnotationPart],
+) -> None:
+    """Append the values of documents to each column of each part."""
+    for part, columns in zip(parts, values, strict=True):
+        for document in documents:
+            for column, value in zip(columns, part.values(document), strict=True):
+                column.append(value)
 
 
 def _blocks(

@@ -41,5 +41,7 @@ def _joined(rows: Sequence[Value], kind: pa.DataType) -> pa.Array:
     if not rows:
         return pa.array(np.zeros(0, numbers), kind)
     # An undefined score becomes nan on the way to null.
-    joined = np.concatenate([np.asarray(row, numbers) for row in rows])
+    arrays = [np.asarray(row, numbers) for row in rows]
+    # A huge document has a batch of its own, and is not copied.
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return pa.array(joined, kind, from_pandas=pa.types.is_floating(kind))

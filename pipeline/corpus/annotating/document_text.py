@@ -3,31 +3,29 @@
 Reads and writes no file.
 """
 
-import re
 import string
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import xxhash
 
+from pipeline.corpus.annotating.number_blocks import counts_of, looked_up
+from pipeline.corpus.annotating.raw_words import RawWordCounts, count_raw_words
 from pipeline.corpus.annotating.repeated_ngrams import RepeatedNgrams
+from pipeline.corpus.annotating.text_pieces import (
+    is_one_piece,
+    lines_of,
+    newline_places,
+    pieces_at_spaces,
+    spaced_words_of,
+)
 from pipeline.corpus.trees.published_record import PublishedRecord
 
-RAW_WORDS = re.compile(r"\w+|[^\w\s]+")
-"""Words, and runs of other characters, of a text as it is.
-
-Source: NLTK's `WordPunctTokenizer`, which RedPajama-v2 uses; here `re` says what a word character is."""
-SPACE = re.compile(r"\s")
-PIECE_CHARACTERS = 2**20
-"""Characters after which a text is cut for work that makes an object of each word."""
-_IN_WORDS = f"{string.ascii_letters}{string.digits}_".encode()
-_NOT_IN_WORDS = bytes(byte for byte in range(128) if not re.match(r"[\w\s]", chr(byte)))
 _PUNCTUATION = string.punctuation.encode()
-_NEWLINE = ord("\n")
 
 
 def folded(text: str) -> str:
@@ -36,6 +34,13 @@ def folded(text: str) -> str:
     Source: RedPajama-Data, app/src/utilities/text/normalization.py. Its lines, split into words at
     white space, are the published normalised lines.
     """
+    if is_one_piece(text):
+        return _folded_piece(text)
+    # No rule of lower case or NFD looks across white space.
+    return "".join(map(_folded_piece, pieces_at_spaces(text)))
+
+
+def _folded_piece(text: str) -> str:
     # UTF-8 has the bytes of ASCII for nothing else; bytes are translated faster than characters.
     lower = text.encode().translate(None, _PUNCTUATION).decode().lower()
     if lower.isascii():
@@ -48,28 +53,11 @@ def normalised_words(text: str) -> list[str]:
     return folded(text).split()
 
 
-def _count_raw_words(text: str, counts: Counter[str]) -> None:
-    """Add the RAW_WORDS of a text to `counts`.
-
-    In ASCII, all words and all runs of punctuation are what is left between blanks when the bytes of
-    the other kind are blanks: twice as fast as the expression, which is asked where there are other
-    characters.
-    """
-    if not text.isascii():
-        # A match never crosses white space.
-        between_spaces = text.split()
-        others = [piece for piece in between_spaces if not piece.isascii()]
-        counts.update(RAW_WORDS.findall(" ".join(others)))
-        text = " ".join(filter(str.isascii, between_spaces))
-    content = text.encode()
-    for other_kind in (_NOT_IN_WORDS, _IN_WORDS):
-        blanks = b" " * len(other_kind)
-        kept = content.translate(bytes.maketrans(other_kind, blanks))
-        counts.update(kept.decode().split())
-
-
 class DocumentText:
-    """A text, its lines and its words, computed when first asked for."""
+    """A text, its lines and its words, computed when first asked for.
+
+    No list of its lines or words is kept of a text that is more than one piece (`text_pieces.py`).
+    """
 
     def __init__(
         self, text: str, identity: str = "", published: PublishedRecord | None = None
@@ -78,14 +66,10 @@ class DocumentText:
         self.text = text
         self.identity = identity
         self.published = published
+        self._repeated: RepeatedNgrams | None = None
 
     def __len__(self) -> int:
         return len(self.text)
-
-    @cached_property
-    def characters(self) -> np.ndarray:
-        """Code points of the text, `(characters,)`: uint8 where all are ASCII, else uint32."""
-        return code_points(self.text)
 
     @cached_property
     def line_ends(self) -> np.ndarray:
@@ -93,10 +77,10 @@ class DocumentText:
 
         A line ends after a newline or with the text; an empty text has none.
         """
-        ends = np.flatnonzero(self.characters == _NEWLINE) + 1
+        ends = newline_places(self.text) + 1
         if self.text and not self.text.endswith("\n"):
             ends = np.append(ends, len(self.text))
-        return ends.astype(np.int64, copy=False)
+        return ends
 
     @cached_property
     def line_starts(self) -> np.ndarray:
@@ -105,68 +89,99 @@ class DocumentText:
         starts[1:] = self.line_ends[:-1]
         return starts
 
-    @cached_property
-    def lines(self) -> list[str]:
+    @property
+    def line_count(self) -> int:
+        """Number of lines."""
+        return len(self.line_ends)
+
+    @property
+    def lines(self) -> Iterable[str]:
         """The lines without their newlines."""
-        return self.text.split("\n")[: len(self.line_ends)]
+        if is_one_piece(self.text):
+            return self._lines
+        return islice(lines_of(self.text), self.line_count)
 
     @cached_property
-    def raw_words(self) -> Counter[str]:
-        """The RAW_WORDS of the text -> how often each occurs, in no order."""
-        counts: Counter[str] = Counter()
-        for piece in pieces_at_spaces(self.text):
-            _count_raw_words(piece, counts)
-        return counts
+    def _lines(self) -> list[str]:
+        return self.text.split("\n")[: self.line_count]
+
+    @property
+    def folded_lines(self) -> Iterable[str]:
+        """The lines of `folded`, as many as the text has."""
+        if is_one_piece(self.text):
+            return self._folded_lines
+        return islice(lines_of(self.folded), self.line_count)
 
     @cached_property
-    def raw_word_count(self) -> int:
-        """Number of RAW_WORDS."""
-        return self.raw_words.total()
+    def _folded_lines(self) -> list[str]:
+        return self.folded.split("\n")[: self.line_count]
 
     @cached_property
-    def spaced_words(self) -> list[str]:
+    def raw_words(self) -> RawWordCounts:
+        """How many RAW_WORDS the text has, and of which kinds."""
+        return count_raw_words(self.text)
+
+    @property
+    def spaced_words(self) -> Iterable[str]:
         """What stands between white space of the text as it is."""
+        if is_one_piece(self.text):
+            return self._spaced_words
+        return spaced_words_of(self.text)
+
+    @cached_property
+    def _spaced_words(self) -> list[str]:
         return self.text.split()
+
+    @cached_property
+    def spaced_word_count(self) -> int:
+        """Number of `spaced_words`."""
+        return sum(1 for _ in self.spaced_words)
 
     @cached_property
     def folded(self) -> str:
         """The text as `folded` returns it."""
         return folded(self.text)
 
-    def words(self) -> list[str]:
-        """Return the normalised words, which are not kept: of a large text they take much memory."""
-        return self.folded.split()
+    def words(self) -> Iterator[str]:
+        """Yield the normalised words, which are not kept: of a large text they take much memory."""
+        return spaced_words_of(self.folded)
 
     @cached_property
     def line_words(self) -> np.ndarray:
         """Number of normalised words of each line, `(lines,) int64`."""
-        lines = self.folded.split("\n")[: len(self.line_ends)]
-        return np.fromiter(map(_count_words, lines), np.int64, len(lines))
+        return np.fromiter(map(_count_words, self.folded_lines), np.int64, self.line_count)
 
     @cached_property
-    def _counted_words(self) -> tuple[Counter[str], np.ndarray]:
-        """`word_counts` and `word_ids`, made piece by piece."""
-        counts: Counter[str] = Counter()
-        numbers: dict[str, int] = {}
-        ids: list[np.ndarray] = []
+    def _numbered_words(self) -> tuple[dict[str, int], np.ndarray]:
+        """`word_numbers` and `word_ids`, made piece by piece."""
+        numbers: defaultdict[str, int] = defaultdict(count().__next__)
+        ids = [np.zeros(0, np.int32)]
         for piece in pieces_at_spaces(self.folded):
             words = piece.split()
-            counts.update(words)
-            # A counter keeps the order of first occurrence: new words are its last ones.
-            for word in islice(counts, len(numbers), None):
-                numbers[word] = len(numbers)
-            ids.append(np.fromiter(map(numbers.__getitem__, words), np.int64, len(words)))
-        return counts, np.concatenate([np.zeros(0, np.int64), *ids])
+            ids.append(np.fromiter(map(numbers.__getitem__, words), np.int32, len(words)))
+        # From here on a word that does not occur is an error.
+        numbers.default_factory = None
+        return numbers, np.concatenate(ids)
 
     @property
-    def word_counts(self) -> Counter[str]:
-        """Normalised word -> how often it occurs, in the order of first occurrence."""
-        return self._counted_words[0]
+    def word_numbers(self) -> dict[str, int]:
+        """Each different normalised word -> its number, in the order of first occurrence."""
+        return self._numbered_words[0]
 
     @property
     def word_ids(self) -> np.ndarray:
-        """Number of each normalised word in `word_counts`, `(words,) int64`."""
-        return self._counted_words[1]
+        """Number of each normalised word in `word_numbers`, `(words,) int32`."""
+        return self._numbered_words[1]
+
+    @property
+    def has_word_ids(self) -> bool:
+        """Whether the words are numbered already, so that asking for `word_ids` takes no time."""
+        return "_numbered_words" in self.__dict__
+
+    @cached_property
+    def word_counts(self) -> np.ndarray:
+        """How often each word of `word_numbers` occurs, `(different words,) int64`."""
+        return counts_of(self.word_ids, len(self.word_numbers))
 
     @property
     def word_total(self) -> int:
@@ -175,35 +190,34 @@ class DocumentText:
 
     @cached_property
     def word_lengths(self) -> np.ndarray:
-        """Characters of each normalised word, `(words,) int64`."""
-        lengths = np.fromiter(map(len, self.word_counts), np.int64, len(self.word_counts))
-        return lengths[self.word_ids]
+        """Characters of each normalised word, `(words,) int32`."""
+        lengths = np.fromiter(map(len, self.word_numbers), np.int32, len(self.word_numbers))
+        return looked_up(lengths, self.word_ids)
 
-    @cached_property
-    def repeated_words(self) -> RepeatedNgrams:
-        """The normalised words that occur more than once; longer n-grams follow from them."""
-        return RepeatedNgrams.of_words(self.word_ids)
+    def repeated_words(self, size: int) -> RepeatedNgrams:
+        """Return the n-grams of `size` normalised words that occur more than once.
+
+        Longer ones follow from shorter ones, so ask for sizes in ascending order.
+        """
+        repeated = self._repeated
+        if repeated is None or repeated.size > size:
+            repeated = RepeatedNgrams.of_words(self.word_ids, self.word_counts)
+        while repeated.size < size:
+            self._repeated = None
+            repeated = repeated.longer()
+        self._repeated = repeated
+        return repeated
 
 
 def _count_words(line: str) -> int:
-    if len(line) <= PIECE_CHARACTERS:
+    if is_one_piece(line):
         return len(line.split())
     return sum(len(piece.split()) for piece in pieces_at_spaces(line))
 
 
-def pieces_at_spaces(text: str) -> Iterator[str]:
-    """Yield a text in pieces of about PIECE_CHARACTERS that end before white space."""
-    start = 0
-    while start < len(text):
-        space = SPACE.search(text, start + PIECE_CHARACTERS)
-        end = space.start() if space else len(text)
-        yield text[start:end]
-        start = end
-
-
 def hash_of_words(line: str) -> int:
     """Return the hash of a folded line's words, joined by blanks, of a long one piece by piece."""
-    if len(line) <= PIECE_CHARACTERS:
+    if is_one_piece(line):
         return xxhash.xxh3_64_intdigest(" ".join(line.split()).encode())
     digest = xxhash.xxh3_64()
     blank = ""
@@ -213,19 +227,3 @@ def hash_of_words(line: str) -> int:
             digest.update((blank + " ".join(words)).encode())
             blank = " "
     return digest.intdigest()
-
-
-def code_points(text: str) -> np.ndarray:
-    """Return the code points of a text, `(characters,)`: uint8 where all are ASCII, else uint32."""
-    if text.isascii():
-        return np.frombuffer(text.encode(), np.uint8)
-    return np.frombuffer(text.encode("utf-32-le"), "<u4")
-
-
-def counts_between(marks: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return how many marks lie in each of several ranges that follow each other.
-
-    `marks`: `(n,) bool`; `ends`: `(ranges,) int64`, ascending, the first range begins at 0.
-    """
-    before = np.searchsorted(np.flatnonzero(marks), ends)
-    return np.diff(before, prepend=0)

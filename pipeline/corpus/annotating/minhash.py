@@ -22,6 +22,8 @@ from pipeline.corpus.annotating.redpajama_minhash import published_bands, publis
 from pipeline.store.records import Json
 
 FUNCTIONS_SEED = 42
+BLOCK_WORDS = 2**20
+"""Words whose shingles are held at once."""
 BLOCK_SHINGLES = 512
 """Shingles that are hashed at once by all functions: of 112 functions 230 kB, which stay in a core's
 cache."""
@@ -67,12 +69,17 @@ class MinHashBands(AnnotationPart):
         """Return one hash a band, `(bands,) uint64`."""
         if self.section.scheme == "redpajama-v2":
             return [self._published(document)]
-        words = list(document.word_counts)
-        hashes = word_hashes(words)[document.word_ids]
-        shingles = shingle_hashes(hashes, self.section.words)
-        if not len(shingles):
+        size = self.section.words
+        if document.word_total < size:
             return [None]
-        signature = min_hashes(shingles, self.section.bands * self.section.rows)
+        hashes = word_hashes(list(document.word_numbers))
+        functions = self.section.bands * self.section.rows
+        signature = np.full(functions, np.iinfo(np.uint32).max, np.uint32)
+        for start in range(0, document.word_total - size + 1, BLOCK_WORDS):
+            # The last shingles of a block end in the next one.
+            words = hashes[document.word_ids[start : start + BLOCK_WORDS + size - 1]]
+            least = min_hashes(shingle_hashes(words, size), functions)
+            np.minimum(signature, least, out=signature)
         return [hashes_of_bands([row.tobytes() for row in np.split(signature, self.section.bands)])]
 
     def _published(self, document: DocumentText) -> np.ndarray | None:

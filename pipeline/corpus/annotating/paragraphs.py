@@ -7,6 +7,7 @@ cutting spans has no empty lines in their place. Or it is a span of three senten
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Self
 
 import numpy as np
@@ -54,9 +55,9 @@ class ParagraphHashes(AnnotationPart):
         """Return starts, ends and hashes of the paragraphs that have words."""
         if self.unit != LINES:
             return [three_sentence_spans(document)]
-        lines = document.folded.split("\n")
         has_words = document.line_words > 0
-        hashes = [hash_of_words(lines[number]) for number in np.flatnonzero(has_words).tolist()]
+        lines = compress(document.folded_lines, has_words)
+        hashes = np.fromiter(map(hash_of_words, lines), np.uint64, np.count_nonzero(has_words))
         starts = document.line_starts[has_words]
         ends = document.line_ends[has_words]
-        return [(starts, ends, np.array(hashes, np.uint64))]
+        return [(starts, ends, hashes)]

@@ -7,9 +7,10 @@ Source: RedPajama-Data, app/src/dedupe/minhash.py and utils.py, configs/rp_v2.0.
 file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha1
+from itertools import islice
 
 import numpy as np
 
@@ -21,6 +22,8 @@ BANDS_AND_ROWS = {"1.0": (1, 128), "0.9": (5, 25), "0.8": (9, 13), "0.7": (14, 9
 
 Source: `optimal_param` (app/src/dedupe/utils.py) for 128 functions."""
 MERSENNE_PRIME = 2**61 - 1
+BLOCK_WORDS = 2**16
+"""Words that are held at once."""
 BLOCK_SHINGLES = 256
 """Shingles that are hashed at once by all functions: 260 kB, which stay in a core's cache."""
 
@@ -38,14 +41,34 @@ def published_functions() -> tuple[np.ndarray, np.ndarray]:
     return factors[:, None], addends[:, None]
 
 
-def published_signature(words: Sequence[str]) -> np.ndarray | None:
+def published_signature(words: Iterable[str]) -> np.ndarray | None:
     """Return the signature of a text, `(128,) uint32`; None where it has fewer words than a shingle.
 
     `words`: the normalised words of the text in order.
     """
-    if len(words) < SHINGLE_WORDS:
-        return None
-    hashes = _shingle_hashes(words)
+    signature = np.full(FUNCTIONS, 2**32 - 1, np.uint64)
+    is_long_enough = False
+    for block in _overlapping(words):
+        is_long_enough = True
+        np.minimum(signature, _least_of(_shingle_hashes(block)), out=signature)
+    return signature.astype(np.uint32) if is_long_enough else None
+
+
+def _overlapping(words: Iterable[str]) -> Iterator[Sequence[str]]:
+    """Yield words in blocks that each shingle is in one of."""
+    waiting = iter(words)
+    block: list[str] = []
+    while True:
+        # The last shingles of a block end in the next one.
+        overlap = block[len(block) - SHINGLE_WORDS + 1 :]
+        block = [*overlap, *islice(waiting, BLOCK_WORDS)]
+        if len(block) < SHINGLE_WORDS:
+            return
+        yield block
+
+
+def _least_of(hashes: np.ndarray) -> np.ndarray:
+    """Return the minimum of each function over the hashes of shingles, `(128,) uint64`."""
     factors, addends = published_functions()
     prime = np.uint64(MERSENNE_PRIME)
     signature = np.full(FUNCTIONS, 2**32 - 1, np.uint64)
@@ -60,7 +83,7 @@ def published_signature(words: Sequence[str]) -> np.ndarray | None:
         np.minimum(products, products - prime, out=products)
         products &= np.uint64(2**32 - 1)
         np.minimum(signature, products.min(axis=1), out=signature)
-    return signature.astype(np.uint32)
+    return signature
 
 
 def _shingle_hashes(words: Sequence[str]) -> np.ndarray:

@@ -5,11 +5,18 @@ length looks only at the places that the length before has left. Everything is e
 numbers, and a run is a pair of numbers of shorter runs. Reads and writes no file.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
+
+from pipeline.corpus.annotating.number_blocks import counts_of, looked_up, places_of
+
+PORTION_PLACES = 2**19
+"""Places that are sorted at once: of a longer text one range of runs after the other, so that sorting
+takes little memory beside the places."""
+KEY_BITS = 63
 
 
 @dataclass(frozen=True)
@@ -19,69 +26,112 @@ class RepeatedNgrams:
     size: int
     """Words in an n-gram."""
     places: np.ndarray
-    """Number of the first word of each occurrence, `(n,) int64`, ascending."""
+    """Number of the first word of each occurrence, `(n,) int32`, ascending."""
     numbers: np.ndarray
-    """Number of the n-gram that occurs there, `(n,) int64`, equal for equal n-grams."""
+    """Number of the n-gram that occurs there, `(n,) int32`, equal for equal n-grams."""
     top_place: int
     """Place of the first occurrence of the most frequent n-gram; of several the one that comes first."""
     top_count: int
     """How often the most frequent n-gram occurs; 0 where none occurs twice."""
 
     @classmethod
-    def of_words(cls, words: np.ndarray) -> Self:
-        """Return the repeated words. `words`: `(words,) int64`, numbers from 0 on without a gap."""
-        if not len(words):
-            return cls(1, words, words, 0, 0)
-        # Numbers without a gap are counted without sorting.
-        counts = np.bincount(words)
-        most = int(counts.max())
-        if most == 1:
-            return cls(1, words[:0], words[:0], 0, 0)
-        counts_here = counts[words]
-        top_place = int((counts_here == most).argmax())
-        places = np.flatnonzero(counts_here > 1)
-        return cls(1, places, words[places], top_place, most)
+    def of_words(cls, words: np.ndarray, counts: np.ndarray) -> Self:
+        """Return the repeated words.
 
-    @cached_property
+        `words`: `(words,) int32`, numbers from 0 on. `counts`: `(different words,)`, how often each
+        occurs.
+        """
+        most = int(counts.max(initial=0))
+        if most <= 1:
+            return cls(1, words[:0], words[:0], 0, 0)
+        top_place = int(looked_up(counts == most, words).argmax())
+        is_repeated = looked_up(counts > 1, words)
+        return cls(1, places_of(is_repeated), words[is_repeated], top_place, most)
+
     def longer(self) -> "RepeatedNgrams":
-        """The repeated n-grams of one word more."""
+        """Return the repeated n-grams of one word more."""
         follows = self.places[1:] - self.places[:-1] == 1
         first = self.numbers[:-1][follows]
         second = self.numbers[1:][follows]
-        pairs = first * (self.numbers.max(initial=0) + 1) + second
-        return self._grouped(self.size + 1, self.places[:-1][follows], pairs)
+        places = self.places[:-1][follows]
+        del follows
 
-    @classmethod
-    def _grouped(cls, size: int, places: np.ndarray, keys: np.ndarray) -> Self:
-        """Keep the places whose key occurs more than once, and number the keys."""
-        if not len(keys):
-            return cls(size, places, keys, 0, 0)
-        # A stable sort keeps the places of equal keys ascending.
+        # Number the pairs that occur more than once; -1 stands for the others.
+        numbers = np.full(len(places), -1, np.int32)
+        different = 0
+        top_place = 0
+        top_count = 0
+        for portion in _portions(first, second):
+            order, counts = _grouped(first[portion], second[portion])
+            most = int(counts.max())
+            if most == 1:
+                continue
+            if most >= top_count:
+                # A pair that comes first and is as frequent goes before.
+                starts = np.cumsum(counts) - counts
+                place = int(places[portion][order[starts[counts == most]]].min())
+                top_place = place if most > top_count else min(place, top_place)
+                top_count = most
+            is_repeated = counts > 1
+            repeated = counts[is_repeated]
+            kept = order[np.repeat(is_repeated, counts)]
+            if not isinstance(portion, slice):
+                kept = portion[kept]
+            named = np.arange(different, different + len(repeated), dtype=np.int32)
+            numbers[kept] = np.repeat(named, repeated)
+            different += len(repeated)
+        is_kept = numbers >= 0
+        return RepeatedNgrams(
+            self.size + 1, places[is_kept], numbers[is_kept], top_place, top_count
+        )
+
+
+def _portions(numbers: np.ndarray, *less: np.ndarray) -> Iterator[np.ndarray | slice]:
+    """Yield the places of ranges of numbers, of PORTION_PLACES at most, or of one number.
+
+    `numbers`: `(n,) int32` from 0 on. `less`: further numbers `(n,)` that divide one of too many places.
+    """
+    if len(numbers) <= PORTION_PLACES:
+        if len(numbers):
+            yield slice(None)
+        return
+    until = np.cumsum(counts_of(numbers, int(numbers.max()) + 1))
+    low = 0
+    before = 0
+    while before < len(numbers):
+        high = max(low + 1, int(np.searchsorted(until, before + PORTION_PLACES, "right")))
+        portion = np.flatnonzero((numbers >= low) & (numbers < high))
+        if less and len(portion) > PORTION_PLACES:
+            for part in _portions(less[0][portion], *less[1:]):
+                yield portion[part]
+        elif len(portion):
+            yield portion
+        low = high
+        before = int(until[high - 1])
+
+
+def _grouped(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places so that equal pairs stand together, and how many stand in each group.
+
+    Places of equal pairs are ascending. `first`, `second`: `(n,) int32` with n > 0. Returns `(n,) int64`
+    and `(groups,) int64`.
+    """
+    count = len(first)
+    base = int(second.max()) + 1
+    keys = first.astype(np.int64)
+    keys *= base
+    keys += second
+    place_bits = count.bit_length()
+    if int(keys.max()).bit_length() + place_bits <= KEY_BITS:
+        # A key with its place is sorted six times as fast as places are sorted by their keys.
+        keys <<= place_bits
+        keys |= np.arange(count)
+        keys.sort()
+        order = keys & ((1 << place_bits) - 1)
+        keys >>= place_bits
+    else:
         order = np.argsort(keys, kind="stable")
-        in_order = keys[order]
-        is_first = np.ones(len(keys), bool)
-        np.not_equal(in_order[1:], in_order[:-1], out=is_first[1:])
-        starts = np.flatnonzero(is_first)
-        counts = np.empty_like(starts)
-        np.subtract(starts[1:], starts[:-1], out=counts[:-1])
-        counts[-1] = len(keys) - starts[-1]
-        repeats = counts > 1
-        if not repeats.any():
-            return cls(size, places[:0], keys[:0], 0, 0)
-
-        # The most frequent key that occurs first.
-        most = counts.max()
-        top_place = int(places[order[starts[counts == most]]].min())
-
-        # Back to the order of the places.
-        numbers = np.empty(len(keys), np.int64)
-        numbers[order] = np.cumsum(is_first) - 1
-        kept = repeats[numbers]
-        return cls(size, places[kept], numbers[kept], top_place, int(most))
-
-
-def of_size(repeated: RepeatedNgrams, size: int) -> RepeatedNgrams:
-    """Return the repeated n-grams of a length, from those of a shorter one."""
-    while repeated.size < size:
-        repeated = repeated.longer
-    return repeated
+        keys = keys[order]
+    is_first = np.ones(count + 1, bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:-1])
+    return order, np.diff(np.flatnonzero(is_first))

@@ -65,7 +65,7 @@ class ShingledShard(TypedDict):
 def shingles_of(text: str, words: int) -> np.ndarray:
     """Return the hashes of the different runs of `words` words of a text, `(n,) uint64`, ascending."""
     document = DocumentText(text)
-    hashes = word_hashes(list(document.word_counts))[document.word_ids]
+    hashes = word_hashes(list(document.word_numbers))[document.word_ids]
     return np.unique(shingle_hashes(hashes, words))
 
 

@@ -48,7 +48,7 @@ def lines_kept(document: DocumentText) -> np.ndarray:
 
 def num_sentences(document: DocumentText) -> float:
     """Count the sentences in the lines that C4 keeps."""
-    kept = [line for line in document.lines if is_kept_line(line)]
+    kept = filter(is_kept_line, document.lines)
     return float(sum(len(SENTENCE.findall(line)) for line in kept))
 
 

@@ -5,6 +5,8 @@ src/datatrove/pipeline/filters/fineweb_quality_filter.py. Lines without text do 
 words of RedPajama-v2, where FineWeb used spaCy's.
 """
 
+from collections.abc import Iterator
+
 import regex
 
 from pipeline.corpus.annotating.document_text import DocumentText
@@ -18,24 +20,30 @@ SHORT_LINE = 30
 """Most characters of a short line."""
 
 
-def _lines(document: DocumentText) -> list[str]:
-    return [line for line in document.lines if line.strip()]
+def _lines(document: DocumentText) -> Iterator[str]:
+    """Yield the lines with text."""
+    return (line for line in document.lines if line.strip())
+
+
+def _line_count(document: DocumentText) -> int:
+    return sum(1 for _ in _lines(document))
 
 
 def frac_lines_end_with_punctuation(document: DocumentText) -> float | None:
     """Return the share of lines whose last character ends a sentence."""
-    lines = _lines(document)
-    if not lines:
+    count = _line_count(document)
+    if not count:
         return None
-    return ratio(sum(bool(SENTENCE_END.match(line[-1])) for line in lines), len(lines))
+    ends = sum(bool(SENTENCE_END.match(line[-1])) for line in _lines(document))
+    return ratio(ends, count)
 
 
 def frac_short_lines(document: DocumentText) -> float | None:
     """Return the share of lines of at most SHORT_LINE characters."""
-    lines = _lines(document)
-    if not lines:
+    count = _line_count(document)
+    if not count:
         return None
-    return ratio(sum(len(line) <= SHORT_LINE for line in lines), len(lines))
+    return ratio(sum(len(line) <= SHORT_LINE for line in _lines(document)), count)
 
 
 def frac_chars_dupe_lines(document: DocumentText) -> float | None:
@@ -48,9 +56,9 @@ def frac_chars_dupe_lines(document: DocumentText) -> float | None:
 
 def newlines_to_words(document: DocumentText) -> float | None:
     """Return the number of newlines for each raw word."""
-    if not document.raw_word_count:
+    if not document.raw_words.total:
         return None
-    return ratio(document.text.count("\n"), document.raw_word_count)
+    return ratio(document.text.count("\n"), document.raw_words.total)
 
 
 SIGNALS = Signals(

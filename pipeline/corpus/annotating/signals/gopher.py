@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.signals.repeated_texts import (
-    LINE_BREAKS,
     PARAGRAPH_BREAKS,
     Repeats,
     count_repeats,
@@ -25,54 +24,54 @@ ELLIPSES = ("...", "\u2026")
 
 def word_count(document: DocumentText) -> float:
     """Count the words."""
-    return float(len(document.spaced_words))
+    return float(document.spaced_word_count)
 
 
 def mean_word_length(document: DocumentText) -> float | None:
     """Return the mean number of characters of a word, its punctuation included."""
-    if not document.spaced_words:
+    if not document.spaced_word_count:
         return None
-    return ratio(sum(map(len, document.spaced_words)), len(document.spaced_words))
+    return ratio(sum(map(len, document.spaced_words)), document.spaced_word_count)
 
 
 def hash_to_word_ratio(document: DocumentText) -> float | None:
     """Return the number of `#` for each word."""
-    if not document.spaced_words:
+    if not document.spaced_word_count:
         return None
-    return ratio(document.text.count("#"), len(document.spaced_words))
+    return ratio(document.text.count("#"), document.spaced_word_count)
 
 
 def ellipsis_to_word_ratio(document: DocumentText) -> float | None:
     """Return the number of ellipses (three dots, or the character) for each word."""
-    if not document.spaced_words:
+    if not document.spaced_word_count:
         return None
-    return ratio(sum(map(document.text.count, ELLIPSES)), len(document.spaced_words))
+    return ratio(sum(map(document.text.count, ELLIPSES)), document.spaced_word_count)
 
 
 def frac_lines_start_with_bullet(document: DocumentText) -> float | None:
     """Return the share of lines that begin with one of BULLETS, white space aside."""
-    if not document.lines:
+    if not document.line_count:
         return None
     starts = sum(line.lstrip().startswith(BULLETS) for line in document.lines)
-    return ratio(starts, len(document.lines))
+    return ratio(starts, document.line_count)
 
 
 def frac_words_with_letter(document: DocumentText) -> float | None:
     """Return the share of words that hold a letter of any script."""
-    if not document.spaced_words:
+    if not document.spaced_word_count:
         return None
     # Most words are letters alone, which is asked in one call.
     lettered = sum(word.isalpha() or any(map(str.isalpha, word)) for word in document.spaced_words)
-    return ratio(lettered, len(document.spaced_words))
+    return ratio(lettered, document.spaced_word_count)
 
 
 def stop_words(document: DocumentText) -> float:
     """Count which of STOP_WORDS occur, whatever their case and punctuation: 0 to 8."""
-    return float(len(STOP_WORDS & document.word_counts.keys()))
+    return float(len(STOP_WORDS & document.word_numbers.keys()))
 
 
 def _line_repeats(document: DocumentText) -> Repeats:
-    return count_repeats(LINE_BREAKS.split(document.text))
+    return count_repeats(document.lines)
 
 
 def _paragraph_repeats(document: DocumentText) -> Repeats:

@@ -4,18 +4,16 @@ Source of all: RedPajama-Data, app/src/core/quality_signals/ (natural_language.p
 are the normalised ones; "raw words" are words, and runs of punctuation, of the text as it is.
 """
 
-import json
 import re
-from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 
 from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.raw_words import stop_words
 from pipeline.corpus.annotating.signals.signal import PRECISION, DocumentSignal, Signals, ratio
+from pipeline.corpus.annotating.text_pieces import normalised_text
 
 SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
-LETTER = re.compile(r"[a-zA-Z]")
 SYMBOLS = ("#", "...", "…")
 ELLIPSES = ("...", "…")
 LOREM_IPSUM = re.compile("lorem ipsum", re.IGNORECASE)
@@ -40,50 +38,46 @@ def mean_word_length(document: DocumentText) -> float | None:
 
 def symbol_to_word_ratio(document: DocumentText) -> float | None:
     """Return the number of SYMBOLS in the text for each raw word."""
-    if not document.raw_word_count:
+    if not document.raw_words.total:
         return None
-    return ratio(sum(map(document.text.count, SYMBOLS)), document.raw_word_count)
+    return ratio(sum(map(document.text.count, SYMBOLS)), document.raw_words.total)
 
 
 def frac_lines_end_with_ellipsis(document: DocumentText) -> float | None:
     """Return the share of lines that end with one of ELLIPSES, white space aside."""
-    if not document.lines:
+    if not document.line_count:
         return None
-    return ratio(
-        sum(line.rstrip().endswith(ELLIPSES) for line in document.lines), len(document.lines)
-    )
+    ends = sum(line.rstrip().endswith(ELLIPSES) for line in document.lines)
+    return ratio(ends, document.line_count)
 
 
 def frac_no_alph_words(document: DocumentText) -> float | None:
     """Return the share of raw words without a letter of ASCII."""
-    if not document.raw_word_count:
+    if not document.raw_words.total:
         return None
-    lettered = sum(count for word, count in document.raw_words.items() if LETTER.search(word))
-    return round(1.0 - lettered / document.raw_word_count, PRECISION)
+    return round(1.0 - document.raw_words.lettered / document.raw_words.total, PRECISION)
 
 
 def frac_unique_words(document: DocumentText) -> float | None:
     """Return the number of different words for each word."""
     if not document.word_total:
         return None
-    return ratio(len(document.word_counts), document.word_total)
+    return ratio(len(document.word_numbers), document.word_total)
 
 
 def unigram_entropy(document: DocumentText) -> float | None:
     """Return the entropy of the distribution of the words, in nats."""
     if not document.word_total:
         return None
-    counts = np.fromiter(document.word_counts.values(), np.float64, len(document.word_counts))
-    shares = counts / document.word_total
+    shares = document.word_counts / document.word_total
     return round(float(-(shares * np.log(shares)).sum()), PRECISION)
 
 
 def frac_all_caps_words(document: DocumentText) -> float | None:
     """Return the share of raw words in upper case."""
-    if not document.raw_word_count:
+    if not document.raw_words.total:
         return None
-    capitals = sum(count for word, count in document.raw_words.items() if word.isupper())
-    return ratio(capitals, document.raw_word_count)
+    return ratio(document.raw_words.capitals, document.raw_words.total)
 
 
 def lorem_ipsum(document: DocumentText) -> float:
@@ -93,7 +87,7 @@ def lorem_ipsum(document: DocumentText) -> float:
     # What is rare is looked for first in the text that is there already.
     if "lorem" not in document.folded:
         return 0.0
-    normalised = " ".join(document.words())
+    normalised = normalised_text(document.folded)
     return ratio(len(LOREM_IPSUM.findall(normalised)), len(normalised))
 
 
@@ -104,21 +98,15 @@ def curly_bracket(document: DocumentText) -> float:
     return ratio(document.text.count("{") + document.text.count("}"), len(document))
 
 
-@lru_cache
-def _stop_words(language: str) -> frozenset[str]:
-    file = files("pipeline.corpus.annotating.signals").joinpath("stop_words.json")
-    return frozenset(json.loads(file.read_text("utf-8"))[language])
-
-
 def stop_word_fraction(language: str) -> DocumentSignal:
     """Return the signal of stop words: their share of the raw words, for one language."""
 
     def fraction(document: DocumentText) -> float:
         if not document.word_total:
             return 0.0
-        stop_words = _stop_words(language)
-        found = sum(count for word, count in document.raw_words.items() if word in stop_words)
-        return ratio(found, document.raw_word_count)
+        counts = document.raw_words.stop_words
+        found = sum(counts[word] for word in counts.keys() & stop_words()[language])
+        return ratio(found, document.raw_words.total)
 
     return fraction
 

@@ -9,8 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.corpus.annotating.document_text import DocumentText, code_points, counts_between
+from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.number_blocks import sums_before
 from pipeline.corpus.annotating.signals.signal import Signals, rounded
+from pipeline.corpus.annotating.text_pieces import counts_of_characters, newline_places
 
 TERMINAL_MARKS = (".", "!", "?", "\u201d")
 """Ends of a sentence; the last one is a closing double quotation mark."""
@@ -39,10 +41,10 @@ def character_table(predicate: Callable[[str], bool]) -> np.ndarray:
 def javascript_counts(document: DocumentText) -> np.ndarray:
     """Count the words that are JAVASCRIPT."""
     if JAVASCRIPT not in document.folded:
-        return np.zeros(len(document.line_ends))
-    numbers = {word: number for number, word in enumerate(document.word_counts)}
-    found = document.word_ids == numbers.get(JAVASCRIPT, -1)
-    return counts_between(found, np.cumsum(document.line_words)).astype(np.float64)
+        return np.zeros(document.line_count)
+    found = document.word_ids == document.word_numbers.get(JAVASCRIPT, -1)
+    before = sums_before(found, np.cumsum(document.line_words))
+    return np.diff(before, prepend=0).astype(np.float64)
 
 
 def ending_with_terminal_mark(document: DocumentText) -> np.ndarray:
@@ -58,23 +60,21 @@ def num_words(document: DocumentText) -> np.ndarray:
 
 def uppercase_letter_fraction(document: DocumentText) -> np.ndarray:
     """Return the share of characters of the raw line, with its newline, in upper case."""
-    marks = character_table(str.isupper)[document.characters]
-    counts = counts_between(marks, document.line_ends)
+    is_upper = character_table(str.isupper)
+    counts = counts_of_characters(document.text, is_upper, document.line_ends)
     return rounded(counts / (document.line_ends - document.line_starts))
 
 
 def numerical_chars_fraction(document: DocumentText) -> np.ndarray:
     """Return the share of characters of the normalised line that are numeric; 0 if it is empty."""
-    characters = code_points(document.folded)
-    ends = np.flatnonzero(characters == ord("\n"))
-    if len(ends) < len(document.line_ends):
-        ends = np.append(ends, len(characters))
-    counts = counts_between(character_table(str.isnumeric)[characters], ends)
+    ends = newline_places(document.folded)
+    if len(ends) < document.line_count:
+        ends = np.append(ends, len(document.folded))
+    counts = counts_of_characters(document.folded, character_table(str.isnumeric), ends)
 
     # A normalised line is its words with a blank between two.
     after = np.cumsum(document.line_words)
-    letters = np.append(0, np.cumsum(document.word_lengths))
-    in_words = letters[after] - letters[after - document.line_words]
+    in_words = np.diff(sums_before(document.word_lengths, after), prepend=0)
     lengths = in_words + np.maximum(document.line_words - 1, 0)
     return rounded(counts / np.maximum(lengths, 1))
 

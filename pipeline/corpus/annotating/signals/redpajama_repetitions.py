@@ -7,7 +7,6 @@ Source: RedPajama-Data, app/src/core/quality_signals/repetitions.py, after Rae e
 import numpy as np
 
 from pipeline.corpus.annotating.document_text import DocumentText
-from pipeline.corpus.annotating.repeated_ngrams import of_size
 from pipeline.corpus.annotating.signals.signal import DocumentSignal, Signals, ratio
 
 TOP_SIZES = (2, 3, 4)
@@ -21,7 +20,7 @@ def frac_chars_top_ngram(size: int) -> DocumentSignal:
     """
 
     def fraction(document: DocumentText) -> float:
-        repeated = of_size(document.repeated_words, size)
+        repeated = document.repeated_words(size)
         if not repeated.top_count:
             return 0.0
         place = repeated.top_place
@@ -38,13 +37,14 @@ def frac_chars_dupe_ngrams(size: int) -> DocumentSignal:
     """
 
     def fraction(document: DocumentText) -> float:
-        places = of_size(document.repeated_words, size).places
+        places = document.repeated_words(size).places
         if not len(places):
             return 0.0
-        begins_and_ends = np.zeros(document.word_total + 1, np.int64)
+        # An n-gram begins at a place once at most: the sums are from 0 to `size`.
+        begins_and_ends = np.zeros(document.word_total + 1, np.int8)
         begins_and_ends[places] += 1
         begins_and_ends[places + size] -= 1
-        is_repeated = np.cumsum(begins_and_ends)[:-1] > 0
+        is_repeated = np.cumsum(begins_and_ends, dtype=np.int8)[:-1] > 0
         lengths = document.word_lengths
         return ratio(int(lengths[is_repeated].sum()), int(lengths.sum()))
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-LINE_BREAKS = re.compile(r"\n+")
 PARAGRAPH_BREAKS = re.compile(r"\n{2,}")
 
 

@@ -9,7 +9,8 @@ from published_code import PublishedCode, needs_published_code, published_code, 
 
 from pipeline.config.curation.signal_names import SIGNAL_SETS
 from pipeline.config.run_file import load
-from pipeline.corpus.annotating.document_text import RAW_WORDS, DocumentText
+from pipeline.corpus.annotating.document_text import DocumentText
+from pipeline.corpus.annotating.raw_words import RAW_WORDS
 from pipeline.corpus.annotating.signals.signals_part import (
     STOP_WORD_FRACTION,
     QualitySignals,
