@@ -62,21 +62,24 @@ class RepeatedNgrams:
         top_place = 0
         top_count = 0
         for portion in _portions(first, second):
-            order, counts = _grouped(first[portion], second[portion])
-            most = int(counts.max())
-            if most == 1:
+            if isinstance(portion, np.ndarray) and len(portion) > PORTION_PLACES:
+                # One pair alone, which need not be sorted.
+                repeated = np.array([len(portion)])
+                starts = portion[:1]
+                kept = portion
+            else:
+                repeated, starts, kept = _grouped(first[portion], second[portion])
+                if isinstance(portion, np.ndarray):
+                    starts = portion[starts]
+                    kept = portion[kept]
+            if not len(repeated):
                 continue
-            if most >= top_count:
-                # A pair that comes first and is as frequent goes before.
-                starts = np.cumsum(counts) - counts
-                place = int(places[portion][order[starts[counts == most]]].min())
-                top_place = place if most > top_count else min(place, top_place)
+            # Of the most frequent pairs the one that comes first.
+            most = int(repeated.max())
+            place = int(places[starts[repeated == most].min()])
+            if most > top_count or (most == top_count and place < top_place):
+                top_place = place
                 top_count = most
-            is_repeated = counts > 1
-            repeated = counts[is_repeated]
-            kept = order[np.repeat(is_repeated, counts)]
-            if not isinstance(portion, slice):
-                kept = portion[kept]
             named = np.arange(different, different + len(repeated), dtype=np.int32)
             numbers[kept] = np.repeat(named, repeated)
             different += len(repeated)
@@ -100,21 +103,22 @@ def _portions(numbers: np.ndarray, *less: np.ndarray) -> Iterator[np.ndarray | s
     before = 0
     while before < len(numbers):
         high = max(low + 1, int(np.searchsorted(until, before + PORTION_PLACES, "right")))
-        portion = np.flatnonzero((numbers >= low) & (numbers < high))
+        portion = places_of((numbers >= low) & (numbers < high))
         if less and len(portion) > PORTION_PLACES:
-            for part in _portions(less[0][portion], *less[1:]):
-                yield portion[part]
+            for part in _portions(looked_up(less[0], portion), *less[1:]):
+                yield looked_up(portion, part) if isinstance(part, np.ndarray) else portion
         elif len(portion):
             yield portion
         low = high
         before = int(until[high - 1])
 
 
-def _grouped(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return places so that equal pairs stand together, and how many stand in each group.
+def _grouped(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how often each pair occurs that occurs more than once, where first, and all places of them.
 
-    Places of equal pairs are ascending. `first`, `second`: `(n,) int32` with n > 0. Returns `(n,) int64`
-    and `(groups,) int64`.
+    Pairs are in the order of their numbers; the places of each, ascending, follow those of the pair
+    before. `first`, `second`: `(n,) int32` with n > 0. Returns `(pairs,)`, `(pairs,)` and `(places,)`,
+    all int64.
     """
     count = len(first)
     base = int(second.max()) + 1
@@ -134,4 +138,8 @@ def _grouped(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndar
         keys = keys[order]
     is_first = np.ones(count + 1, bool)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:-1])
-    return order, np.diff(np.flatnonzero(is_first))
+    starts = np.flatnonzero(is_first)
+    counts = np.diff(starts)
+    is_repeated = counts > 1
+    kept = order[np.repeat(is_repeated, counts)]
+    return counts[is_repeated], order[starts[:-1][is_repeated]], kept

@@ -61,8 +61,10 @@ class TaskItems:
         Left out is the task's template: words with which all of them begin, such as `Question:` or
         examples that are always the same, and words with which all prompts end, such as `Answer:`.
         """
-        prompts = [words_of(item["prompt"]) for item in self.items]
-        answers = [words_of(right_answer(item)) for item in self.items]
+        # One object for each different word.
+        same: dict[str, str] = {}
+        prompts = [_shared(words_of(item["prompt"]), same) for item in self.items]
+        answers = [_shared(words_of(right_answer(item)), same) for item in self.items]
         if len(prompts) < FEWEST_TO_COMPARE:
             return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         before = _common_beginning(
@@ -87,6 +89,11 @@ def read_item_texts(folder: TasksFolder, task: str, remedy: str) -> TaskItems:
     """
     table = read_parquet(folder.items(task), ITEMS, remedy)
     return TaskItems(task, table.to_pylist())
+
+
+def _shared(words: Sequence[str], same: dict[str, str]) -> list[str]:
+    """Return equal words as the objects in `same`, to which new ones are added."""
+    return [same.setdefault(word, word) for word in words]
 
 
 def _common_beginning(lists: Sequence[Sequence[str]]) -> int:
