@@ -9,10 +9,22 @@ that curly and straight quotation marks make no difference. Reads and writes no 
 import re
 import string
 import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.corpus.annotating.number_blocks import looked_up, places_of
+
 NON_SPACE = re.compile(r"\S+")
+PORTION_BYTES = 1 << 20
+"""Bytes of a document that are divided into words at once: a word as a Python object takes ten times
+the memory of its letters."""
+UNKNOWN = -1
+"""Number of a word that no text has, and of the end of a document."""
+EMPTY = -2
+"""Number of what is punctuation alone, before it is left out."""
 
 
 class _WithoutPunctuation(dict[int, int | None]):
@@ -84,3 +96,91 @@ def byte_ranges(text: str, first: np.ndarray, last: np.ndarray) -> tuple[np.ndar
                 break
         number += 1
     return starts[np.searchsorted(wanted, first)], ends[np.searchsorted(wanted, last)]
+
+
+class NormalisedWords(NamedTuple):
+    """The words of a document as `annotating/document_text.py` makes them, by number.
+
+    They are in lower case and NFD, without the punctuation of ASCII, divided at white space. So each
+    stands in the place of one word here, and is that word where both are letters and digits of ASCII.
+    """
+
+    different: Sequence[str]
+    """The different words."""
+    ids: np.ndarray
+    """`(words,) int32`: index in `different` of each word of the document."""
+
+
+class WordNumbers:
+    """Numbers of some words, from 0, by which documents are compared with them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, word: str) -> int:
+        """Return the number of a folded word, a new one if it has none."""
+        return self._numbers.setdefault(word, len(self._numbers))
+
+    def of_document(self, document: bytes | memoryview) -> Iterator[np.ndarray]:
+        """Yield the numbers of a document's words, `(words,) int32`, portion by portion."""
+        for portion in _portions(document):
+            words = portion.split()
+            if portion.isascii():
+                yield self._as_they_are(words)
+            else:
+                numbers = self._of_words(words)
+                yield numbers[numbers != EMPTY]
+
+    def of_normalised(self, document: bytes, normalised: NormalisedWords) -> np.ndarray:
+        """Return what `of_document` yields, `(words,) int32`."""
+        different, ids = normalised
+        numbers = looked_up(self._as_they_are(different), ids)
+        if document.isascii():
+            return numbers
+
+        # Of other words the document itself decides.
+        is_other = [not (word.isascii() and word.isalnum()) for word in different]
+        places = places_of(looked_up(np.array(is_other, bool), ids))
+        first = 0
+        for portion in _portions(document):
+            words = portion.split()
+            low, high = np.searchsorted(places, [first, first + len(words)])
+            here = places[low:high]
+            numbers[here] = self._of_words([words[place] for place in (here - first).tolist()])
+            first += len(words)
+        return numbers[numbers != EMPTY]
+
+    def _as_they_are(self, words: Sequence[str]) -> np.ndarray:
+        """Return the numbers of words that are folded already, `(words,) int32`."""
+        return np.fromiter(map(self._numbers.get, words, repeat(UNKNOWN)), np.int32, len(words))
+
+    def _of_words(self, words: Sequence[str]) -> np.ndarray:
+        """Return the numbers of words of a text that `ascii_folded` returned, `(words,) int32`.
+
+        Punctuation alone is EMPTY.
+        """
+        numbers = self._as_they_are(words)
+        # A word with other letters may be one of ours once it is folded, or punctuation alone.
+        for place in np.flatnonzero(numbers == UNKNOWN).tolist():
+            word = words[place]
+            if not word.isascii():
+                folded = folded_word(word)
+                numbers[place] = EMPTY
+                if folded:
+                    numbers[place] = self._numbers.get(folded, UNKNOWN)
+        return numbers
+
+
+def _portions(document: bytes | memoryview) -> Iterator[str]:
+    """Yield a document as `ascii_folded` returns it, in portions that end before a blank."""
+    folded = ascii_folded(document)
+    first = 0
+    while first < len(folded):
+        end = folded.find(b" ", first + PORTION_BYTES)
+        if end < 0:
+            end = len(folded)
+        yield folded[first:end].decode()
+        first = end

@@ -14,22 +14,24 @@ compared: equal hashes of different words are never counted.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 
-from pipeline.corpus.folded_words import ascii_folded, byte_ranges, folded_word, words_of
+from pipeline.corpus.folded_words import (
+    UNKNOWN,
+    NormalisedWords,
+    WordNumbers,
+    byte_ranges,
+    words_of,
+)
 
 GRAM_WORDS = 13
 """Words of an n-gram. Source: the largest n of Brown et al. 2020, appendix C."""
 FEWEST_WORDS = 8
 """Texts with fewer words are not searched for by default. Source: the smallest n of Brown et al. 2020,
 appendix C, below which there were accidental matches."""
-PORTION_BYTES = 1 << 20
-"""Bytes of a document that are divided into words at once: a word as a Python object takes ten times
-the memory of its letters."""
 BLOCK_WORDS = 1 << 17
 """Words that are hashed at once; their arrays fit into a processor's cache."""
 BASE = 0x9E3779B97F4A7C15
@@ -39,10 +41,6 @@ FILTER_BITS_PER_GRAM = 4
 twenty of other word sequences."""
 MOST_FILTER_BITS = 28
 """Largest size of the filter: 256 MiB."""
-UNKNOWN = -1
-"""Number of a word that no text has, and of the end of a document."""
-EMPTY = -2
-"""Number of what is punctuation alone, before it is left out."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,12 @@ class NgramIndex:
         self._hash_bits = hash_bits
         self._fewest_words = fewest_words
         # The words of all texts in a row, as numbers.
-        self._numbers: dict[str, int] = {}
+        self._numbers = WordNumbers()
         stream = array("i")
         counts = array("q")
         for text in texts:
             words = words_of(text)
-            stream.extend([self._number_of(word) for word in words])
+            stream.extend([self._numbers.add(word) for word in words])
             counts.append(len(words))
         self._stream = np.array(stream, np.int32)
         self.word_counts = np.array(counts, np.int64)
@@ -146,11 +144,16 @@ class NgramIndex:
         """Tell for each text whether it is long enough to be searched for, `(texts,) bool`."""
         return self.word_counts >= self._fewest_words
 
-    def find(self, documents: Sequence[bytes | memoryview]) -> Passages:
+    def find(
+        self,
+        documents: Sequence[bytes | memoryview],
+        normalised: Sequence[NormalisedWords] | None = None,
+    ) -> Passages:
         """Return the passages of documents, given in UTF-8, that consist of n-grams of a text.
 
-        Besides the documents takes 5 bytes for each of their words, and as Python objects the words
-        of `PORTION_BYTES`.
+        `normalised`: of each document, where they are known; then each different word is looked up
+        once. Besides the documents takes 5 bytes for each of their words, and as Python objects the words
+        of a megabyte.
         """
         # The words of all documents in a row, with an unknown word after each document.
         parts: list[np.ndarray] = []
@@ -159,7 +162,10 @@ class NgramIndex:
         end_of_document = np.array([UNKNOWN], np.int32)
         for number, document in enumerate(documents):
             starts[number] = length
-            for part in self._numbered_words(document):
+            numbered = self._numbers.of_document(document)
+            if normalised is not None:
+                numbered = (self._numbers.of_normalised(bytes(document), normalised[number]),)
+            for part in numbered:
                 parts.append(part)
                 length += len(part)
             parts.append(end_of_document)
@@ -171,9 +177,6 @@ class NgramIndex:
         # The place of each hit in its document.
         document = np.searchsorted(starts, hits.position, side="right") - 1
         return _passages(documents, document, hits.position - starts[document], hits)
-
-    def _number_of(self, word: str) -> int:
-        return self._numbers.setdefault(word, len(self._numbers))
 
     def _gram_words(self) -> np.ndarray:
         """Return the length of the n-grams of each text, `(texts,) int64`, if it is searched for."""
@@ -238,33 +241,6 @@ class NgramIndex:
         """
         sums = (prefix[starts + words] - prefix[starts]) * self._inverse_powers[starts]
         return _mixed(sums) >> np.uint64(64 - self._hash_bits)
-
-    def _numbered_words(self, document: bytes | memoryview) -> Iterator[np.ndarray]:
-        """Yield the numbers of a document's words, `(words,) int32`, portion by portion."""
-        folded = ascii_folded(document)
-        first = 0
-        while first < len(folded):
-            end = folded.find(b" ", first + PORTION_BYTES)
-            if end < 0:
-                end = len(folded)
-            yield self._numbered_portion(folded[first:end].decode())
-            first = end
-
-    def _numbered_portion(self, text: str) -> np.ndarray:
-        """Return the numbers of the words of a text that `ascii_folded` returned, `(words,) int32`."""
-        words = text.split()
-        numbers = np.fromiter(map(self._numbers.get, words, repeat(UNKNOWN)), np.int32, len(words))
-        if text.isascii():
-            return numbers
-        # A word with other letters may be one of ours once it is folded, or punctuation alone.
-        for place in np.flatnonzero(numbers == UNKNOWN).tolist():
-            word = words[place]
-            if not word.isascii():
-                folded = folded_word(word)
-                numbers[place] = EMPTY
-                if folded:
-                    numbers[place] = self._numbers.get(folded, UNKNOWN)
-        return numbers[numbers != EMPTY]
 
     def _hits(self, numbers: np.ndarray) -> _Hits:
         """Return all n-grams in words `(words,) int32`, block by block."""

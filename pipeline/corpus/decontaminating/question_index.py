@@ -11,8 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from pipeline.corpus.annotating.number_blocks import sums_before
 from pipeline.corpus.decontaminating.item_texts import TaskItems
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
+from pipeline.corpus.folded_words import NormalisedWords
 from pipeline.corpus.ngram_index import FEWEST_WORDS, GRAM_WORDS, NgramIndex
 
 GRAM = "13-gram"
@@ -61,20 +63,25 @@ class QuestionIndex:
         items, number = self._places[self._numbers[task, item]]
         return items.words[number]
 
-    def passages(self, text: str) -> list[QuestionPassage]:
-        """Return the passages of a document, sorted by task and item in the index, then by place."""
+    def passages(
+        self, text: str, normalised: NormalisedWords | None = None
+    ) -> list[QuestionPassage]:
+        """Return the passages of a document, sorted by task and item in the index, then by place.
+
+        `normalised`: its normalised words, where they are known.
+        """
         content = text.encode()
-        found = self._index.find([content])
+        found = self._index.find([content], None if normalised is None else [normalised])
         if not len(found.text):
             return []
         # From bytes of UTF-8 to characters: every byte but those that continue one begins one.
         begins = (np.frombuffer(content, np.uint8) & 0xC0) != 0x80
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(begins)])
+        ends, place_of_end = np.unique(np.stack([found.start, found.end]), return_inverse=True)
+        start_and_end = sums_before(begins, ends)[place_of_end]
         passages: list[QuestionPassage] = []
         for number, start, end in zip(
             found.text.tolist(),
-            before[found.start].tolist(),
-            before[found.end].tolist(),
+            *start_and_end.tolist(),
             strict=True,
         ):
             items, place = self._places[number]
