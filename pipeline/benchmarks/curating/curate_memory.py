@@ -44,24 +44,27 @@ def measure_memory(
     Adds the figures of each to `measured` as soon as there are any.
     """
     small = corpus.text_bytes // SHARDS_OF_SAMPLE
-    full_copies = math.ceil(WORKERS * FULL_SHARD_BYTES / corpus.text_bytes)
-    for name, copies, shard_bytes in (
-        ("1 x", 1, small),
-        (f"{repeat} x", repeat, small),
-        ("full shards", full_copies, FULL_SHARD_BYTES),
+    # Files of more than a shard: some of their documents are held out, in shards of their own.
+    full_copies = math.ceil(FULL_SHARD_BYTES / corpus.text_bytes) + 1
+    for name, file_count, copies, shard_bytes in (
+        ("1 x", 1, 1, small),
+        (f"{repeat} x", repeat, 1, small),
+        ("full shards", WORKERS, full_copies, FULL_SHARD_BYTES),
     ):
         folder = scratch / f"memory of {name}"
-        files: list[Path] = []
-        for copy in range(copies):
-            files.append(folder / "texts" / f"{copy}.jsonl")
-            write_texts(files[-1], [with_other_words(text, copy) for text in corpus.texts])
+        files = [folder / "texts" / f"{number}.jsonl" for number in range(file_count)]
+        for number, file in enumerate(files):
+            numbers = range(number * copies, (number + 1) * copies)
+            write_texts(
+                file, (with_other_words(text, copy) for copy in numbers for text in corpus.texts)
+            )
         run_file = write_run_file(folder, files, corpus.tasks_dir, shard_bytes)
         run_python("pipeline", "prepare", str(run_file))
         shards = len(listed_shards(data_folder(load(run_file, needs=())).documents))
         for stage in STAGES:
             note(f"benchmark: memory of {stage}, {name}")
             figures = _run_stage(stage, run_file)
-            size = {"text_bytes": corpus.text_bytes * copies, "shards": shards}
+            size = {"text_bytes": corpus.text_bytes * copies * file_count, "shards": shards}
             measured[f"{stage}, {name}"] = {**figures, **size}
         shutil.rmtree(folder)
 

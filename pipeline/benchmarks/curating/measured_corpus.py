@@ -5,7 +5,7 @@ writes raw files, questions to search for, and run files.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -142,10 +142,11 @@ def _all_texts(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield from documents.iterate_texts(source, split)
 
 
-def write_texts(path: Path, texts: Sequence[str]) -> None:
+def write_texts(path: Path, texts: Iterable[str]) -> None:
     """Write texts as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
+    with path.open("wb") as file:
+        file.writelines(orjson.dumps({"text": text}) + b"\n" for text in texts)
 
 
 def write_run_file(
