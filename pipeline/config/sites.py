@@ -26,7 +26,7 @@ CPU_NODES_ARE_LEFT = (
     f"{PREFIX}cpu_nodes: the site leaves the nodes of the data job to you; add "
     f"{PREFIX}cpu_nodes.partition=NAME {PREFIX}cpu_nodes.cores=N "
     f"{PREFIX}cpu_nodes.longest_time=HH:MM:SS to the command, or make the data before "
-    "with `pipeline prepare`, `train-tokenizer`, `tokenize` and `pack`"
+    "with the data stages, `pipeline prepare` to `pipeline pack`"
 )
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@%+-]+$")]

@@ -171,11 +171,14 @@ def refuse_missing_data(opened: OpenedStudy) -> None:
     states = stage_states(table, config, look_at=needed)
     for name in needed:
         if states[name].kind != "done":
-            base = opened.study.base
+            to_make = [
+                f"`{stage.command} {opened.study.base}`"
+                for stage in STAGES
+                if stage.shared and stage.is_asked(config)
+            ]
             raise DataError(
                 f"{config.paths.data_dir}: {name} is {states[name].kind}, and a study makes no data. "
-                f"Make them with `pipeline prepare {base}`, `pipeline train-tokenizer {base}` and "
-                f"`pipeline tokenize {base}`"
+                f"Make them with {', '.join(to_make[:-1])} and {to_make[-1]}"
             )
     train = table["train"]
     for run in opened.runs:

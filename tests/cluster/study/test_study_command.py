@@ -101,5 +101,8 @@ def test_two_commands_share_a_study_and_one_is_killed(study_file: Path) -> None:
     refused = start(study_file)
     said, _ = refused.communicate(timeout=120)
     assert refused.returncode == 2
-    assert "tokenize is missing, and a study makes no data" in " ".join(said.split())
+    said_in_words = " ".join(said.split())
+    assert "tokenize is missing, and a study makes no data" in said_in_words
+    assert "`pipeline tokenize" in said_in_words
+    assert "pipeline annotate" not in said_in_words, "the run file does not ask for it"
     assert "Traceback" not in said
