@@ -6,13 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from facts_by_hand import facts_of_no_model
+from program_here import pipeline_here
 
 from pipeline.__main__ import main
 from pipeline.config.run_file import load
@@ -23,7 +23,6 @@ from pipeline.store.stages import STAGES
 from pipeline.work import separate_checks
 
 ROOT = Path(__file__).parents[1]
-Here = Callable[..., tuple[str, str]]
 
 
 def pipeline(*arguments: object, code: int | None = None) -> "subprocess.CompletedProcess[str]":
@@ -40,18 +39,11 @@ def pipeline(*arguments: object, code: int | None = None) -> "subprocess.Complet
     return process
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Return what runs `pipeline ...` in this process, checks the exit code, and returns output and
-    errors: much faster than a process, where it does not matter what is imported."""
-
-    def run(*arguments: object, code: int) -> tuple[str, str]:
-        capsys.readouterr()
-        assert run_here(monkeypatch, *arguments) == code
-        printed = capsys.readouterr()
-        return printed.out, printed.err
-
-    return run
+def here(*arguments: object, code: int) -> tuple[str, str]:
+    """Run `pipeline ...` in this process, check the exit code, and return output and errors."""
+    ended = pipeline_here(*arguments)
+    assert ended.returncode == code, ended.stderr
+    return ended.stdout, ended.stderr
 
 
 @pytest.mark.ranks
@@ -118,7 +110,7 @@ def test_answers_about_arguments_come_at_once(arguments: list[str]) -> None:
     assert min(float(line.split()[1]) for line in measured) < 0.5
 
 
-def test_a_run_file_that_does_not_exist(here: Here) -> None:
+def test_a_run_file_that_does_not_exist() -> None:
     error = here("train", "nonsense.yaml", code=2)[1]
     assert (
         error
@@ -143,7 +135,7 @@ def test_argument_errors_do_not_import_torch(run_file: Path) -> None:
     assert process.stderr.endswith("train.sed: unknown key; did you mean seed?\nset()")
 
 
-def test_a_file_that_is_not_yaml_or_not_a_mapping(here: Here, tmp_path: Path) -> None:
+def test_a_file_that_is_not_yaml_or_not_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("paths: [")
     assert "not valid YAML" in here("run", path, code=2)[1]
@@ -157,7 +149,7 @@ def test_a_file_that_is_not_yaml_or_not_a_mapping(here: Here, tmp_path: Path) ->
 
 
 def test_a_stage_before_its_input_names_the_remedy_and_writes_nothing(
-    here: Here, run_file: Path
+    run_file: Path,
 ) -> None:
     error = here("train-tokenizer", run_file, code=2)[1]
     assert error == (
@@ -167,7 +159,7 @@ def test_a_stage_before_its_input_names_the_remedy_and_writes_nothing(
     assert list((run_file.parent / "data").rglob("*")) == []
 
 
-def test_a_second_job_on_the_same_folder(here: Here, run_file: Path) -> None:
+def test_a_second_job_on_the_same_folder(run_file: Path) -> None:
     with Lease(run_file.parent / "run", "pipeline train"):
         error = here("export", run_file, code=2)[1]
     assert error.startswith(
@@ -175,7 +167,7 @@ def test_a_second_job_on_the_same_folder(here: Here, run_file: Path) -> None:
     )
 
 
-def test_config_prints_what_can_be_loaded_again(here: Here, run_file: Path, tmp_path: Path) -> None:
+def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) -> None:
     printed = here("config", run_file, "train.seed=7", code=0)[0]
     assert "seed: 7" in printed
     copy = tmp_path / "copy.yaml"
@@ -183,7 +175,7 @@ def test_config_prints_what_can_be_loaded_again(here: Here, run_file: Path, tmp_
     assert here("config", copy, code=0)[0] == printed
 
 
-def test_config_explains_settings_by_name(here: Here) -> None:
+def test_config_explains_settings_by_name() -> None:
     assert here("config", "--describe", "optimizer.beta2", code=0)[0].startswith(
         "optimizer.beta2\n    number, at least 0, below 1; default 0.95\n"
     )

@@ -1,40 +1,45 @@
 """`pipeline checkpoints`: list, verify, prune, convert, on runs made here."""
 
 import json
+import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+from program_here import pipeline_here
 from ranks import run_ranks
 from safetensors.torch import load_file
+from training_data import write_run
 
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
 
-pytestmark = pytest.mark.ranks
-
 MakeRun = Callable[..., Path]
 
 
-def checkpoints(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", "checkpoints", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def checkpoints(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return pipeline_here("checkpoints", *arguments)
 
 
 def run_dir_of(run_file: Path) -> Path:
     return load(run_file).paths.run_dir
 
 
-@pytest.fixture
-def run_dir(make_run: MakeRun) -> Path:
+@pytest.fixture(scope="module")
+def saved(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run with checkpoints at 5, 10, 15 and 20."""
-    run_file = make_run()
+    run_file = write_run(tokenized, tmp_path_factory.mktemp("saved"))
     run_ranks(run_file, 2, ["checkpoint.save_every_steps=5", "checkpoint.keep_last=9"])
     return run_dir_of(run_file)
+
+
+@pytest.fixture
+def run_dir(saved: Path, tmp_path: Path) -> Path:
+    """Return a copy of that folder."""
+    return shutil.copytree(saved, tmp_path / "run", symlinks=True)
 
 
 def damage(checkpoint: Path) -> None:
@@ -44,6 +49,7 @@ def damage(checkpoint: Path) -> None:
     shard.write_bytes(content)
 
 
+@pytest.mark.ranks
 def test_list_verify_and_prune(run_dir: Path) -> None:
     listed = checkpoints("list", run_dir)
     assert [line.split()[:4] for line in listed.stdout.splitlines()[1:]] == [
@@ -77,6 +83,7 @@ def test_list_verify_and_prune(run_dir: Path) -> None:
     )
 
 
+@pytest.mark.ranks
 def test_prune_keeps_what_it_is_told(run_dir: Path) -> None:
     done = checkpoints("prune", run_dir, "--keep-last", 1, "--keep-every-steps", 10)
     assert done.returncode == 0, done.stderr
@@ -94,6 +101,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
         assert "no such folder; give a run's folder, or its run file" in refused.stderr
 
 
+@pytest.mark.ranks
 def test_converted_files_hold_the_same_whoever_wrote_them(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
