@@ -17,7 +17,7 @@ from pipeline.engine.shards import Slot
 from pipeline.errors import RequirementError
 
 MakeRun = Callable[..., Path]
-STEPS = 200
+STEPS = 100
 """So many that a run is killed long before its end."""
 
 

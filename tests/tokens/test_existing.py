@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers import run_stages
+from program_here import pipeline_here
 from ranks import run_ranks
 from training_data import RUN_FILE, TEMPLATES
 
@@ -329,10 +328,7 @@ def test_pairs_below_a_folder_with_magic_characters_in_its_name_are_found(pairs_
 
 def test_a_missing_pair_stops_the_whole_run_at_once(pairs_run: Path) -> None:
     (pairs_run.parent / "pairs" / "one.idx").unlink()
-    command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
-    )
+    ended = pipeline_here("run", pairs_run)
     assert ended.returncode == 2, ended.stderr
     assert "Restore the missing file of the pair" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -434,9 +430,8 @@ def test_documents_are_shown_from_their_ids(pairs_run: Path) -> None:
         assert shown["origin_file"] == str(pairs_run.parent / "pairs" / "one.idx")
     with pytest.raises(Exception, match="web/train_one has the rows 0 to 1"):
         documents(data, Question(id="web/train_one/2"))
-    command = [sys.executable, "-m", "pipeline", "inspect", str(pairs_run)]
     for more in ([], ["--document", "1"], ["--tokenizer"], ["--json"]):
-        ended = subprocess.run([*command, *more], capture_output=True, text=True, timeout=600)
+        ended = pipeline_here("inspect", pairs_run, *more)
         assert ended.returncode == 0, ended.stderr
         assert more == ["--json"] or "—" in ended.stdout or "|" in ended.stdout
 
@@ -541,10 +536,7 @@ def test_the_readmes_example_of_ids_alone_runs_as_it_stands(
 
 def test_evaluation_that_needs_text_is_refused_before_training(pairs_run: Path) -> None:
     pairs_run.write_text(RUN.replace("tasks: [patterns]", "tasks: [heldout_cloze]"))
-    command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
-    )
+    ended = pipeline_here("run", pairs_run)
     assert ended.returncode == 2, ended.stderr
     assert (
         "heldout_cloze makes its questions from held-out text, and no source has text"

@@ -7,7 +7,6 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import xxhash
 from helpers import digests, run_stages, without_progress
+from program_here import pipeline_here
 from ranks import run_ranks
 
 from pipeline.config.run_file import load
@@ -463,10 +463,7 @@ def test_annotations_and_verdicts_are_verified_too(run_file: Path) -> None:
 @pytest.mark.ranks
 def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> None:
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "pipeline", "inspect", str(made), "--verify", *options]
-        ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
-        )
+        ended = pipeline_here("inspect", made, "--verify", *options)
         ended.stderr = without_progress(ended.stderr)
         return ended
 
