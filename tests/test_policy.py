@@ -754,7 +754,7 @@ PRINTS_TO_ITS_PARENT = (
     "benchmarks/measure_loader.py",
     "benchmarks/measure_executor.py",
     "benchmarks/measure_search.py",
-    "benchmarks/measure_train.py",
+    "benchmarks/training/measure_train.py",
     "benchmarks/curating/measure_curate.py",
 )
 """Programs of a process of their own, whose one line of JSON another process reads."""

@@ -12,7 +12,12 @@ from typing import TypedDict
 
 from pipeline.benchmarks.common import met_or_missed, run_python, show_table, write_results
 from pipeline.benchmarks.corpora import write_random
-from pipeline.benchmarks.train import MEASURING_MODULE, ON_CPU, StepSettings, llama_section
+from pipeline.benchmarks.training.step_settings import (
+    MEASURING_MODULE,
+    ON_CPU,
+    StepSettings,
+    llama_section,
+)
 
 MOST_OF_DEEPSPEEDS = 0.2
 """Maximum time that a save may cost, as a fraction of the time that DeepSpeed's save costs."""

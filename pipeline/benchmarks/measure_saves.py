@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.benchmarks.checkpoint import SaveCosts, SaveFigures
-from pipeline.benchmarks.training_loops import OurLoop
+from pipeline.benchmarks.training.training_loops import OurLoop
 from pipeline.checkpoint.state import TrainState
 from pipeline.engine.deepspeed_engine import Engine
 from pipeline.store.layout import RunFolder, checkpoint_folders

@@ -235,21 +235,29 @@ def benchmark_train(
     overrides: Overrides = None,
     rounds: Rounds = 3,
     preset: Annotated[
-        list[str] | None,
-        typer.Option(help="Presets to measure on GPUs; default: gpt3-125m and gpt3-1.3b."),
+        list[str] | None, typer.Option(help="Presets on GPUs; default: gpt3-125m and gpt3-1.3b.")
     ] = None,
     template: Annotated[
-        list[str] | None,
-        typer.Option(help="DeepSpeed templates to measure on GPUs; default: zero1, zero2, zero3."),
+        list[str] | None, typer.Option(help="DeepSpeed templates; default: zero0 to zero3.")
     ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="Sizes on CPUs: 1m-2k to 10m-50k; default: all.")
+    ] = None,
+    side: Annotated[
+        list[str] | None, typer.Option(help="Sides on CPUs: ours, trainer, ...; default: all.")
+    ] = None,
+    parts: Annotated[bool, typer.Option(help="Also the parts of a step.")] = True,
+    scaling: Annotated[bool, typer.Option(help="Also two ranks beside one.")] = True,
     output: ResultsFile = Path("benchmark-train.json"),
 ) -> None:
-    """Measure our loop beside plain PyTorch, and two ranks beside one; on GPUs, MFU."""
-    from pipeline.benchmarks import train
+    """Measure a step of our loop beside what others would use, and two ranks; on GPUs, MFU."""
+    from pipeline.benchmarks.training import train
     from pipeline.cluster.gpus import gpu_count
     from pipeline.config.run_file import load
 
     config = None
     if run_file is not None:
         config = load(run_file, overrides or [])
-    train.benchmark_train(config, rounds, output, gpu_count(), preset or (), template or ())
+    chosen = (template or (), preset or (), size or (), side or ())
+    choice = train.Choice(*chosen, with_parts=parts, with_scaling=scaling)
+    train.benchmark_train(config, choice, rounds, output, gpu_count())

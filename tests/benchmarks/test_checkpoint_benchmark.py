@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.benchmarks.checkpoint import benchmark_checkpoint
-from pipeline.benchmarks.train import StepSettings, llama_section
+from pipeline.benchmarks.training.step_settings import StepSettings, llama_section
 
 
 @pytest.mark.ranks

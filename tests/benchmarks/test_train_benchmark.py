@@ -4,18 +4,49 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig
 
-from pipeline.benchmarks.train import (
-    GPU_PRESETS,
+from pipeline.benchmarks.training import side_rounds
+from pipeline.benchmarks.training.gpu_results import MatrixProduct, gpu_speed, show_gpu_speeds
+from pipeline.benchmarks.training.measure_train import StepClock
+from pipeline.benchmarks.training.nanogpt import VARIABLE
+from pipeline.benchmarks.training.side_names import ACCELERATE, DEEPSPEED, OURS, PLAIN, TRAINER
+from pipeline.benchmarks.training.side_results import (
+    NO_TEMPLATE,
+    CpuFigures,
+    Estimate,
+    SideFigures,
+    all_limits,
+    estimate,
+    rate_ratio,
+    scaling_efficiency,
+    show_cpu_figures,
+    verdict_of,
+)
+from pipeline.benchmarks.training.sizes import SIZES, CpuPlan, MeasuredSize
+from pipeline.benchmarks.training.step_settings import (
     StepSettings,
-    TrainSizes,
-    benchmark_train,
     llama_section,
     settings_of_preset,
     settings_of_run_file,
 )
-from pipeline.benchmarks.train_results import MatrixProduct, gpu_speed, show_gpu_speeds
+from pipeline.benchmarks.training.train import (
+    GPU_PRESETS,
+    Choice,
+    benchmark_train,
+    cpu_plan,
+    measure_and_show,
+)
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
+from pipeline.errors import ConfigError, Interrupted, UserError
+from pipeline.model.sizes import count_parameters
+
+SMALL = StepSettings(llama_section(64, 1, 384, 32), 32, 2, 128)
+
+
+def figures(cpu: float, wall: float = 1.0) -> SideFigures:
+    return {"cpu_seconds": cpu, "wall_seconds": wall, "loss": 6.0, "peak_bytes": 5 * 10**8}
 
 
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
@@ -50,19 +81,164 @@ def test_presets_come_with_what_their_base_says(
     assert settings.config(tmp_path, "zero1").precision.dtype == "bf16"
 
 
-@pytest.mark.ranks
-def test_it_runs_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = StepSettings(llama_section(64, 1, 384, 32), 32, 2, 128)
-    sizes = TrainSizes(
-        settings, settings, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1
+def test_sizes_have_the_parameters_that_their_names_say(tmp_path: Path) -> None:
+    counted = {
+        name: count_parameters(LlamaConfig(**size.settings.model["config"])).total / 1e6
+        for name, size in SIZES.items()
+    }
+    assert counted == pytest.approx(
+        {"1m-2k": 1.02, "1m-50k": 7.19, "10m-2k": 9.64, "10m-50k": 28.17}, abs=0.01
     )
-    benchmark_train(None, 1, tmp_path / "found.json", gpus=0, sizes=sizes)
+    for size in SIZES.values():
+        assert size.settings.config(tmp_path, "zero1").accumulation(group_sizes(1)) == 2
+
+
+def test_a_median_comes_with_the_interval_of_its_resamples() -> None:
+    assert estimate([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert estimate([1.0]) == (1.0, 1.0, 1.0)
+    # Three of three resampled values are the lowest in 1 of 27 samples, 3.7 %: more than 2.5 %.
+    assert estimate([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
+    wide = estimate([float(value) for value in range(101)])
+    assert wide.median == 50
+    assert 30 < wide.low < 50 < wide.high < 70
+
+
+def test_rates_are_compared_within_a_round() -> None:
+    ours = [figures(1.0), figures(2.0), figures(3.0)]
+    other = [figures(2.0), figures(4.0)]  # the third round was interrupted
+    assert rate_ratio(ours, other, "cpu_seconds") == (2.0, 2.0, 2.0)
+    assert rate_ratio(ours, other, "wall_seconds") == (1.0, 1.0, 1.0)
+    assert rate_ratio(ours, [], "cpu_seconds") is None
+
+
+def test_a_limit_is_met_by_the_whole_interval_or_undecided() -> None:
+    assert verdict_of(Estimate(1.1, 1.0, 1.2), 1.0) == "met"
+    assert verdict_of(Estimate(1.1, 0.9, 1.2), 1.0) == "undecided"
+    assert verdict_of(Estimate(0.9, 0.8, 0.95), 1.0) == "MISSED"
+
+
+def test_results_name_what_is_reached_of_each_side(capsys: pytest.CaptureFixture[str]) -> None:
+    measured: CpuFigures = {
+        "sides": {
+            "1m-2k": {
+                NO_TEMPLATE: {PLAIN: [figures(0.9)]},
+                "zero1": {
+                    DEEPSPEED: [figures(0.97)],
+                    ACCELERATE: [figures(1.0)],
+                    TRAINER: [figures(1.2, wall=2.0)],
+                    OURS: [figures(1.0)],
+                },
+            }
+        },
+        "parts": {},
+        "scaling": {"1 rank": [100.0, 100.0], "2 ranks": [190.0, 192.0]},
+    }
+    limits = all_limits(measured)["1m-2k"]["zero1"]
+    assert {side: (limit["cpu"].median, limit["verdict"]) for side, limit in limits.items()} == {
+        DEEPSPEED: (0.97, "MISSED"),
+        ACCELERATE: (1.0, "met"),
+        TRAINER: (1.2, "met"),
+    }
+    assert limits[TRAINER]["wall"].median == 2
+    efficiency = scaling_efficiency(measured["scaling"])
+    assert efficiency is not None
+    assert efficiency.median == pytest.approx(0.955)
+    show_cpu_figures(measured)
+    printed = capsys.readouterr().out
+    assert "1m-2k, zero1" in printed
+    assert NO_TEMPLATE not in printed
+    assert "0.970 (0.970-0.970)" in printed
+    assert "Ranks, each on a core of its own" in printed
+
+
+def test_only_steps_after_the_first_ones_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    walls = iter([10.0, 11.0, 13.0, 15.0])
+    cpus = iter([1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(walls))
+    monkeypatch.setattr("time.process_time", lambda: next(cpus))
+    clock = StepClock(warm_up=2)
+    for _ in range(4):
+        clock.mark()
+    assert clock.seconds_per_step() == (2.0, 1.0)
+
+
+def test_unknown_names_are_refused_together(tmp_path: Path) -> None:
+    choice = Choice(templates=["zero9"], sizes=["2m"], sides=["lightning"])
+    with pytest.raises(ConfigError) as refused:
+        benchmark_train(None, choice, 1, tmp_path / "found.json", gpus=0)
+    assert [problem.split(":")[0] for problem in refused.value.problems] == [
+        "--template zero9",
+        "--size 2m",
+        "--side lightning",
+    ]
+
+
+def test_what_is_not_chosen_is_left_out(run_file: Path) -> None:
+    choice = Choice(["zero1"], (), ["10m-2k", "1m-2k"], [OURS, PLAIN], False, False)
+    plan = cpu_plan(None, choice)
+    assert (list(plan.sizes), plan.templates) == (["1m-2k", "10m-2k"], ["zero1"])
+    assert (plan.sides, plan.parts_steps, plan.scaling) == ([PLAIN, OURS], 0, None)
+    assert list(cpu_plan(load(run_file, []), Choice()).sizes) == ["the run file"]
+
+
+def test_nanogpt_is_left_out_or_refused_without_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = CpuPlan({}, sides=["nanogpt", OURS], parts_steps=0, scaling=None)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    measure_and_show(plan, 1, tmp_path / "found.json")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with pytest.raises(UserError, match=r"has no model\.py"):
+        measure_and_show(plan, 1, tmp_path / "found.json")
+
+
+def test_an_interruption_leaves_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[str] = []
+
+    def measure(plan: CpuPlan, size: str, template: str, side: str, folder: Path) -> SideFigures:
+        turns.append(side)
+        if len(turns) == 4:
+            raise KeyboardInterrupt
+        return figures(1.0)
+
+    monkeypatch.setattr(side_rounds, "_measure_side", measure)
+    plan = CpuPlan({"1m": MeasuredSize(SMALL)}, ["zero1"], [PLAIN, OURS])
+    with pytest.raises(Interrupted):
+        measure_and_show(plan, 2, tmp_path / "found.json")
+    assert turns == [PLAIN, OURS, OURS, PLAIN]
     found = json.loads((tmp_path / "found.json").read_text())
-    turn = found["turns"]["zero1"]
-    assert turn["lowest_ratio"] <= turn["ratio"] <= turn["highest_ratio"]
-    assert set(found["limits"]) == {"zero1 of plain PyTorch", "2 ranks of twice 1 rank"}
-    ours = found["shares"]["zero1"]["ours"]
-    assert all(seconds > 0 for seconds in ours.values())
+    assert {name: len(rounds) for name, rounds in found["sides"]["1m"]["zero1"].items()} == {
+        OURS: 2
+    }
+    assert len(found["sides"]["1m"][NO_TEMPLATE][PLAIN]) == 1
+    assert "1m, zero1" in capsys.readouterr().out
+
+
+@pytest.mark.ranks
+def test_every_side_trains_and_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    plan = CpuPlan(
+        {"small": MeasuredSize(SMALL, steps=1, warm_up=1)},
+        ["zero1"],
+        parts_steps=1,
+        scaling=SMALL,
+        scaling_steps=1,
+    )
+    measure_and_show(plan, 1, tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    sides = {**found["sides"]["small"][NO_TEMPLATE], **found["sides"]["small"]["zero1"]}
+    assert set(sides) == {PLAIN, DEEPSPEED, ACCELERATE, TRAINER, OURS}
+    for (measured,) in sides.values():
+        assert measured["cpu_seconds"] > 0
+        # An untrained model is about as good as guessing one of 384 ids: log 384 = 5.95.
+        assert 5.5 < measured["loss"] < 6.5
+    assert set(found["limits"]["small"]["zero1"]) == {DEEPSPEED, ACCELERATE, TRAINER}
+    assert all(seconds > 0 for seconds in found["parts"]["small"]["zero1"]["ours"].values())
+    assert len(found["scaling_efficiency"]) == 3
     assert "Where the time of a step goes" in capsys.readouterr().out
 
 

@@ -1,20 +1,24 @@
 """Two loops that train the same model, one step at a time: ours, and one in plain PyTorch.
 
-`OurLoop` does what a run does: `build_model`, `make_engine`, `Loader`, `train_step`. `PlainLoop`
+`OurLoop` does what a run does: `build_model`, `make_engine`, `Loader`, `run_training_loop`. `PlainLoop`
 has fused AdamW, one synchronisation a step, and one batch that is ready in memory. The rank's
-variables must be in the environment before `OurLoop` is made.
+variables must be in the environment before `OurLoop` is made. Writes the records of a run into the
+run folder.
 """
 
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.benchmarks.training.peers import CLIPPED_AT, adamw
 from pipeline.checkpoint.saver import Saver
+from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import (
@@ -31,13 +35,18 @@ from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
 from pipeline.model.device_batch import DeviceBatch, Mover
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.sizes import count_parameters
+from pipeline.model.sizes import count_parameters, model_size
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, RankShare
+from pipeline.store.heartbeat import Heartbeat
+from pipeline.store.metrics import MetricsFile
 from pipeline.store.rank_environment import groups_of_this_process
 from pipeline.store.records import RunFacts
-from pipeline.training.run import Run
+from pipeline.training.loop import run_training_loop
+from pipeline.training.run import Progress, Run, StepCost
+from pipeline.training.start_up_times import StartUpTimes
 from pipeline.training.stop import StopSignal
+from pipeline.training.trackers import Trackers
 from pipeline.training.train_step import train_step
 
 LEARNING_RATE = 1e-4
@@ -67,6 +76,20 @@ class _NeverStopped(StopSignal):
         self.requested = False
 
 
+class _MarkingLoader:
+    """A loader that calls a function whenever the loop comes back for the next step."""
+
+    def __init__(self, loader: Loader[DeviceBatch], mark: Callable[[], None]) -> None:
+        self.data = loader.data
+        self._loader = loader
+        self._mark = mark
+
+    def __iter__(self) -> Iterator[list[DeviceBatch]]:
+        for micro_batches in self._loader:
+            yield micro_batches
+            self._mark()
+
+
 class OurLoop:
     """The loop of a run, one step at a time, on random tokens."""
 
@@ -78,7 +101,8 @@ class OurLoop:
         resolved = resolve_template(template, config, groups.sizes, str(config.deepspeed))
         join_process_groups(groups)
         architecture = model_config(config)
-        resolved = fit_buckets(resolved, count_parameters(architecture).total)
+        sizes = count_parameters(architecture)
+        resolved = fit_buckets(resolved, sizes.total)
         model = LanguageModel(
             build_model(config, architecture, sharding=construction_sharding(resolved)),
             config.optimizer.z_loss_weight,
@@ -90,7 +114,20 @@ class OurLoop:
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(engine.device))
         loader.__enter__()
 
-        # A single step uses only some fields of a run.
+        # The records that a rank writes, without trackers.
+        run_dir = config.paths.run_dir
+        heartbeat = Heartbeat(run_dir, groups.world_rank)
+        metrics = MetricsFile(run_dir, 0) if groups.is_rank_0 else None
+        trackers = Trackers(config, 0, groups.world_rank)
+        progress = Progress(heartbeat, metrics, trackers, StartUpTimes(heartbeat))
+        cost = StepCost(
+            size=model_size(architecture, sizes),
+            peak_flops=None,
+            devices=groups.sizes.world,
+            recomputes=False,
+        )
+
+        # No step validates.
         unused: Any = None
         facts: RunFacts = {"model": {}, "tokenizer": "", "lineage": []}
         self.run = Run(
@@ -101,13 +138,22 @@ class OurLoop:
             loader=loader,
             held_out=unused,
             sample=None,
-            saver=Saver(engine, groups, config.paths.run_dir, config.checkpoint, facts),
+            saver=Saver(engine, groups, run_dir, config.checkpoint, facts),
             stop=_NeverStopped(),
-            progress=unused,
-            cost=unused,
+            progress=progress,
+            cost=cost,
         )
         self._batches: Iterator[list[DeviceBatch]] = iter(loader)
         self._completed_steps = 0
+
+    def train(self, mark: Callable[[], None]) -> float | None:
+        """Run the training loop itself on all steps, calling `mark` after each; return the loss.
+
+        The loss is that of the last step, None where it is not finite.
+        """
+        marking: Any = _MarkingLoader(self.run.loader, mark)
+        state = run_training_loop(replace(self.run, loader=marking), TrainState())
+        return state.guard.losses[-1] if state.guard.losses else None
 
     def step(self) -> None:
         """Do one step as the training loop does it."""
@@ -132,14 +178,7 @@ class PlainLoop:
         if config.train.compile:
             self._predict = torch.compile(self._model)
 
-        # AdamW, without weight decay on vectors.
-        matrices = [parameter for parameter in self._model.parameters() if parameter.dim() >= 2]
-        vectors = [parameter for parameter in self._model.parameters() if parameter.dim() < 2]
-        groups = [
-            {"params": matrices, "weight_decay": 0.1},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
+        self._optimizer = adamw(self._model, LEARNING_RATE)
 
         # One batch for all steps.
         rows = config.batch.micro_batch_sequences
@@ -148,8 +187,8 @@ class PlainLoop:
         self._batch = torch.randint(1, architecture.vocab_size, (rows, length + 1), device=device)
         self._half = HALF_PRECISION.get(config.precision.dtype)
 
-    def step(self, timer: Timer | None = None) -> None:
-        """Do one optimizer step; `timer` adds up the time of each part."""
+    def step(self, timer: Timer | None = None) -> float:
+        """Do one optimizer step; return its loss. `timer` adds up the time of each part."""
         timer = timer or Timer()
         total = torch.zeros((), device=self._batch.device)
         inputs = self._batch[:, :-1]
@@ -162,10 +201,10 @@ class PlainLoop:
                 loss.backward()
             total += loss.detach()
         with timer.time("clip and update"):
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), CLIPPED_AT)
             self._optimizer.step()
             self._optimizer.zero_grad()
-        total.item()
+        return total.item()
 
     def _autocast(self) -> "torch.autocast | nullcontext[None]":
         if self._half is None:

@@ -1,4 +1,4 @@
-"""What `pipeline benchmark train` has measured: figures, their limits, tables.
+"""What `pipeline benchmark train` has measured on GPUs: figures, their limits, tables.
 
 Prints the tables; reads and writes no file.
 """
@@ -6,32 +6,13 @@ Prints the tables; reads and writes no file.
 from collections.abc import Mapping
 from typing import TypedDict
 
-from pipeline.benchmarks.common import Figures, Medians, met_or_missed, show_table
+from pipeline.benchmarks.common import Figures, met_or_missed, show_table
+from pipeline.benchmarks.training.side_names import PLAIN
 
-ONE_RANK = "1 rank"
-TWO_RANKS = "2 ranks"
-PLAIN = "plain"
-"""Name of the plain PyTorch loop in tables that list it beside the templates."""
-LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
-"""Template -> lowest rate on CPUs that is accepted, as a fraction of plain PyTorch's."""
-LEAST_SCALING = 0.85
-"""Minimum rate of two ranks, as a fraction of twice the rate of one rank."""
 LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
 """Preset -> model FLOPs utilisation that the best template has to reach on one H200."""
 Limits = dict[str, tuple[float, float]]
 """Name of a figure -> what was measured, and the lowest that is accepted."""
-
-
-class CpuFigures(TypedDict):
-    """Everything that is measured on CPUs."""
-
-    rounds: int
-    turns: Medians
-    """Template -> tokens per second of both loops, and the ratio of their rates."""
-    shares: dict[str, dict[str, dict[str, float]]]
-    """Template -> loop -> part of a step -> seconds."""
-    scaling: Medians
-    """Number of ranks -> tokens per second."""
 
 
 class MatrixProduct(TypedDict):
@@ -77,12 +58,6 @@ class CheckedMinimum(TypedDict):
     measured: float
     at_least: float
     met: bool
-
-
-def scaling_efficiency(scaling: Medians) -> float:
-    """Return the rate of two ranks as a fraction of twice one rank's."""
-    one = scaling[ONE_RANK]["tokens_per_second"]
-    return scaling[TWO_RANKS]["tokens_per_second"] / (2 * one)
 
 
 def check_limits(limits: Limits) -> dict[str, CheckedMinimum]:
@@ -151,42 +126,3 @@ def _utilisation_in_words(mfu: float | None) -> str:
     if mfu is None:
         return "unknown peak"
     return f"{mfu:.1%}"
-
-
-def show_cpu_figures(figures: CpuFigures) -> None:
-    """Print everything that was measured on CPUs as tables."""
-    # Our loop beside the plain one.
-    show_table(
-        f"One rank and a plain PyTorch loop in turns, medians of {figures['rounds']} rounds",
-        ("", "tokens/s", "plain, tokens/s", "of plain", "lowest block", "highest"),
-        [
-            (
-                template,
-                f"{turn['ours']:,.0f}",
-                f"{turn['plain']:,.0f}",
-                *(f"{turn[key]:.3f}" for key in ("ratio", "lowest_ratio", "highest_ratio")),
-            )
-            for template, turn in figures["turns"].items()
-        ],
-    )
-
-    # The parts of a step, one a line.
-    parts = [
-        (f"{template}, {loop}", part, f"{value * 1e3:.1f}", f"{value / sum(seconds.values()):.1%}")
-        for template, loops in figures["shares"].items()
-        for loop, seconds in loops.items()
-        for part, value in seconds.items()
-    ]
-    show_table("Where the time of a step goes", ("", "part", "ms", "share"), parts)
-
-    # Two ranks beside one.
-    scaling = figures["scaling"]
-    efficiency = f"{scaling_efficiency(scaling):.3f}"
-    show_table(
-        "Ranks, each on a core of its own",
-        ("", "tokens/s", "of ideal"),
-        [
-            (ONE_RANK, f"{scaling[ONE_RANK]['tokens_per_second']:,.0f}", ""),
-            (TWO_RANKS, f"{scaling[TWO_RANKS]['tokens_per_second']:,.0f}", efficiency),
-        ],
-    )

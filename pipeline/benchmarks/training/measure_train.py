@@ -1,11 +1,12 @@
 """Measure training in a fresh process.
 
-`python -m pipeline.benchmarks.measure_train NAME ARGUMENTS` calls one function of this module, or
-`measure_saves`; the arguments are JSON. The last line that it prints is JSON. Our loop and plain
-PyTorch take turns, block by block.
+`python -m pipeline.benchmarks.training.measure_train NAME ARGUMENTS` calls one function of this
+module, or `measure_saves`; the arguments are JSON. The last line that it prints is JSON.
 """
 
 import json
+import logging
+import math
 import os
 import statistics
 import subprocess
@@ -19,8 +20,12 @@ import torch
 
 from pipeline.benchmarks.checkpoint import SaveFigures
 from pipeline.benchmarks.measure_saves import measure_saves
-from pipeline.benchmarks.train_results import MatrixProduct
-from pipeline.benchmarks.training_loops import OurLoop, PlainLoop, Timer
+from pipeline.benchmarks.training.gpu_results import MatrixProduct
+from pipeline.benchmarks.training.nanogpt import train_nanogpt
+from pipeline.benchmarks.training.peers import PEERS, peer_inputs
+from pipeline.benchmarks.training.side_names import NANOGPT, OURS, PLAIN
+from pipeline.benchmarks.training.side_results import StepFigures
+from pipeline.benchmarks.training.training_loops import LEARNING_RATE, OurLoop, PlainLoop, Timer
 from pipeline.cluster.ports import free_port
 from pipeline.config.hardware import device_peak_flops
 from pipeline.config.run_config import RunConfig
@@ -39,34 +44,58 @@ P = ParamSpec("P")
 ReturnT = TypeVar("ReturnT")
 
 
-def measure_turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, float]:
-    """Measure one rank of our loop and the plain one in turns, block by block.
+class StepClock:
+    """Measures wall and CPU seconds of the steps after the first ones, which warm up."""
 
-    The device is idle at both ends of each timed block.
+    def __init__(self, warm_up: int) -> None:
+        """Leave the first `warm_up` steps out, at least one."""
+        self._warm_up = warm_up
+        self._completed = 0
+        self._started = (0.0, 0.0)
+        self._ended = (0.0, 0.0)
+
+    def mark(self) -> None:
+        """Count a completed step."""
+        self._completed += 1
+        self._ended = (time.perf_counter(), time.process_time())
+        if self._completed == self._warm_up:
+            self._started = self._ended
+
+    def seconds_per_step(self) -> tuple[float, float]:
+        """Return the mean wall seconds and CPU seconds, of all threads, of the steps that count."""
+        steps = self._completed - self._warm_up
+        wall, cpu = (end - start for start, end in zip(self._started, self._ended, strict=True))
+        return wall / steps, cpu / steps
+
+
+def measure_side(config: RunConfig, side: str, warm_up: int, steps: int) -> StepFigures:
+    """Measure one side's training on one rank: `warm_up` steps, then `steps` that count.
+
+    A multiple of the steps between two measurements of the noise scale gives their mean cost.
     """
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     _become_rank(0, 1, free_port())
-    ours = OurLoop(config, (blocks + 1) * block_steps)
-    plain = PlainLoop(config, ours.run.engine.device)
+    clock = StepClock(warm_up)
+    total = warm_up + steps
+    if side == OURS:
+        loss = OurLoop(config, total).train(clock.mark)
+    elif side == PLAIN:
+        loss = _train_plain(config, total, clock.mark)
+    elif side == NANOGPT:
+        loss = train_nanogpt(config, LEARNING_RATE, total, clock.mark)
+    else:
+        loss = PEERS[side](peer_inputs(config, LEARNING_RATE), total, clock.mark)
+    wall, cpu = clock.seconds_per_step()
+    return {"wall_seconds": wall, "cpu_seconds": cpu, "loss": loss or math.nan}
 
-    # Seconds of a step, by loop and block. The first block warms up.
-    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
-    for block in range(blocks + 1):
-        for name, step in (("ours", ours.step), ("plain", plain.step)):
-            took = _seconds(step, block_steps)
-            if block > 0:
-                seconds[name].append(took / block_steps)
 
-    # Neighbouring blocks are compared with each other: the machine's speed may drift.
-    ratios = [b / a for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
-    tokens = config.batch.global_batch_tokens
-    return {
-        "ours": tokens / statistics.median(seconds["ours"]),
-        "plain": tokens / statistics.median(seconds["plain"]),
-        "ratio": statistics.median(ratios),
-        "lowest_ratio": min(ratios),
-        "highest_ratio": max(ratios),
-        **_model_figures(config),
-    }
+def _train_plain(config: RunConfig, steps: int, mark: Callable[[], None]) -> float:
+    plain = PlainLoop(config, torch.device("cpu"))
+    loss = 0.0
+    for _ in range(steps):
+        loss = plain.step()
+        mark()
+    return loss
 
 
 def measure_rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, float]:
@@ -203,7 +232,7 @@ def measure_matrix_product() -> MatrixProduct:
     }
 
 
-def _seconds(step: Callable[[], None], count: int) -> float:
+def _seconds(step: Callable[[], object], count: int) -> float:
     """Return the seconds of `count` calls, from an idle device to an idle device."""
     _wait_for_device()
     started = time.perf_counter()
@@ -225,7 +254,7 @@ def _become_rank(rank: int, ranks: int, port: int) -> None:
 MEASUREMENTS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        measure_turns,
+        measure_side,
         measure_rate,
         measure_parts_of_step,
         measure_ranks,

@@ -1,0 +1,1 @@
+"""`pipeline benchmark train`: what a step costs, beside what others would use."""

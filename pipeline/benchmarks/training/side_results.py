@@ -1,0 +1,247 @@
+"""What `pipeline benchmark train` has measured on CPUs: ratios with intervals, limits, tables.
+
+Prints the tables; reads and writes no file.
+"""
+
+import random
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, TypedDict
+
+from pipeline.benchmarks.common import Figures, met_or_missed, show_table
+from pipeline.benchmarks.training.side_names import (
+    ACCELERATE,
+    DEEPSPEED,
+    OURS,
+    TRAINER,
+)
+from pipeline.logs import human_bytes
+
+NO_TEMPLATE = "no template"
+"""Stands for the template of sides without DeepSpeed."""
+LEAST_RATIOS = {DEEPSPEED: 0.98, ACCELERATE: 1.0, TRAINER: 1.0}
+"""Side -> the lowest rate that ours should have, as a multiple of that side's."""
+ONE_RANK = "1 rank"
+TWO_RANKS = "2 ranks"
+LEAST_SCALING = 0.95
+"""Lowest rate of two ranks that is wanted, as a fraction of twice the rate of one rank."""
+RESAMPLES = 2000
+"""Samples of the bootstrap."""
+Clock = Literal["wall_seconds", "cpu_seconds"]
+
+
+class StepFigures(TypedDict):
+    """What a process of one side measures."""
+
+    wall_seconds: float
+    """Of a step."""
+    cpu_seconds: float
+    """Of a step, all threads."""
+    loss: float
+    """Of the last step, in nats; the Trainer's is a mean over all steps."""
+
+
+class SideFigures(StepFigures):
+    """One process of one side."""
+
+    peak_bytes: int
+    """Largest resident memory of the process."""
+
+
+Measured = Mapping[str, Sequence[SideFigures]]
+"""Side -> its figures in each round."""
+
+
+class CpuFigures(TypedDict):
+    """Everything that is measured on CPUs; less where the benchmark was interrupted."""
+
+    sides: dict[str, dict[str, dict[str, list[SideFigures]]]]
+    """Size -> template, or NO_TEMPLATE -> side -> figures of each round."""
+    parts: dict[str, dict[str, Mapping[str, Figures]]]
+    """Size -> template -> loop -> part of a step -> seconds."""
+    scaling: dict[str, list[float]]
+    """Number of ranks -> tokens per second in each round."""
+
+
+class Estimate(NamedTuple):
+    """A median over the rounds, and its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.low:.3f}-{self.high:.3f})"
+
+
+class CheckedRatio(TypedDict):
+    """Our rate as a multiple of another side's, and the lowest that is wanted."""
+
+    cpu: Estimate
+    wall: Estimate
+    at_least: float
+    verdict: str
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the median of at least one value, with its interval by the bootstrap.
+
+    Source: Efron 1979, the percentile interval. The same values give the same interval.
+    """
+    generator = random.Random(0)
+    medians = sorted(
+        statistics.median(generator.choices(values, k=len(values))) for _ in range(RESAMPLES)
+    )
+    low = medians[round(0.025 * (RESAMPLES - 1))]
+    high = medians[round(0.975 * (RESAMPLES - 1))]
+    return Estimate(statistics.median(values), low, high)
+
+
+def rate_ratio(
+    side: Sequence[SideFigures], other: Sequence[SideFigures], clock: Clock
+) -> Estimate | None:
+    """Return a side's rate as a multiple of another's, compared within each round.
+
+    None where no round has measured both.
+    """
+    ratios = [theirs[clock] / ours[clock] for ours, theirs in zip(side, other, strict=False)]
+    if not ratios:
+        return None
+    return estimate(ratios)
+
+
+def sides_of_template(
+    templates: Mapping[str, Mapping[str, Sequence[SideFigures]]], template: str
+) -> Measured:
+    """Return the sides that were measured with a template, and those that need none."""
+    sides = {**templates.get(NO_TEMPLATE, {}), **templates.get(template, {})}
+    return {name: rounds for name, rounds in sides.items() if rounds}
+
+
+def checked_ratios(sides: Measured) -> dict[str, CheckedRatio]:
+    """Return our rate as a multiple of each other side's that it should reach."""
+    checked: dict[str, CheckedRatio] = {}
+    for name, least in LEAST_RATIOS.items():
+        cpu = rate_ratio(sides.get(OURS, []), sides.get(name, []), "cpu_seconds")
+        wall = rate_ratio(sides.get(OURS, []), sides.get(name, []), "wall_seconds")
+        if cpu is not None and wall is not None:
+            checked[name] = {
+                "cpu": cpu,
+                "wall": wall,
+                "at_least": least,
+                "verdict": verdict_of(cpu, least),
+            }
+    return checked
+
+
+def verdict_of(ratio: Estimate, least: float) -> str:
+    """Return whether a limit is met by the whole interval, by none of it, or lies within it."""
+    if ratio.low < least <= ratio.high:
+        return "undecided"
+    return met_or_missed(ratio.low >= least)
+
+
+def scaling_efficiency(scaling: Mapping[str, Sequence[float]]) -> Estimate | None:
+    """Return the rate of two ranks as a fraction of twice one rank's, within each round."""
+    pairs = zip(scaling.get(ONE_RANK, []), scaling.get(TWO_RANKS, []), strict=False)
+    ratios = [two / (2 * one) for one, two in pairs]
+    if not ratios:
+        return None
+    return estimate(ratios)
+
+
+def all_limits(figures: CpuFigures) -> dict[str, dict[str, dict[str, CheckedRatio]]]:
+    """Return size -> template -> side -> our rate as a multiple of that side's."""
+    return {
+        size: {
+            template: checked_ratios(sides_of_template(templates, template))
+            for template in templates
+            if template != NO_TEMPLATE
+        }
+        for size, templates in figures["sides"].items()
+    }
+
+
+def show_cpu_figures(figures: CpuFigures) -> None:
+    """Print everything that was measured on CPUs as tables."""
+    for size, templates in figures["sides"].items():
+        for template in templates:
+            sides = sides_of_template(templates, template)
+            is_repeated = template == NO_TEMPLATE and len(templates) > 1
+            if sides and not is_repeated:
+                _show_sides(f"{size}, {template}", sides)
+    _show_parts(figures)
+    _show_scaling(figures["scaling"])
+
+
+def _show_sides(title: str, sides: Measured) -> None:
+    """Print a line for each side: a step's time, how our rate compares, memory."""
+    ours = sides.get(OURS, [])
+    rows: list[Sequence[str]] = []
+    for name, rounds in sides.items():
+        wall = statistics.median(each["wall_seconds"] for each in rounds)
+        cpu = statistics.median(each["cpu_seconds"] for each in rounds)
+        memory = statistics.median(each["peak_bytes"] for each in rounds)
+        row = [name, f"{wall * 1e3:.1f}", f"{cpu * 1e3:.1f}", "", "", ""]
+        if name != OURS:
+            row[3:] = [
+                _ratio_in_words(ours, rounds, "cpu_seconds"),
+                _ratio_in_words(ours, rounds, "wall_seconds"),
+                _verdict(sides, name),
+            ]
+        rows.append([*row, human_bytes(memory), str(len(rounds))])
+    columns = ("", "wall, ms", "CPU, ms", "ours of it, CPU", "ours of it, wall", "wanted")
+    show_table(
+        f"{title}: a step, medians; 95 % intervals of ratios of rates within a round",
+        (*columns, "memory", "rounds"),
+        rows,
+    )
+
+
+def _ratio_in_words(side: Sequence[SideFigures], other: Sequence[SideFigures], clock: Clock) -> str:
+    ratio = rate_ratio(side, other, clock)
+    if ratio is None:
+        return ""
+    return str(ratio)
+
+
+def _verdict(sides: Measured, name: str) -> str:
+    checked = checked_ratios(sides).get(name)
+    if checked is None:
+        return ""
+    return f"{checked['at_least']} {checked['verdict']}"
+
+
+def _show_parts(figures: CpuFigures) -> None:
+    """Print the parts of a step, one a line."""
+    rows = [
+        (
+            f"{size}, {template}, {loop}",
+            part,
+            f"{value * 1e3:.1f}",
+            f"{value / sum(seconds.values()):.1%}",
+        )
+        for size, templates in figures["parts"].items()
+        for template, loops in templates.items()
+        for loop, seconds in loops.items()
+        for part, value in seconds.items()
+    ]
+    if rows:
+        show_table("Where the time of a step goes", ("", "part", "ms", "share"), rows)
+
+
+def _show_scaling(scaling: Mapping[str, Sequence[float]]) -> None:
+    """Print two ranks beside one."""
+    efficiency = scaling_efficiency(scaling)
+    if efficiency is None:
+        return
+    rates = {name: statistics.median(values) for name, values in scaling.items()}
+    verdict = f"{LEAST_SCALING} {verdict_of(efficiency, LEAST_SCALING)}"
+    show_table(
+        "Ranks, each on a core of its own",
+        ("", "tokens/s", "of ideal", ""),
+        [
+            (ONE_RANK, f"{rates[ONE_RANK]:,.0f}", "", ""),
+            (TWO_RANKS, f"{rates[TWO_RANKS]:,.0f}", str(efficiency), verdict),
+        ],
+    )
