@@ -157,7 +157,8 @@ def test_who_imports_deepspeed() -> None:
         for _, module in imported(path)
         if module.split(".")[0] == "deepspeed"
     }
-    assert {name.split("/")[0] for name in importers} == {"model", "engine", "checkpoint"}
+    peers = "benchmarks/training/peers.py"  # measures DeepSpeed alone
+    assert {name.split("/")[0] for name in importers - {peers}} == {"model", "engine", "checkpoint"}
 
 
 PARQUET_READERS = {

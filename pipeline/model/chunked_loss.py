@@ -3,7 +3,8 @@
 All logits at once would be the largest tensor of a training step. Here the forward pass turns the
 logits of a chunk in place into their gradient, and that into the gradients of hidden states and
 head. So nothing as wide as the vocabulary is kept for the backward pass, and nothing is computed
-twice.
+twice. Gradients of the head are added up chunk by chunk: the size of a chunk decides their last bits.
+How many chunks are multiplied at once does not (`products_at_once.py`).
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from pipeline.model.products_at_once import add_products
 from pipeline.sampling.batches import IGNORED
 
 Kernel = Callable[
@@ -66,17 +68,19 @@ def head_losses(
     z_loss_weight: float,
     chunk: int,
     kernel: Kernel | None = None,
+    together: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the objective's sum and each row's cross-entropy for logits hidden @ weight.T + bias.
 
     Shapes: hidden `(rows, hidden)`, weight `(vocabulary, hidden)`, bias `(vocabulary,)`, targets
     `(rows,) int64` -> objective `() float32`, cross-entropies `(rows,) float32`, 0 where the target
     is IGNORED. The objective adds `z_loss_weight * log(Z)^2` for each row, Z the sum of
-    exponentials. Only the objective has a gradient. `chunk` is the rows of logits at once.
+    exponentials. Only the objective has a gradient. `chunk` is the rows whose gradients are summed in
+    one product, `together` the chunks whose logits are held at once, in fp32 on a CPU.
     Source: Chowdhery et al. 2022 (PaLM), section 5, for the z-loss.
     """
     return _HeadLosses.apply(
-        hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses
+        hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses, together
     )  # pyright: ignore[reportReturnType]
 
 
@@ -86,16 +90,6 @@ def logit_losses(
     """Return the objective's sum and each row's cross-entropy for logits `(rows, vocabulary)`."""
     losses, extra, *_ = _row_losses(logits.float(), targets, z_loss_weight)
     return losses.sum() + extra, losses.detach()
-
-
-def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
-    """Add a product of matrices to an fp32 sum, unrounded where the device can do so."""
-    if a.dtype == torch.float32:
-        total.addmm_(a, b)
-    elif total.is_cuda:
-        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
-    else:
-        total += a @ b
 
 
 class _HeadLosses(torch.autograd.Function):
@@ -111,6 +105,7 @@ class _HeadLosses(torch.autograd.Function):
         z_loss_weight: float,
         chunk: int,
         kernel: Kernel,
+        together: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # Gradients of head and bias are summed over the chunks in fp32.
         needs_gradient = any(ctx.needs_input_grad)
@@ -125,21 +120,27 @@ class _HeadLosses(torch.autograd.Function):
         if needs_gradient and bias is not None:
             for_bias = torch.zeros_like(bias, dtype=torch.float32)
 
-        # One chunk after another: logits, losses, gradients.
-        for first in range(0, len(hidden), chunk):
-            rows = hidden[first : first + chunk]
-            wanted = targets[first : first + chunk]
+        # Logits of some chunks, then chunk by chunk losses and gradients, then their products.
+        for first in range(0, len(hidden), chunk * together):
+            rows = hidden[first : first + chunk * together]
             logits = torch.nn.functional.linear(rows, weight, bias)
-            losses[first : first + chunk], extra, gradient = kernel(
-                logits, wanted, z_loss_weight, needs_gradient
-            )
-            objective += extra
+            gradients: list[torch.Tensor] = []
+            for start in range(0, len(rows), chunk):
+                here = slice(first + start, first + start + chunk)
+                losses[here], extra, gradient = kernel(
+                    logits[start : start + chunk], targets[here], z_loss_weight, needs_gradient
+                )
+                objective += extra
+                gradients.append(gradient)
             if for_hidden is None or for_weight is None:
                 continue
-            torch.mm(gradient, weight, out=for_hidden[first : first + chunk])
-            _add_product(for_weight, gradient.T, rows)
+            if together == 1:
+                (logits,) = gradients
+            torch.mm(logits, weight, out=for_hidden[first : first + len(rows)])
+            add_products(for_weight, logits, rows, chunk)
             if for_bias is not None:
-                for_bias += gradient.sum(0, dtype=torch.float32)
+                for gradient in gradients:
+                    for_bias += gradient.sum(0, dtype=torch.float32)
         objective += losses.sum()
 
         # Keep the gradients for the backward pass, which only scales them.
@@ -153,10 +154,12 @@ class _HeadLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         for_hidden, for_weight, for_bias = ctx.saved_tensors
+        # In place: a second gradient of the head would be the largest tensor of a step. A second
+        # backward pass fails, because torch sees the change.
         scale = outputs[0]
-        of_hidden = for_hidden * scale.to(for_hidden.dtype)
-        of_weight = (for_weight * scale).to(ctx.weight_format)
+        of_hidden = for_hidden.mul_(scale.to(for_hidden.dtype))
+        of_weight = for_weight.mul_(scale).to(ctx.weight_format)
         of_bias = None
         if for_bias is not None:
-            of_bias = (for_bias * scale).to(ctx.bias_format)
-        return of_hidden, of_weight, of_bias, None, None, None, None
+            of_bias = for_bias.mul_(scale).to(ctx.bias_format)
+        return of_hidden, of_weight, of_bias, None, None, None, None, None

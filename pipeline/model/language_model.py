@@ -18,6 +18,7 @@ from pipeline.model.chunked_loss import (
     head_losses,
     logit_losses,
 )
+from pipeline.model.products_at_once import chunks_together
 from pipeline.model.shape import rows_at_once
 
 PREFIX = "causal_lm."
@@ -219,6 +220,8 @@ class _Head(nn.Module):
         # model, and have one name in checkpoints.
         self._held = (head,)
         self._sizes = (config.hidden_size, config.num_hidden_layers, config.vocab_size)
+        # Rows of a micro-batch -> chunks to multiply at once.
+        self._together: dict[int, int] = {}
         self.width = head.in_features
         for parameter in head.parameters():
             if hasattr(parameter, "ds_id"):  # ZeRO 3 has sharded it
@@ -227,11 +230,21 @@ class _Head(nn.Module):
     def forward(
         self, hidden: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        chunk = rows_at_once(len(hidden), *self._sizes)
+        rows = len(hidden)
+        chunk = rows_at_once(rows, *self._sizes)
         (head,) = self._held
+        if torch.is_grad_enabled() and rows not in self._together:
+            self._together[rows] = self._chunks_together(hidden, head, chunk)
+        together = self._together.get(rows, 1)
         return head_losses(
-            hidden, head.weight, head.bias, targets, z_loss_weight, chunk, self.kernel
+            hidden, head.weight, head.bias, targets, z_loss_weight, chunk, self.kernel, together
         )
+
+    def _chunks_together(self, hidden: torch.Tensor, head: nn.Linear, chunk: int) -> int:
+        """Return how many chunks to multiply at once; a compiled kernel takes one at a time."""
+        if self.kernel is not chunk_losses:
+            return 1
+        return chunks_together(hidden, head.weight, head.bias, chunk)
 
 
 def _register_with_deepspeed(module: nn.Module, parameter: nn.Parameter) -> None:

@@ -34,11 +34,11 @@ class StepFigures(TypedDict):
     """What a process of one side measures."""
 
     wall_seconds: float
-    """Of a step."""
+    """Mean of the steps that count."""
     cpu_seconds: float
-    """Of a step, all threads."""
+    """The same in CPU seconds of all threads."""
     loss: float
-    """Of the last step, in nats; the Trainer's is a mean over all steps."""
+    """Last step's loss in nats; the Trainer's is a mean over all steps."""
 
 
 class SideFigures(StepFigures):
