@@ -222,7 +222,7 @@ def test_every_side_trains_and_is_compared(
 ) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     plan = CpuPlan(
-        {"small": MeasuredSize(SMALL, steps=1, warm_up=1)},
+        {"small": MeasuredSize(SMALL, steps=4, warm_up=1)},
         ["zero1"],
         parts_steps=1,
         scaling=SMALL,
@@ -236,6 +236,9 @@ def test_every_side_trains_and_is_compared(
         assert measured["cpu_seconds"] > 0
         # An untrained model is about as good as guessing one of 384 ids: log 384 = 5.95.
         assert 5.5 < measured["loss"] < 6.5
+    # DeepSpeed's peers train the same model on the same rows: they make the same steps.
+    losses = [sides[name][0]["loss"] for name in (DEEPSPEED, ACCELERATE, TRAINER)]
+    assert losses == pytest.approx([losses[0]] * 3, abs=2e-4)
     assert set(found["limits"]["small"]["zero1"]) == {DEEPSPEED, ACCELERATE, TRAINER}
     assert all(seconds > 0 for seconds in found["parts"]["small"]["zero1"]["ours"].values())
     assert len(found["scaling_efficiency"]) == 3

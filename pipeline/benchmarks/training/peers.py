@@ -119,6 +119,7 @@ def train_accelerate(inputs: PeerInputs, steps: int, mark: Mark) -> float:
     # Prepare everything that is trained with.
     accelerator = Accelerator(
         cpu=True,
+        gradient_accumulation_steps=inputs.accumulation,
         deepspeed_plugin=DeepSpeedPlugin(
             hf_ds_config=dict(inputs.deepspeed),
             gradient_accumulation_steps=inputs.accumulation,
@@ -148,7 +149,7 @@ def train_accelerate(inputs: PeerInputs, steps: int, mark: Mark) -> float:
 
 
 def train_trainer(inputs: PeerInputs, steps: int, mark: Mark) -> float:
-    """Train with transformers' Trainer over DeepSpeed; return the mean loss.
+    """Train with transformers' Trainer over DeepSpeed; return the last step's loss.
 
     It neither saves nor evaluates. It reads the loss of every step, which goes nowhere.
     """
@@ -191,7 +192,9 @@ def train_trainer(inputs: PeerInputs, steps: int, mark: Mark) -> float:
             model=inputs.model, args=arguments, train_dataset=dataset, callbacks=[Marks()]
         )
         trainer.remove_callback(PrinterCallback)
-        return trainer.train().training_loss
+        trainer.train()
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return logged[-1]
 
 
 PEERS: Mapping[str, Callable[[PeerInputs, int, Mark], float]] = {

@@ -38,7 +38,7 @@ class StepFigures(TypedDict):
     cpu_seconds: float
     """The same in CPU seconds of all threads."""
     loss: float
-    """Last step's loss in nats; the Trainer's is a mean over all steps."""
+    """Loss of the last step, in nats."""
 
 
 class SideFigures(StepFigures):
