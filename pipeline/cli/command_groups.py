@@ -241,10 +241,14 @@ def benchmark_train(
         list[str] | None, typer.Option(help="DeepSpeed templates; default: zero0 to zero3.")
     ] = None,
     size: Annotated[
-        list[str] | None, typer.Option(help="Sizes on CPUs: 1m-2k to 10m-50k; default: all.")
+        list[str] | None,
+        typer.Option(help="Sizes on CPUs: 1m-2k, 1m-50k, 10m-2k, 10m-50k; default: all."),
     ] = None,
     side: Annotated[
-        list[str] | None, typer.Option(help="Sides on CPUs: ours, trainer, ...; default: all.")
+        list[str] | None,
+        typer.Option(
+            help="Sides on CPUs: plain, nanogpt, deepspeed, accelerate, trainer, ours; default: all."
+        ),
     ] = None,
     parts: Annotated[bool, typer.Option(help="Also the parts of a step.")] = True,
     scaling: Annotated[bool, typer.Option(help="Also two ranks beside one.")] = True,
