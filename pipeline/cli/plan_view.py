@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from pipeline.cli.published_view import show_published
-from pipeline.cli.start_checks import (
-    refuse_mistakes,
-    stages_described,
-    undescribed_line,
-    undescribed_stages,
+from pipeline.cli.planning.corpus_plan_view import show_corpus_plan
+from pipeline.cli.planning.plan_lines import (
+    print_core_hours,
+    print_data_sizes,
+    print_figure,
+    print_heading,
+    print_rates,
 )
+from pipeline.cli.published_view import show_published
+from pipeline.cli.start_checks import refuse_mistakes, undescribed_line
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.corpus.source_kind import input_files
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import (
     binary_bytes,
@@ -44,8 +46,6 @@ from pipeline.planning.planner import (
 from pipeline.planning.published import PlannedPoint
 from pipeline.store.table.stage_row import Stage
 
-NAMES_WIDTH = 24
-"""Columns of the names of figures."""
 TABLE_WIDTH = 96
 """Columns of the memory table: a narrower terminal breaks lines rather than words."""
 MEMORY_COLUMNS = (
@@ -94,7 +94,7 @@ def show_plan(
     corpus = load(question.run_file, question.overrides, needs=())
     undescribed = undescribed_line(stages, corpus)
     if undescribed is not None:
-        _show_corpus(stages, corpus, undescribed, as_json)
+        show_corpus_plan(stages, corpus, question.hardware, undescribed, as_json=as_json)
         return
     plan, config = _checked_plan(stages, question, question.run_file)
     if as_json:
@@ -157,29 +157,6 @@ def _checked_plan(
     return plan_run(config, allocation, question.runs, law), config
 
 
-def _show_corpus(
-    stages: Sequence[Stage], config: RunConfig, undescribed: str, as_json: bool
-) -> None:
-    """Check a run file that describes no training, and print the raw files that it reads.
-
-    Raises ConfigError where it describes a stage in part, and DataError for files that are missing.
-    """
-    described = stages_described(stages, config)
-    refuse_mistakes(
-        (check for stage in described for check in stage.checks if check.is_ahead), config
-    )
-    files = {name: found.files for name, found in input_files(config).items()}
-    sizes = {name: sum(file.size for file in found) for name, found in files.items()}
-    if as_json:
-        counts = {name: {"files": len(files[name]), "bytes": sizes[name]} for name in files}
-        print_json({"raw_files": counts, "not_described": undescribed_stages(stages, config)})
-        return
-    _heading("raw files")
-    for name, size in sizes.items():
-        _line(name, f"{counted_noun(len(files[name]), 'file')}, {human_bytes(size)}")
-    console.print(f"\n{undescribed}")
-
-
 def _print_plan(plan: Plan, config: RunConfig) -> None:
     allocation = plan.allocation
     console.print(
@@ -197,41 +174,33 @@ def _print_plan(plan: Plan, config: RunConfig) -> None:
     _print_time(plan)
     _print_disk(plan)
     _print_batch(plan)
-    _print_rates(plan)
-
-
-def _heading(text: str) -> None:
-    console.print(f"\n{text}", style="bold")
-
-
-def _line(name: str, value: str) -> None:
-    console.print(f"  {name:{NAMES_WIDTH}} {value}")
+    print_rates(rates_by_name(plan))
 
 
 def _print_model(plan: Plan) -> None:
     # Parameters.
     model = plan.model
     facts = model.facts
-    _heading("model")
-    _line(
+    print_heading("model")
+    print_figure(
         "parameters",
         f"{facts.parameters:,} = {facts.embedding_parameters:,} embedding + "
         f"{facts.parameters - facts.embedding_parameters:,} others",
     )
     if facts.is_mixture:
-        _line("multiplying", f"{facts.size.parameters:,}")
-        _line("active for a token (N)", f"{facts.active_parameters:,}")
+        print_figure("multiplying", f"{facts.size.parameters:,}")
+        print_figure("active for a token (N)", f"{facts.active_parameters:,}")
     else:
-        _line("multiplying (N)", f"{facts.size.parameters:,}")
+        print_figure("multiplying (N)", f"{facts.size.parameters:,}")
 
     # Compute, and what it buys.
-    _line("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
+    print_figure("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
     days = model.total_flops / PETAFLOP_DAY
-    _line(
+    print_figure(
         "FLOPs",
         f"{model.total_flops:.4g} ({short(days)} petaFLOP/s-days) for {model.train_tokens:,} tokens",
     )
-    _line(
+    print_figure(
         "tokens a parameter",
         f"{model.tokens_per_parameter:.3g}; {model.optimal_tokens_per_parameter:.3g} at the "
         "compute's optimum",
@@ -239,7 +208,7 @@ def _print_model(plan: Plan) -> None:
     loss = "not predicted: the fit's runs were larger"
     if model.loss is not None:
         loss = f"{model.loss:.3f} nats a token"
-    _line("predicted loss", f"{loss}; {model.fit.name}")
+    print_figure("predicted loss", f"{loss}; {model.fit.name}")
 
 
 def _print_memory(memory: MemoryPlan) -> None:
@@ -247,14 +216,14 @@ def _print_memory(memory: MemoryPlan) -> None:
     from rich.table import Table
 
     own = memory.own
-    _heading("memory of a device")
+    print_heading("memory of a device")
     for part in own.parts:
         text = binary_bytes(part.device)
         if part.host:
             text = f"{binary_bytes(part.host)} on the host"
-        _line(part.name, text)
+        print_figure(part.name, text)
     verdict = "fits" if own.fits else "does not fit"
-    _line(
+    print_figure(
         "sum",
         f"{binary_bytes(memory.needed(own))} of {binary_bytes(memory.free.device)}, as the run "
         f"file has it: {verdict}",
@@ -298,10 +267,10 @@ def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
 
 def _print_time(plan: Plan) -> None:
     # Steps.
-    _heading("time")
+    print_heading("time")
     time = plan.predicted_time
     if time is None:
-        _line(
+        print_figure(
             "step",
             "not predicted: states are in host memory, and no rate tells how long they take to "
             "move; --from RUN takes that of a run that does so",
@@ -311,19 +280,19 @@ def _print_time(plan: Plan) -> None:
     waiting = ""
     if step.host:
         waiting = f"{step.host:.3g} waiting for the host + "
-    _line(
+    print_figure(
         "step",
         f"{step.total:.3g} s = {step.compute:.3g} computing + {waiting}{step.communication:.3g} "
         f"communication + {step.per_device:.3g} growing with devices",
     )
-    _line("tokens a second", f"{short(time.tokens_per_second)} in {time.steps:,} steps")
+    print_figure("tokens a second", f"{short(time.tokens_per_second)} in {time.steps:,} steps")
     parts = [f"{_hours(time.steps_seconds)} of steps"]
     if time.validation_seconds:
         parts.append(f"{_hours(time.validation_seconds)} validation")
     if time.saves_seconds:
         parts.append(f"{_hours(time.saves_seconds)} waiting for saves")
-    _line("training", ", ".join(parts))
-    _line(
+    print_figure("training", ", ".join(parts))
+    print_figure(
         "wall time",
         f"{_hours(time.wall_seconds)} with time lost (x {plan.rates.lost_time.value:g})",
     )
@@ -331,9 +300,9 @@ def _print_time(plan: Plan) -> None:
     # Jobs.
     hours = plan.allocation.hours_per_job
     if time.chain is None:
-        _line("jobs", f"a job of {hours:g} h ends before its first step")
+        print_figure("jobs", f"a job of {hours:g} h ends before its first step")
     else:
-        _line(
+        print_figure(
             "jobs",
             f"{time.chain.jobs:,} of {hours:g} h, each with "
             f"{time.chain.overhead_seconds / 60:.1f} min for start-up, margin and save; each waits "
@@ -343,51 +312,35 @@ def _print_time(plan: Plan) -> None:
     device_hours = f"{time.device_hours:,.4g}"
     if time.chain is None:
         device_hours += " without start-ups"
-    _line(f"{kind}-hours", device_hours)
+    print_figure(f"{kind}-hours", device_hours)
 
 
 def _print_disk(plan: Plan) -> None:
     disk = plan.disk
-    data = disk.data
-    _heading("disk")
-    _line(
-        "documents",
-        f"{human_bytes(data.document_bytes)} for {human_bytes(data.text_bytes)} of text",
-    )
-    existing = ""
-    if data.tokens > data.text_tokens:
-        existing = f"; {data.tokens - data.text_tokens:,.0f} exist already, and are not copied"
-    made = f"{human_bytes(data.token_bytes)} for {data.text_tokens:,.0f} tokens"
-    _line("tokens", made + existing)
-    _line(
+    print_heading("disk")
+    print_data_sizes(disk.data)
+    print_figure(
         "checkpoints",
         f"{disk.most_checkpoints:,} of {human_bytes(disk.checkpoint)} at a time, "
         f"{disk.kept_checkpoints:,} at the end",
     )
-    _line("export", human_bytes(disk.export))
-    _line("at most", human_bytes(disk.most))
-    _line("host memory", f"{binary_bytes(plan.memory.own.host_bytes)} for each device")
-    hours = [f"{hours:.3g} {stage}" for stage, hours in plan.data.of_stages().items()]
-    _line("core-hours of data", ", ".join(hours) or "none: there is no text to read")
+    print_figure("export", human_bytes(disk.export))
+    print_figure("at most", human_bytes(disk.most))
+    print_figure("host memory", f"{binary_bytes(plan.memory.own.host_bytes)} for each device")
+    print_core_hours(plan.data)
 
 
 def _print_batch(plan: Plan) -> None:
     batch = plan.batch
-    _heading("batch")
+    print_heading("batch")
     if batch.critical is None:
-        _line("tokens", f"{batch.tokens:,}; the critical batch is not known ({batch.basis})")
+        print_figure("tokens", f"{batch.tokens:,}; the critical batch is not known ({batch.basis})")
         return
-    _line(
+    print_figure(
         "tokens",
         f"{batch.tokens:,}; {batch.tokens / batch.critical:.2g} of the critical batch, "
         f"{batch.critical:,.0f} ({batch.basis})",
     )
-
-
-def _print_rates(plan: Plan) -> None:
-    _heading("what these numbers rest on, besides the run file")
-    for name, rate in rates_by_name(plan).items():
-        console.print(f"  {name:31} {rate.value:<10.4g} {rate.kind}: {rate.source}")
 
 
 def _hours(seconds: float) -> str:

@@ -176,7 +176,7 @@ def _with_data(
     ids = data.text_tokens * token_dtype(vocabulary).itemsize
     return replace(
         rates,
-        text_bytes_per_token=calibrated(data.text_bytes / data.text_tokens),
+        text_bytes_per_token=calibrated(data.kept_text_bytes / data.text_tokens),
         document_bytes_per_text_byte=calibrated(data.document_bytes / data.text_bytes),
         token_extra_share=calibrated(data.token_bytes / ids - 1),
     )

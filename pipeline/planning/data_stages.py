@@ -80,13 +80,19 @@ def _tokenize_rate(section: TokenizerSection, config: RunConfig) -> Rate:
 
 
 def data_core_hours(config: RunConfig, data: DataSize, rates: PlanRates) -> DataPlan:
-    """Return the core-hours of the data stages for a corpus of this size."""
+    """Return the core-hours of the data stages for a corpus of this size.
+
+    A stage that the run file does not describe takes none.
+    """
     # A vocabulary is learned from a sample, and not at all where the tokenizer exists.
     sample = 0.0
-    if config.tokenizer.kind in LEARN_BYTES_PER_CORE_SECOND:
-        sample = min(float(config.tokenizer.sample_bytes), data.text_bytes)
+    encoded = 0.0
+    if config.has("tokenizer"):
+        encoded = data.kept_text_bytes
+        if config.tokenizer.kind in LEARN_BYTES_PER_CORE_SECOND:
+            sample = min(float(config.tokenizer.sample_bytes), encoded)
     packed = 0.0
-    if config.data.packs_documents:
+    if config.has("tokenizer", "data") and config.data.packs_documents:
         packed = data.tokens
 
     # Documents are annotated and judged only where the run file says so.
@@ -99,7 +105,7 @@ def data_core_hours(config: RunConfig, data: DataSize, rates: PlanRates) -> Data
     return DataPlan(
         prepare_core_hours=data.text_bytes / rates.prepare_bytes_per_core_second.value / 3600,
         train_tokenizer_core_hours=sample / rates.learn_bytes_per_core_second.value / 3600,
-        tokenize_core_hours=data.text_bytes / rates.tokenize_bytes_per_core_second.value / 3600,
+        tokenize_core_hours=encoded / rates.tokenize_bytes_per_core_second.value / 3600,
         pack_core_hours=packed / rates.pack_tokens_per_core_second.value / 3600,
         annotate_core_hours=annotated / rates.annotate_bytes_per_core_second.value / 3600,
         select_core_hours=judged / rates.select_bytes_per_core_second.value / 3600,

@@ -14,12 +14,26 @@ class DataSize:
     text_tokens: float
     """Those made from text here; the others existed already."""
     text_bytes: float
+    """All text, also of documents that `select` removes."""
+    kept_text_bytes: float
+    """Text that is tokenized: of the documents that stay."""
     document_bytes: float
     """Size of the documents' Parquet shards."""
     token_bytes: float
     """Size of the token files with their indices, without linked ones."""
     basis: Rate
     """What the sizes rest on; its value is the number of tokens."""
+    documents: float
+    annotation_bytes: float = 0.0
+    """Size of the files of `annotate`; 0 where nothing is annotated."""
+    selection_bytes: float = 0.0
+    """Size of the files of `select`; 0 where nothing is selected."""
+
+    @property
+    def data_bytes(self) -> float:
+        """All files of the corpus."""
+        made = self.document_bytes + self.token_bytes
+        return made + self.annotation_bytes + self.selection_bytes
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class DiskUse:
     def most(self) -> float:
         """The most that data and run take together."""
         at_most = max(self.kept_checkpoints, self.most_checkpoints) * self.checkpoint + self.export
-        return self.data.document_bytes + self.data.token_bytes + at_most
+        return self.data.data_bytes + at_most
 
 
 def data_size(
@@ -63,7 +77,9 @@ def data_size(
         tokens=tokens,
         text_tokens=made,
         text_bytes=text,
+        kept_text_bytes=text,
         document_bytes=text * rates.document_bytes_per_text_byte.value,
         token_bytes=made * width * (1 + rates.token_extra_share.value),
         basis=Rate(tokens, "assumed", f"every token of train.train_tokens is read once{basis}"),
+        documents=text / rates.text_bytes_per_document.value,
     )

@@ -13,6 +13,7 @@ from pipeline.logs import counted_noun, human_seconds
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.planning.calibration import calibrated_rates
 from pipeline.planning.comparable_runs import refuse_other_runs
+from pipeline.planning.curation_size import with_annotation_rates
 from pipeline.planning.data_stages import with_tokenizer_rates
 from pipeline.planning.job_chain import JobTimes, lost_margin_seconds
 from pipeline.planning.laws.loss_law import CHINCHILLA_REFIT, LossLaw
@@ -107,6 +108,7 @@ def plan_run(
     # The rates: assumed, and what runs tell.
     rates = assumed_rates(hardware, allocation.hardware_name, overlaps_communication(config))
     rates = with_tokenizer_rates(rates, config)
+    rates = with_annotation_rates(rates, config)
     rates = with_all_attention(rates, hardware, facts, config.data.sequence_length)
     run_dirs, studies = runs_and_studies(runs)
     for study in studies:

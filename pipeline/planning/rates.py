@@ -54,8 +54,15 @@ class PlanRates:
     export_extra_bytes: Rate
     """Bytes of an exported folder beside the weights: tokenizer, config, card."""
     text_bytes_per_token: Rate
+    text_bytes_per_document: Rate
     document_bytes_per_text_byte: Rate
     """Size of Parquet shards as a share of the text."""
+    annotation_bytes_per_text_byte: Rate
+    """Size of the annotations that grow with a document's lines, as a share of the text."""
+    annotation_bytes_per_document: Rate
+    """Size of the other annotations."""
+    selection_bytes_per_document: Rate
+    """Size of a verdict."""
     token_extra_share: Rate
     """Size of index files beside the token ids, as a share of the ids."""
     prepare_bytes_per_core_second: Rate
@@ -77,6 +84,11 @@ ZERO_3_HOST_SECONDS = 262_144 / 108_239 / (8 * 12)
 """GPT-3 125M at ZeRO 3 on one H200, compiled: 262,144 tokens a step, 108,239 tokens a second, 8
 micro-batches of 12 layers: 25 ms. At ZeRO 1 such a step takes 0.56 s, here 2.42 s.
 Source: `pipeline/benchmarks/README.md`."""
+MEASURED_CORPUS = "redpajama-small (pipeline/planning/README.md, section Corpora)"
+"""Where the sizes of curated text were measured."""
+TEXT_BYTES_PER_DOCUMENT = 12_500
+"""Mean of its pages, code, answers and encyclopedia; its novels have 770,000 bytes each."""
+SELECTION_BYTES_PER_DOCUMENT = 23
 SCALING = "llm-foundry's throughput tables (mosaicml/llm-foundry@8c8dd48f): 8 to 512 H100"
 
 
@@ -118,13 +130,19 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
         checkpoint_extra_bytes=assumed(0, "nothing beside tensors"),
         export_extra_bytes=assumed(2e6, "tokenizer and config"),
         text_bytes_per_token=assumed(4.0, "English text with 32,000 to 50,000 ids"),
+        text_bytes_per_document=assumed(
+            TEXT_BYTES_PER_DOCUMENT, f"all but novels of {MEASURED_CORPUS}"
+        ),
         document_bytes_per_text_byte=assumed(0.4, "zstd at level 1 on mixed text"),
+        annotation_bytes_per_text_byte=assumed(0, "nothing is annotated"),
+        annotation_bytes_per_document=assumed(0, "nothing is annotated"),
+        selection_bytes_per_document=assumed(SELECTION_BYTES_PER_DOCUMENT, MEASURED_CORPUS),
         token_extra_share=assumed(0.01, "20 bytes a document"),
         prepare_bytes_per_core_second=assumed(
             120e6, "`prepare` on one core, compressed JSON lines"
         ),
         annotate_bytes_per_core_second=assumed(
-            0.6e6, "`annotate` on one core, all signals, language, personal data, MinHash"
+            2.9e6, "`annotate` on one core, all parts (pipeline/corpus/annotating/README.md)"
         ),
         select_bytes_per_core_second=assumed(
             8.8e6, "`select` on one core (pipeline/corpus/selecting/README.md)"

@@ -127,6 +127,7 @@ def test_status_and_plan_tell_what_is_not_described(
     plan_view.show_plan(STAGES, question, as_json=True, page=None)
     plan = json.loads(capsys.readouterr().out)
     assert plan["raw_files"]["web"]["files"] == 1
+    assert plan["core_hours"]["prepare"] > 0
     assert plan["not_described"]["tokenize"] == ["tokenizer"]
     plan_view.show_plan(STAGES, question, as_json=False, page=None)
     assert "1 file, " in capsys.readouterr().out
