@@ -77,7 +77,7 @@ def annotate_shard(
             writer.add([column.slice(first, ROWS_OF_GROUP) for column in columns_of_file])
         writer.finish()
     manifest = data_dir / "annotations" / "manifest.json"
-    listed = read_json(manifest) or {"files": {}}
+    listed = read_json(manifest) or {"files": {}, "inputs": {}, "output": ""}
     listed["files"][name] = file_record(path)
     write_json(manifest, listed)
     return path

@@ -100,7 +100,8 @@ def prepare_here(run_file: Path, *overrides: str) -> Result:
 def list_documents(documents_dir: Path, paths: Sequence[Path]) -> None:
     """List documents shards in the manifest, where readers look for them, besides what it has
     already."""
-    manifest = read_json(documents_dir / "manifest.json") or {"files": {}, "counts": {}}
+    empty = {"files": {}, "counts": {}, "inputs": {}, "output": ""}
+    manifest = read_json(documents_dir / "manifest.json") or empty
     manifest["files"] |= {
         path.relative_to(documents_dir).as_posix(): file_record(path) for path in paths
     }

@@ -12,14 +12,19 @@ from rich.table import Table
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.selecting.explain import ComparedRule, ExplainedDocument, explain_document
+from pipeline.errors import first_items
 from pipeline.harmless_text import visible
 from pipeline.logs import console, print_json, print_wide, styled
+from pipeline.store.artifacts import stage_states
 from pipeline.store.recorded_run import recorded_config
+from pipeline.store.stages import STAGES
 
 CONTEXT_CHARACTERS = 60
 """Characters that are shown before the first difference of two texts."""
 RULE_COLUMNS = 100
 """Columns of the table of rules, at least."""
+MOST_REASONS = 3
+"""Reasons why `select` is stale that are named."""
 
 
 def show_explanation(
@@ -30,10 +35,14 @@ def show_explanation(
     `document`: id, original id or url. `characters`: of texts that are shown. Raises as
     `explain_document`.
     """
-    explained = explain_document(_config_of(run, overrides), document)
+    config = _config_of(run, overrides)
+    explained = explain_document(config, document)
+    outdated = _why_outdated(config)
     if as_json:
-        print_json({"documents": explained})
+        print_json({"outdated": outdated, "documents": explained})
         return
+    if outdated is not None:
+        console.print(styled(visible(outdated), "yellow"))
     for number, each in enumerate(explained):
         if number:
             console.print()
@@ -45,6 +54,20 @@ def _config_of(run: Path, overrides: Sequence[str]) -> RunConfig:
     if run.is_dir():
         return recorded_config(run, overrides)
     return load(run, overrides, needs=())
+
+
+def _why_outdated(config: RunConfig) -> str | None:
+    """Return a line where the verdicts on disk are not those of the run file; None where they are."""
+    state = stage_states({stage.name: stage for stage in STAGES}, config)["select"]
+    if state.kind == "done":
+        return None
+    why = "select has not finished"
+    if state.kind == "stale":
+        why = f"select is stale ({'; '.join(first_items(state.reasons, MOST_REASONS, 'reasons'))})"
+    return (
+        f"{why}: the verdicts below are of earlier settings, the rules and values beside them those of "
+        "the run file now. `pipeline select` judges anew."
+    )
 
 
 def _print_document(document: ExplainedDocument, characters: int) -> None:

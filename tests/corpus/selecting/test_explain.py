@@ -1,15 +1,18 @@
 """`pipeline explain`: a verdict with all that is behind it."""
 
+import json
 from pathlib import Path
 
 import pytest
 from curation import write_corpus
 
+from pipeline.cli.commands import run_all
 from pipeline.cli.curation.explain_view import show_explanation
 from pipeline.config.run_file import load
 from pipeline.corpus.selecting.explain import explain_document
 from pipeline.corpus.selecting.select import select
 from pipeline.errors import UserError
+from pipeline.store.stages import STAGES
 
 RUN = """\
 paths: {data_dir: data, run_dir: run}
@@ -65,6 +68,31 @@ def test_the_copy_that_stays_is_shown_beside(
     assert "\x1b" not in shown
     show_explanation(selected, [], "first", 80, as_json=True)
     assert '"rule:long"' in capsys.readouterr().out
+
+
+def test_verdicts_of_other_rules_are_named_before_all_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document that was kept must not stand beside a rule that it fails without a word."""
+    (tmp_path / "w").write_text('{"text": "some words of a document"}\n')
+    (tmp_path / "run.yaml").write_text(
+        RUN.replace("annotate: {}", "annotate: {language: false}").replace(
+            ", english: language == en", ""
+        )
+    )
+    run_all(STAGES, tmp_path / "run.yaml", ["executor.workers=1", "prepare.validation_fraction=0"])
+    (shard,) = (tmp_path / "data" / "documents" / "web").glob("*.parquet")
+    identity = f"web/{shard.stem}/0"
+    same = ["prepare.validation_fraction=0"]
+    capsys.readouterr()
+    show_explanation(tmp_path / "run.yaml", same, identity, 80, as_json=False)
+    assert capsys.readouterr().out.startswith(f"{identity} (train) kept")
+    other = [*same, "select.rules={long: rps_doc_word_count >= 6}"]
+    show_explanation(tmp_path / "run.yaml", other, identity, 80, as_json=False)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("select is stale (select.rules.long: ")
+    show_explanation(tmp_path / "run.yaml", other, identity, 80, as_json=True)
+    assert json.loads(capsys.readouterr().out)["outdated"].startswith("select is stale")
 
 
 def test_what_cannot_be_explained_is_refused(selected: Path) -> None:
