@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from pipeline.config.curation.annotated_columns import annotation_problems
+from pipeline.config.curation.select_section import unknown_reasons
 from pipeline.config.kinds import MIXTURE_RULES, SOURCE_KINDS, TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import schedule_problems
@@ -36,6 +37,13 @@ def _tokenizer_problems(config: RunConfig) -> list[str]:
     """Check that the section fits its kind of tokenizer."""
     kind = TOKENIZER_KINDS[config.tokenizer.kind]
     return kind.wrong_settings(config.tokenizer)
+
+
+def _reason_problems(config: RunConfig) -> list[str]:
+    """Check that `select.max_removed` names reasons that there are."""
+    if config.select is None:
+        return []
+    return unknown_reasons(config.select)
 
 
 def _schedule_problems(config: RunConfig) -> list[str]:
@@ -225,5 +233,6 @@ RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], list[str]]], ...] = (
     (("model",), _mup_problems),
     ((), _requirement_problems),
     ((), annotation_problems),
+    ((), _reason_problems),
 )
 """The sections that a rule is about, and the function that reports where it is broken."""

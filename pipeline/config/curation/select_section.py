@@ -3,10 +3,10 @@
 The docstring of a field is what `pipeline config --describe` prints.
 """
 
-from typing import Annotated, Literal, Self
+from difflib import get_close_matches
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from pipeline.config.curation.decontaminate_section import Decontaminate
 from pipeline.config.curation.rules import Rules
@@ -85,19 +85,6 @@ class Select(Section):
     of the stage names it (`rule:NAME`, `exact-duplicate`, ...); `default` for all others (0.3 if it
     is not set). Above it the stage stops, for a wrong filter is found by how much it removes."""
 
-    @model_validator(mode="after")
-    def _names_reasons(self) -> Self:
-        """Refuse a share for a reason that there is not."""
-        reasons = [f"rule:{name}" for name in self.rules]
-        for name in self.max_removed:
-            if name not in (DEFAULT, *reasons, *OTHER_REASONS):
-                raise PydanticCustomError(
-                    "reason",
-                    "max_removed names {name}, which is no reason here; there are {reasons}",
-                    {"name": name, "reasons": ", ".join((DEFAULT, *OTHER_REASONS, *reasons))},
-                )
-        return self
-
     @property
     def reads_annotations(self) -> bool:
         """Whether annotations decide anything."""
@@ -109,3 +96,20 @@ class Select(Section):
         """Return the largest share of a source that a reason may remove."""
         default = self.max_removed.get(DEFAULT, MOST_REMOVED)
         return self.max_removed.get(reason, default)
+
+
+def unknown_reasons(section: Select) -> list[str]:
+    """Return a message for each entry of `max_removed` that names no reason, with close names."""
+    reasons = [DEFAULT, *OTHER_REASONS, *(f"rule:{name}" for name in section.rules)]
+    problems: list[str] = []
+    for name in section.max_removed:
+        if name in reasons:
+            continue
+        close = get_close_matches(name, reasons, n=3)
+        hint = f"did you mean {' or '.join(close)}?"
+        if not close:
+            hint = f"there are rule:NAME for each rule, {', '.join(OTHER_REASONS)} and {DEFAULT}"
+        problems.append(
+            f"select.max_removed.{name}: is not a reason that this run file can produce; {hint}"
+        )
+    return problems

@@ -99,7 +99,8 @@ def test_a_run_file_without_the_section_prints_none(tmp_path: Path) -> None:
         ("rules: [x >= 1e999]", "has 1e999, which is larger than any value"),
         ("rules: {'..': x > 1}", "a name has letters"),
         ("exact_duplicates: [hash]", "'text_hash', 'published', 'url' or 'id'"),
-        ("max_removed: {rule:x: 0.5}", "max_removed names rule:x, which is no reason here"),
+        ("max_removed: {rule:x: 0.5}", "is not a reason that this run file can produce; there are"),
+        ("max_removed: {near-duplicates: 0.5}", "did you mean near-duplicate or"),
         ("max_removed: {default: 2}", "less than or equal to 1"),
     ],
 )
@@ -107,6 +108,22 @@ def test_what_the_section_refuses(tmp_path: Path, section: str, why: str) -> Non
     (tmp_path / "run.yaml").write_text(RUN + f"select: {{{section}}}\n")
     with pytest.raises(ConfigError, match=why):
         load(tmp_path / "run.yaml", needs=())
+
+
+def test_wrong_columns_and_reasons_are_named_together(tmp_path: Path) -> None:
+    """Shares for the rules that stood there before, and a rule that is misspelt."""
+    (tmp_path / "run.yaml").write_text(
+        RUN + "annotate: {}\nselect: {rules: [gopher, rps_doc_wordcount >= 80], max_removed: "
+        "{'rule:rps_doc_wordcount>=50': 0.5, 'rule:gopher/words-mn': 0.4, default: 2}}\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path / "run.yaml", ["select.max_removed.default=0.3"], needs=())
+    found = "\n".join(refused.value.problems)
+    assert "no column rps_doc_wordcount; did you mean rps_doc_word_count" in found
+    assert "rule:rps_doc_wordcount>=50: is not a reason" in found
+    assert "did you mean rule:rps_doc_wordcount>=80" in found
+    assert "did you mean rule:gopher/words-min" in found
+    assert len(found) < 2_000
 
 
 def test_deduplication_of_c4_is_answered_with_the_lines_to_write(tmp_path: Path) -> None:
