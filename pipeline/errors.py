@@ -13,6 +13,10 @@ MOST_PROBLEMS = 50
 """Maximum number of problems listed in one message."""
 
 
+DELETE_FIRST = "Delete it first, or its size alone is looked at and it counts as done. "
+"""Begins the remedy for a damaged file that a command makes again; a missing one lacks it."""
+
+
 def first_of(names: Sequence[str], limit: int) -> str:
     """Return the first `limit` names, separated by commas, and the number of the others."""
     items = first_items(names, limit)

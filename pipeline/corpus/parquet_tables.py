@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, one_line
+from pipeline.errors import DELETE_FIRST, DataError, one_line
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.records import FileRecord
@@ -32,13 +32,14 @@ def write_parquet(table: pa.Table, path: Path) -> FileRecord:
 def read_parquet(path: Path, schema: pa.Schema, remedy: str) -> pa.Table:
     """Return the columns of `schema` of a file.
 
-    Raises DataError, which ends with `remedy`, where it is missing, damaged or of other columns.
+    Raises DataError, which ends with `remedy`, where it is missing, damaged or of other columns. Of a
+    missing file nobody is told to delete it: a `DELETE_FIRST` at its beginning is left out.
     """
     try:
         table = pq.read_table(path, columns=schema.names, page_checksum_verification=True)
         return table.select(schema.names).cast(schema)
     except FileNotFoundError:
-        raise DataError(f"{path}: is missing. {remedy}") from None
+        raise DataError(f"{path}: is missing. {remedy.removeprefix(DELETE_FIRST)}") from None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path}: is damaged ({one_line(error)}). {remedy}") from None
 

@@ -29,7 +29,7 @@ from pipeline.corpus.documents import (
 from pipeline.corpus.ngram_index import NgramIndex, Passages
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.kept_documents import KeptDocuments, KeptTexts
-from pipeline.errors import LeaseError
+from pipeline.errors import DELETE_FIRST, LeaseError
 from pipeline.logs import note
 from pipeline.store import versions
 from pipeline.store.contamination_files import SearchFolder
@@ -194,7 +194,7 @@ def found_passages(
     """
     folder = SearchFolder(documents.data_dir)
     path = _documents_at(documents, source, documents.version).passages(folder, texts)
-    return read_parquet(path, FOUND, f"Delete it. {SEARCH_AGAIN}").to_pylist()
+    return read_parquet(path, FOUND, f"{DELETE_FIRST}{SEARCH_AGAIN}").to_pylist()
 
 
 @lru_cache(maxsize=64)

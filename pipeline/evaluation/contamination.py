@@ -29,6 +29,7 @@ from pipeline.corpus.text_search import (
     found_passages,
     search_documents,
 )
+from pipeline.errors import DELETE_FIRST
 from pipeline.logs import progress
 from pipeline.sampling.passage_tokens import passage_tokens
 from pipeline.sampling.trace import document_use
@@ -208,5 +209,5 @@ def stored_items(run_dir: Path, task: str) -> list[ItemReading] | None:
     path = contaminated_items_path(RunFolder(run_dir).evaluation, task)
     if not path.is_file():
         return None
-    table = read_parquet(path, SCHEMA, "Delete it, then run `pipeline evaluate` again.")
+    table = read_parquet(path, SCHEMA, f"{DELETE_FIRST}Run `pipeline evaluate` again.")
     return [ItemReading(**row) for row in table.to_pylist()]

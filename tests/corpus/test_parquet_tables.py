@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.errors import DataError
+from pipeline.store.curation.selection_folder import SELECT_AGAIN
 
 # Of random numbers zstd makes nothing smaller, so it finds no damage in them either.
 TABLE = pa.table({"number": np.random.default_rng(1).integers(0, 2**62, 2000)})
@@ -43,3 +45,18 @@ def test_files_without_checksums_are_read(tmp_path: Path) -> None:
     path = tmp_path / "numbers.parquet"
     pq.write_table(TABLE, path)
     assert read_parquet(path, TABLE.schema, "Make it again.").equals(TABLE)
+
+
+@pytest.mark.parametrize("remedy", [SELECT_AGAIN, ANNOTATE_AGAIN])
+def test_only_a_file_that_is_there_is_to_be_deleted(tmp_path: Path, remedy: str) -> None:
+    path = tmp_path / "numbers.parquet"
+    with pytest.raises(
+        DataError, match=r"numbers\.parquet: is missing\. `pipeline \w+` with"
+    ) as refused:
+        read_parquet(path, TABLE.schema, remedy)
+    assert "elete" not in str(refused.value)
+    path.write_bytes(b"garbage")
+    with pytest.raises(DataError, match=r"is damaged .*Delete it first, or .* counts as done"):
+        read_parquet(path, TABLE.schema, remedy)
+    with pytest.raises(DataError, match=r"`pipeline inspect RUN\.YAML --verify`"):
+        read_parquet(path, TABLE.schema, remedy)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
+from pipeline.errors import DELETE_FIRST, DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import fingerprint, temporary_path
 from pipeline.store.manifests.moved_files import existing_place
@@ -30,7 +30,8 @@ covers."""
 ID = pa.field("id", pa.string())
 """The first column, `source/shard stem/row` as in the documents."""
 ANNOTATE_AGAIN = (
-    "Delete it, then run `pipeline annotate` with the same run file: it makes this file again."
+    f"{DELETE_FIRST}`pipeline annotate` with the same run file makes it again; `pipeline inspect RUN.YAML "
+    "--verify` names every damaged file."
 )
 """Remedy for a file that is damaged or belongs to other documents."""
 

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import DELETE_FIRST
 from pipeline.store.layout import manifest_path
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
-SELECT_AGAIN = "Delete it, then run `pipeline select` again."
-"""Remedy for a file of the stage that is missing or damaged."""
+SELECT_AGAIN = (
+    f"{DELETE_FIRST}`pipeline select` with the same run file makes it again; `pipeline inspect RUN.YAML "
+    "--verify` names every damaged file."
+)
+"""Remedy for a damaged file of the stage; `read_parquet` tells of a missing one without its beginning."""
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,7 @@ def test_annotations_of_other_documents_and_flipped_bytes_are_refused(tmp_path: 
     words = pq.read_metadata(path).row_group(0).column(2)
     content[words.dictionary_page_offset + words.total_compressed_size - 1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(TasksFailed, match=r"is damaged.*Delete it, then run `pipeline annotate`"):
+    with pytest.raises(TasksFailed, match=r"is damaged.*Delete it first.*`pipeline annotate`"):
         select(config)
 
 
@@ -303,7 +303,9 @@ def test_what_is_damaged_between_two_rounds_is_named(tmp_path: Path) -> None:
     content[-1] ^= 1
     losers.write_bytes(content)
     (tmp_path / "data/selection/.tasks/000000.json").unlink()
-    with pytest.raises(TasksFailed, match=r"000000\.losers: is damaged: .*Delete it, then run"):
+    with pytest.raises(
+        TasksFailed, match=r"000000\.losers: is damaged: .*Delete it first.*`pipeline select`"
+    ):
         select(refused)
     losers.unlink()
     select(run_of(tmp_path, "exact_duplicates: [url]"))
