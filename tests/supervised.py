@@ -1,5 +1,4 @@
-"""`pipeline train` as a process of its own, with the real deepspeed launcher, and what is seen of
-it from outside."""
+"""`pipeline train` as a process of its own, and what is seen of it from outside."""
 
 import json
 import re

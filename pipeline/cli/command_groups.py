@@ -146,6 +146,14 @@ def benchmark_evaluate(
     evaluate.benchmark_evaluate(rounds, output)
 
 
+@benchmarks.command("start")
+def benchmark_start(rounds: Rounds = 5, output: ResultsFile = Path("benchmark-start.json")) -> None:
+    """Measure a start and a restart of two CPU ranks: CPU seconds of each part."""
+    from pipeline.benchmarks.starting import start
+
+    start.benchmark_start(rounds, output)
+
+
 @benchmarks.command("executor")
 def benchmark_executor(
     tasks: Annotated[int, typer.Option(min=1, help="Tasks in the list.")] = 20_000,

@@ -39,8 +39,11 @@ LOOK_SECONDS = 5.0
 class Ranks:
     """The launcher and its ranks; leaving the context ends and cleans up all of them."""
 
-    def __init__(self, launch: LaunchPlan, run_dir: Path, began: float) -> None:
-        """Take also when the stage began, in seconds of the epoch, for the ranks' start-up times."""
+    def __init__(self, launch: LaunchPlan, run_dir: Path, began: tuple[float, float]) -> None:
+        """Take also when the stage and the launcher's work began, in seconds of the epoch.
+
+        From these come the ranks' start-up times.
+        """
         self._launch = launch
         self._began = began
         self._run_dir = run_dir
@@ -50,11 +53,10 @@ class Ranks:
     def __enter__(self) -> "Ranks":
         # The ranks learn from their environment which start they belong to.
         command_began = beginning_of_this_process()
-        launcher_began = time.time()
         self._start = secrets.token_hex(4)
         supervisor: Supervisor = {
             **own_identity(),
-            "times": [command_began, self._began, launcher_began],
+            "times": [command_began, *self._began],
             "start": self._start,
         }
         write_start_order(self._run_dir, {"start": self._start, "stop": False})
@@ -64,6 +66,7 @@ class Ranks:
             self._run_dir,
             LAUNCH,
             ranks=self._launch.groups.world,
+            launcher_began=self._began[1],
             command_began=command_began,
             submitted=submit_time_of_slurm_job(),
         )

@@ -19,6 +19,7 @@ from pipeline.cluster.time_limit import (
     jobs_without_progress,
     tell_batch_script,
 )
+from pipeline.cluster.warm.forkable_ranks import ForkableRanks
 from pipeline.cluster.watch import watch_ranks
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
@@ -35,6 +36,7 @@ from pipeline.store.outcome import Outcome, delete_outcome, has_outcome, read_ou
 from pipeline.store.processes import beginning_of_this_process
 from pipeline.store.records import CheckpointManifest
 from pipeline.tokens.shards.shard_table import keep_shard_table
+from pipeline.work.warm.warm_python import WarmProcessEnded
 
 HOSTS_SECONDS = 900.0
 """Time for a host that the run has used to come back."""
@@ -61,6 +63,8 @@ class TrainingJob:
     """Run file that the ranks read, in the run folder."""
     stop: StopRequest
     limit: TimeLimit
+    forkable: ForkableRanks
+    """What forks the ranks, where they can be forked."""
     began: float
     """When the stage began, in seconds of the epoch."""
 
@@ -86,9 +90,9 @@ def run_training_job(config: RunConfig) -> Result[TrainCounts]:
     if scaled is not None:
         note(f"train: {scaled}")
 
-    with stop_signals() as stop:
+    with stop_signals() as stop, ForkableRanks(config) as forkable:
         try:
-            _run_to_an_outcome(TrainingJob(config, run_file, stop, limit, began))
+            _run_to_an_outcome(TrainingJob(config, run_file, stop, limit, forkable, began))
         finally:
             if stop.is_out_of_time:
                 tell_batch_script()
@@ -235,6 +239,12 @@ def _start_once(job: TrainingJob, is_again: bool) -> tuple[str | None, int]:
         log.replace(log.with_suffix(".previous"))
     heartbeat.delete_heartbeats(run_dir)
 
+    # A request to stop need not wait for imports; near a time limit there may be time for a step.
+    launcher_began = time.time()
+    job.forkable.prepare(lambda: _must_end(job.stop, job.limit))
+    if _must_end(job.stop, job.limit):
+        return "stopped before the ranks were started", 0
+
     # Hosts that a first start cannot reach are an error at once; later ones may be rebooting.
     launch = plan_launch(config, job.run_file)
     count = launch.groups.world
@@ -246,13 +256,23 @@ def _start_once(job: TrainingJob, is_again: bool) -> tuple[str | None, int]:
 
     note(f"train: starting {count} {launch.where}; their logs are in {logs}")
     stall = StallWatch(run_dir, count, config.guard)
-    with Ranks(launch, run_dir, job.began) as ranks:
-        stalled = watch_ranks(config, ranks, stall, job.limit, job.stop)
-        if stalled is not None:
-            _keep_stacks_of_hung_ranks(run_dir, ranks, count, stalled)
+    began = (job.began, launcher_began)
+    try:
+        with Ranks(launch, run_dir, began) as ranks:
+            stalled = watch_ranks(config, ranks, stall, job.limit, job.stop)
+            if stalled is not None:
+                _keep_stacks_of_hung_ranks(run_dir, ranks, count, stalled)
+    except WarmProcessEnded as error:
+        return str(error), count
     if has_outcome(run_dir):
         return None, count
     return stalled or _why_it_failed(run_dir, ranks.process.returncode), count
+
+
+def _must_end(stop: StopRequest, limit: TimeLimit) -> bool:
+    """Tell whether the job was asked to end, and not only to save as its time is nearly over."""
+    stop.take_time(limit)
+    return stop.count > 1 or (stop.count == 1 and not stop.is_out_of_time)
 
 
 def _resuming(config: RunConfig, run_file: Path) -> RunConfig:

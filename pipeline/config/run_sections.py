@@ -87,9 +87,10 @@ class Guard(Section):
 
 class Launch(Section):
     kind: Annotated[str, KindName(LAUNCH_KINDS)] = "local"
-    """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the allocation of the
-    job. `hostfile`: the deepspeed launcher on the hosts of `hostfile`, through pdsh and ssh; all
-    hosts must see the folders of the run at the same paths."""
+    """`local`: ranks on this machine, on GPUs by the deepspeed launcher, on a CPU as forks of a
+    process that imports torch once. `slurm`: `srun` inside the allocation of the job. `hostfile`:
+    the deepspeed launcher on the hosts of `hostfile`, through pdsh and ssh; all hosts must see the
+    folders of the run at the same paths."""
     hostfile: Location | None = None
     """`hostfile` only: file with a line `HOST slots=N` for each host, which gets N ranks. The first
     host is this machine, or one that this machine can reach."""

@@ -124,7 +124,7 @@ def _recorded_launch(details: Mapping[str, Any], moment: float, before: Sequence
     return Start(
         command_began,
         is_first=not before or before[-1].command_began != command_began,
-        launched=moment,
+        launched=details.get("launcher_began", moment),
         is_launch_recorded=True,
         submitted=details.get("submitted"),
         ranks=details["ranks"],

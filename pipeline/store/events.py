@@ -85,6 +85,8 @@ class EventDetails(TypedDict, total=False):
     """Start: the resolved settings, in YAML."""
     phases: dict[str, float]
     """First step: part of the start-up -> seconds."""
+    cpu_phases: dict[str, float]
+    """First step: part of rank 0's start-up -> CPU seconds."""
     take: str
     """Branch: `train.init_take`."""
     lineage: list[LineageEntry]
@@ -148,6 +150,9 @@ class EventDetails(TypedDict, total=False):
     """Tracker failed: its name."""
     error: str
     """Tracker failed: its exception."""
+    launcher_began: float
+    """Launch: when the launcher began, or the imports that its ranks are forked from, in seconds of
+    the epoch."""
     command_began: float
     """Launch: when the command began, in seconds of the epoch; the same for all starts of a job."""
     submitted: float | None
@@ -197,6 +202,8 @@ class FirstStepEvent(Event):
     """Time since the command began."""
     phases: dict[str, float]
     """Part of the start-up -> seconds; `before_train` is what came before the stage."""
+    cpu_phases: NotRequired[dict[str, float]]
+    """Part of rank 0's start-up -> CPU seconds of its process, user and system, from its imports on."""
 
 
 class SaveEvent(Event):

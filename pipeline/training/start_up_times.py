@@ -4,6 +4,7 @@ Writes the `first step` event, which the supervisor prints.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.store.events import FIRST_STEP, write_event
@@ -13,7 +14,7 @@ from pipeline.store.start_order import supervisor_of_this_rank
 
 
 class StartUpTimes:
-    """Seconds of each phase between the command and the first step.
+    """Seconds of each phase between the command and the first step, and the rank's CPU seconds.
 
     Made when a rank has finished its imports.
     """
@@ -37,6 +38,8 @@ class StartUpTimes:
             "launcher": process_start - launch_time,
             "imports": self._last - process_start,
         }
+        self._cpu_last = time.process_time()
+        self.cpu_seconds = {"imports": self._cpu_last}
         self._is_over = False
         self._heartbeat = heartbeat
         heartbeat.beat("start: imported")
@@ -46,6 +49,9 @@ class StartUpTimes:
         now = time.time()
         self.seconds[phase] = now - self._last
         self._last = now
+        cpu_now = time.process_time()
+        self.cpu_seconds[phase] = cpu_now - self._cpu_last
+        self._cpu_last = cpu_now
         self._heartbeat.beat(f"start: done with {phase}")
 
     def first_step(self, run_dir: Path) -> None:
@@ -66,9 +72,14 @@ class StartUpTimes:
             run_dir,
             FIRST_STEP,
             seconds=round(total, 2),
-            phases={name: round(seconds, 3) for name, seconds in self.seconds.items()},
+            phases=_rounded(self.seconds),
+            cpu_phases=_rounded(self.cpu_seconds),
             message=(
                 f"first step {of_train:.1f} s after train began ({shares}, ...), {total:.1f} s "
                 "after the command"
             ),
         )
+
+
+def _rounded(phases: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(seconds, 3) for name, seconds in phases.items()}

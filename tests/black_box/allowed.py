@@ -19,6 +19,7 @@ ADDED_COMMANDS = {
     "benchmark executor": "measures what a task costs, which the recorded commit did not",
     "benchmark curate": "measures annotating and selecting, which the recorded commit did not have",
     "benchmark commands": "measures commands that only look, which the recorded commit did not",
+    "benchmark start": "measures what starting costs, which the recorded commit did not",
     "benchmark evaluate": "measures the scorer, which the recorded commit did not have",
     **dict.fromkeys(
         ("tasks", "tasks fetch", "tasks list", "tasks verify"),

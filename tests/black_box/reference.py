@@ -23,7 +23,7 @@ COMMAND_LINE = re.compile(r"^(?:│ |  )([a-z][a-z-]*)(?: |$)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 MEASURED = re.compile(r"seconds$|^tokens_per_second$|^tflops$|^mfu$|^hfu$|^peak_memory_bytes$")
 """Fields of a step or an event that are another number each time."""
-OF_THE_MOMENT = {"time", "environment", "phases"}
+OF_THE_MOMENT = {"time", "environment", "phases", "cpu_phases"}
 """Fields of an event that are others each time."""
 IN_WORDS = {"message", "config"}
 """Fields of an event that tell in words, or as a run file, what others tell as values."""

@@ -37,6 +37,8 @@ pytestmark = pytest.mark.ranks
 MakeRun = Callable[..., Path]
 SAVE_EVERY = 20
 STEPS_PER_FAULT = 60
+START_UP_SECONDS = 0.6
+"""From the launcher to the first step where ranks are forked; on a busy machine more."""
 WIDER = ["model.config.hidden_size=128", "model.config.intermediate_size=256"]
 """So that writing a checkpoint takes long enough to be hit."""
 
@@ -66,7 +68,7 @@ class Attack:
         if moment == "start-up":  # a start-up of its own: of the launcher that follows a kill
             self._kill("launcher")
             wait_for(lambda: self._present_start() != self._struck, 30, "the end of the ranks")
-            time.sleep(self._dice.uniform(0, 8))
+            time.sleep(self._dice.uniform(0, START_UP_SECONDS))
         elif moment == "save":
             victims = self._members(victim)  # looking for them can take longer than the save
             wait_for(self._is_saving, 180, "a save", every=0.0005)

@@ -21,6 +21,8 @@ from supervised import (
     wait_for_steps,
 )
 
+from pipeline.cluster.warm.forkable_ranks import DEEPSPEED, LAUNCHER_VARIABLE
+from pipeline.cluster.warm.forked_launch import LAUNCHER
 from pipeline.store.metrics import read_metrics
 
 pytestmark = pytest.mark.ranks
@@ -46,7 +48,7 @@ def losses(run_file: Path) -> list[float]:
 
 
 def launchers_of(run_file: Path) -> list[psutil.Process]:
-    return [p for p in processes_of(run_file) if "deepspeed.launcher.launch" in arguments(p)]
+    return [p for p in processes_of(run_file) if LAUNCHER in arguments(p)]
 
 
 @pytest.mark.fault("kill or stop of processes", tried=3)
@@ -91,8 +93,11 @@ def test_a_killed_rank_a_killed_launcher_and_a_hung_rank_cost_steps_and_nothing_
     assert losses(run_file) == [record["loss"] for record in read_metrics(whole.parent / "whole")]
 
 
-def test_a_run_that_dies_at_once_again_and_again_is_given_up(run_file: Path) -> None:
-    """Killed at every start, before any checkpoint."""
+def test_a_run_that_dies_at_once_again_and_again_is_given_up(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at every start, before any checkpoint; with DeepSpeed's launcher."""
+    monkeypatch.setenv(LAUNCHER_VARIABLE, DEEPSPEED)
     job = start(run_file, *SETTINGS, "guard.max_restarts=1")
     seen: set[int] = set()
 

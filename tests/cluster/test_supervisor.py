@@ -1,5 +1,4 @@
-"""`pipeline train` from the command line with the real deepspeed launcher: signals, kills, leases,
-nothing left behind."""
+"""`pipeline train` from the command line: signals, kills, leases, nothing left behind."""
 
 import json
 import os
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from supervised import (
     END_SECONDS,
@@ -86,7 +86,13 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
 @pytest.mark.ranks
 def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
     job = start(run_file, *LONG)
-    wait_for(lambda: processes_of(run_file), 600, "the launcher")
+    server = "pipeline.work.warm.fork_server"
+    wait_for(
+        lambda: any(server in child.cmdline() for child in psutil.Process(job.pid).children()),
+        600,
+        "the process that forks the ranks",
+        every=0.02,
+    )
     job.send_signal(signal.SIGINT)
     code, output = finish(job)
     assert code == 75, output
@@ -108,7 +114,8 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
         (0, False, False),
         (2, True, True),
     ):
-        ranks = Ranks(LaunchPlan(LocalLaunch(), [], {}, group_sizes(2), "ranks", 1), tmp_path, 0.0)
+        launch = LaunchPlan(LocalLaunch(), [], {}, group_sizes(2), "ranks", 1)
+        ranks = Ranks(launch, tmp_path, (0.0, 0.0))
         ranks._start = "a"
         ended.clear()
         ranks.pass_on(stops, has_stepped)

@@ -1,11 +1,11 @@
 """The warm process: imports modules once, and forks itself for each program that it is asked to run.
 
-    python -m pipeline.work.warm.fork_server CONNECTION MODULE,MODULE,...
+    python -m pipeline.work.warm.fork_server CONNECTION READY MODULE,MODULE,...
 
-CONNECTION is the number of an inherited socket, over which requests come (`warm_python.py`). The
-process computes nothing and has one thread: otherwise a fork could inherit a lock that nobody
-releases. It ends when the other side of CONNECTION is closed, and the kernel then ends what it has
-forked.
+CONNECTION is the number of an inherited socket, over which requests come (`warm_python.py`); READY that
+of a pipe, into which a byte is written after the imports. The process computes nothing and has one
+thread: otherwise a fork could inherit a lock that nobody releases. It ends when the other side of
+CONNECTION is closed, and the kernel then ends what it has forked.
 """
 
 import atexit
@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ FDS_OF_A_REQUEST = 4
 """File descriptors that come with a request: report, standard input, output and error."""
 SET_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG. Source: linux/prctl.h."""
+READY = b"."
+"""What is written once all modules are imported."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code of a program that does not handle Ctrl-C, as shells tell it."""
 
@@ -250,13 +253,22 @@ def _import_once(modules: Sequence[str]) -> None:
     gc.freeze()
 
 
+def _tell_ready(ready: int) -> None:
+    """Write a byte for the holder, unless it is gone, and close the pipe."""
+    with suppress(BrokenPipeError):
+        os.write(ready, READY)
+    os.close(ready)
+
+
 def main() -> None:
     """Serve; in a child, run its program, whose end is the end of this process."""
     end = QuickEnd()
     os.environ.pop(SUPERVISOR_VARIABLE, None)
     show_command([sys.executable, "-m", "pipeline.work.warm.fork_server"])
     connection = socket.socket(fileno=int(sys.argv[1]))
-    _import_once(sys.argv[2].split(","))
+    ready = int(sys.argv[2])
+    _import_once(sys.argv[3].split(","))
+    _tell_ready(ready)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     program = ForkServer(connection).serve()
     if program is None:

@@ -1,6 +1,7 @@
 """Start a warm process, and end it: the side of its holder."""
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -37,18 +38,23 @@ class HeldPython:
 
         Raises UserError where the system cannot fork programs in this way.
         """
-        if not hasattr(os, "pidfd_open") or not hasattr(socket, "SOCK_SEQPACKET"):
+        if not self.is_possible():
             raise UserError("a warm process needs Linux 5.3 or later")
         self._modules = modules
         self._environment = environment
 
     def __enter__(self) -> "HeldPython":
-        """Start the warm process, which imports while its holder goes on."""
+        """Start the warm process, which imports while its holder goes on.
+
+        `python` is then the connection to it.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._python = WarmPython(ours)
+        self.python = WarmPython(ours)
         self._messages = tempfile.TemporaryFile()
-        connection = str(theirs.fileno())
-        command = [sys.executable, "-u", "-m", SERVER, connection, ",".join(self._modules)]
+        self._ready, ready = os.pipe()
+        self._has_imported = False
+        numbers = [str(theirs.fileno()), str(ready)]
+        command = [sys.executable, "-u", "-m", SERVER, *numbers, ",".join(self._modules)]
         room = {SUPERVISOR_VARIABLE: room_for_variable()}
         # In a session of its own no Ctrl-C of a terminal reaches it.
         self._process = subprocess.Popen(
@@ -57,10 +63,11 @@ class HeldPython:
             stdin=subprocess.DEVNULL,
             stdout=self._messages,
             stderr=self._messages,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), ready],
             start_new_session=True,
         )
         theirs.close()
+        os.close(ready)
         return self
 
     def __exit__(
@@ -70,7 +77,11 @@ class HeldPython:
         trace: TracebackType | None,
     ) -> None:
         """End the warm process, and with it all programs that it has forked."""
-        self._python.close()
+        # While it imports it does not look at its connection, and has forked nothing.
+        if not select.select([self._ready], [], [], 0)[0]:
+            self._process.kill()
+        self.python.close()
+        os.close(self._ready)
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -78,10 +89,35 @@ class HeldPython:
             self._process.wait()
         self._messages.close()
 
+    @staticmethod
+    def is_possible() -> bool:
+        """Tell whether this system can fork programs in this way."""
+        return hasattr(os, "pidfd_open") and hasattr(socket, "SOCK_SEQPACKET")
+
     @property
     def pid(self) -> int:
         """Number of the warm process."""
         return self._process.pid
+
+    def is_ready(self, seconds: float) -> bool:
+        """Wait until all modules are imported, for `seconds` at most; tell whether they are.
+
+        Raises WarmProcessEnded with the last messages where an import has failed.
+        """
+        if not select.select([self._ready], [], [], seconds)[0]:
+            return False
+        # The byte is read once; after it the pipe is at its end, as it is where there was no byte.
+        self._has_imported = self._has_imported or bool(os.read(self._ready, 1))
+        if not self._has_imported:
+            self._process.wait()
+            raise WarmProcessEnded(
+                f"the warm process ended in its imports:\n{self._last_messages()}"
+            )
+        return True
+
+    def has_ended(self) -> bool:
+        """Tell whether the warm process has ended, and with it all that it has forked."""
+        return self._process.poll() is not None
 
     def start(
         self,
@@ -95,7 +131,7 @@ class HeldPython:
         messages of the warm process, and UserError where the command line is too long.
         """
         try:
-            return self._python.start(command, environment, streams)
+            return self.python.start(command, environment, streams)
         except WarmProcessEnded as error:
             raise WarmProcessEnded(f"{error}:\n{self._last_messages()}") from None
 

@@ -31,6 +31,7 @@ from training_data import write_run
 from pipeline.cluster.gpus import gpu_count
 from pipeline.cluster.launch import WORKER, launch_kind
 from pipeline.cluster.local_launch import LocalLaunch
+from pipeline.cluster.warm.forkable_ranks import DEEPSPEED, LAUNCHER_VARIABLE
 from pipeline.cluster.warm.forked_launch import ForkedLaunch
 from pipeline.cluster.warm.warm_process import ForkedCommand, WarmProcess
 from pipeline.config.run_file import load
@@ -106,7 +107,7 @@ def test_forked_trainings_equal_those_of_deepspeeds_launcher_bit_for_bit(
         run_file = write_run(tokenized, tmp_path / "plain", f"ranks{ranks}")
         plain = subprocess.run(
             [sys.executable, "-m", "pipeline", "train", run_file, *SHORT, f"launch.ranks={ranks}"],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, LAUNCHER_VARIABLE: DEEPSPEED, "OMP_NUM_THREADS": str(threads)},
             check=False,
         )
         assert plain.returncode == 0
