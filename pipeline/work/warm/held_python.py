@@ -78,7 +78,8 @@ class HeldPython:
     ) -> None:
         """End the warm process, and with it all programs that it has forked."""
         # While it imports it does not look at its connection, and has forked nothing.
-        if not select.select([self._ready], [], [], 0)[0]:
+        is_importing = not select.select([self._ready], [], [], 0)[0]
+        if is_importing and not self._has_imported:
             self._process.kill()
         self.python.close()
         os.close(self._ready)
@@ -104,10 +105,11 @@ class HeldPython:
 
         Raises WarmProcessEnded with the last messages where an import has failed.
         """
+        if self._has_imported:
+            return True
         if not select.select([self._ready], [], [], seconds)[0]:
             return False
-        # The byte is read once; after it the pipe is at its end, as it is where there was no byte.
-        self._has_imported = self._has_imported or bool(os.read(self._ready, 1))
+        self._has_imported = bool(os.read(self._ready, 1))
         if not self._has_imported:
             self._process.wait()
             raise WarmProcessEnded(

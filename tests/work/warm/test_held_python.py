@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.store.start_order import SUPERVISOR_VARIABLE
-from pipeline.work.warm import warm_python
+from pipeline.work.warm import held_python, warm_python
 from pipeline.work.warm.held_python import HeldPython
 from pipeline.work.warm.visible_command import COMMAND_ROOM
 from pipeline.work.warm.warm_python import ForkedProgram, WarmProcessEnded
@@ -255,11 +255,29 @@ def test_a_process_with_threads_is_not_forked(environment: dict[str, str], tmp_p
 def test_an_import_that_fails_is_in_the_message(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with (
-        HeldPython(["no_such_module"], environment) as held,
-        pytest.raises(WarmProcessEnded, match="No module named 'no_such_module'"),
-    ):
-        start(held, tmp_path, "an_end", "done")
+    with HeldPython(["no_such_module"], environment) as held:
+        with pytest.raises(WarmProcessEnded, match="No module named 'no_such_module'"):
+            start(held, tmp_path, "an_end", "done")
+        # Who waits for the imports sees it, too, each time.
+        for _ in range(2):
+            with pytest.raises(WarmProcessEnded, match="No module named 'no_such_module'"):
+                held.is_ready(END_SECONDS)
+        assert held.has_ended()
+
+
+def test_its_holder_can_wait_for_the_imports_or_leave(environment: dict[str, str]) -> None:
+    with HeldPython(["imported_before"], environment) as held:
+        assert held.is_ready(END_SECONDS)
+        assert held.is_ready(0)
+        assert not held.has_ended()
+    assert held.has_ended()
+
+    # Who leaves during an import of ten minutes does not wait for it.
+    began = time.monotonic()
+    with HeldPython(["a_sleep"], environment) as held:
+        assert not held.is_ready(0.01)
+    assert held.has_ended()
+    assert time.monotonic() - began < held_python.END_SECONDS
 
 
 def test_who_leaves_ends_all_forks(environment: dict[str, str], tmp_path: Path) -> None:
