@@ -263,6 +263,7 @@ def _start_once(job: TrainingJob, is_again: bool) -> tuple[str | None, int]:
             if stalled is not None:
                 _keep_stacks_of_hung_ranks(run_dir, ranks, count, stalled)
     except WarmProcessEnded as error:
+        job.forkable.give_up(str(error))
         return str(error), count
     if has_outcome(run_dir):
         return None, count

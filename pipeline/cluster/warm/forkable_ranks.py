@@ -79,10 +79,10 @@ class ForkableRanks:
                 if is_stopped():
                     return
                 if time.monotonic() > deadline:
-                    self._give_up("the imports take longer than guard.start_up_seconds")
+                    self.give_up("the imports take longer than guard.start_up_seconds")
                     return
         except WarmProcessEnded as error:
-            self._give_up(str(error))
+            self.give_up(str(error))
             return
         self._has_imported = True
         warm_python.set_parent(server.python)
@@ -99,7 +99,8 @@ class ForkableRanks:
             warm_python.set_parent(None)
         self._exits.close()
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
+        """Have DeepSpeed's launcher start the ranks from now on, and say why."""
         self._is_forking = False
         self._end()
         warn(f"train: ranks cannot be forked, so that each imports for itself: {why}")

@@ -5,6 +5,7 @@
 A warm process runs it, so that everything is imported; elsewhere each rank would import for itself.
 Does what DeepSpeed's launcher does: each rank gets its environment and arguments, and where a rank
 ends with another exit code than 0, the others are killed and the launcher ends with that code.
+Requests to stop are left to the ranks, which save, and to their supervisor.
 """
 
 import os
@@ -17,16 +18,22 @@ from pipeline.store.rank_environment import environment_of_rank
 from pipeline.work.warm import warm_python
 from pipeline.work.warm.fork_server import Program, become_program, end_with_parent
 
+LEFT_TO_RANKS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that this process ignores: where it ended, its ranks would be killed."""
+
 
 def main() -> None:
     """Fork the ranks, and wait for them; in a rank, run its module."""
     *numbers, module, run_file = sys.argv[1:]
     ranks, port = map(int, numbers)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in LEFT_TO_RANKS}
     rank_of: dict[int, int] = {}
     for rank in range(ranks):
         launcher = os.getpid()
         child = os.fork()
         if child == 0:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             _run_rank(
                 Program(module, [f"--local_rank={rank}", run_file]), launcher, rank, ranks, port
             )

@@ -38,6 +38,9 @@ SET_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG. Source: linux/prctl.h."""
 READY = b"."
 """What is written once all modules are imported."""
+HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that do not reach this process. Where a service or a job is stopped, all its processes get
+them; the programs may have something to save, and this process ends with its holder."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code of a program that does not handle Ctrl-C, as shells tell it."""
 
@@ -109,7 +112,7 @@ class QuickEnd:
         """Run a program, and keep its exit code as the interpreter would choose it."""
         try:
             # A Ctrl-C that came since the fork ends the program here.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
             program.run()
         except KeyboardInterrupt:
             self.code = INTERRUPTED
@@ -263,13 +266,13 @@ def _tell_ready(ready: int) -> None:
 def main() -> None:
     """Serve; in a child, run its program, whose end is the end of this process."""
     end = QuickEnd()
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     os.environ.pop(SUPERVISOR_VARIABLE, None)
     show_command([sys.executable, "-m", "pipeline.work.warm.fork_server"])
     connection = socket.socket(fileno=int(sys.argv[1]))
     ready = int(sys.argv[2])
     _import_once(sys.argv[3].split(","))
     _tell_ready(ready)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     program = ForkServer(connection).serve()
     if program is None:
         end.code = 0

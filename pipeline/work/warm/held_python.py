@@ -39,7 +39,9 @@ class HeldPython:
         Raises UserError where the system cannot fork programs in this way.
         """
         if not self.is_possible():
-            raise UserError("a warm process needs Linux 5.3 or later")
+            raise UserError(
+                "a warm process needs Linux 5.3 or later, and a container that allows pidfd_open"
+            )
         self._modules = modules
         self._environment = environment
 
@@ -92,8 +94,14 @@ class HeldPython:
 
     @staticmethod
     def is_possible() -> bool:
-        """Tell whether this system can fork programs in this way."""
-        return hasattr(os, "pidfd_open") and hasattr(socket, "SOCK_SEQPACKET")
+        """Tell whether this system can fork programs in this way: kernel, container and Python."""
+        if not hasattr(os, "pidfd_open") or not hasattr(socket, "SOCK_SEQPACKET"):
+            return False
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            return False
+        return True
 
     @property
     def pid(self) -> int:

@@ -58,6 +58,15 @@ def test_a_killed_server_is_started_again(tiny_run: Path) -> None:
     server = server_of(job.pid)
     ranks = ranks_of(tiny_run)
     assert {rank.parent().ppid() for rank in ranks} == {server.pid}
+
+    # What is told to stop with all processes of a service leaves the save to the ranks.
+    (launcher,) = server.children()
+    for process in (server, launcher):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            process.send_signal(number)
+    wait_for_steps(job, tiny_run, steps(tiny_run) + 3)
+    assert events(tiny_run, "restart") == []
+
     server.kill()
     psutil.wait_procs(ranks, timeout=10)
     assert not any(rank.is_running() for rank in ranks)
