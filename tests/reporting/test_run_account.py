@@ -63,6 +63,14 @@ def lost_of(found: RunAccount | None) -> dict[str, tuple[int, float]]:
     return {cause: pair for cause, pair in pairs.items() if any(pair)}
 
 
+def test_a_start_begins_with_the_imports_that_its_ranks_are_forked_from() -> None:
+    events = [launch(10, command=0) | {"launcher_began": T + 6}, *begin(11, step=0, abandoned=0)]
+    (start,) = find_starts(events)
+    assert (start.launched, start.is_launch_recorded) == (T + 6, True)
+    (older,) = find_starts([launch(10, command=0)])
+    assert older.launched == T + 10
+
+
 def test_each_moment_of_an_undisturbed_run_is_in_one_part() -> None:
     events = [
         launch(10, command=0),
