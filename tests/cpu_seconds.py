@@ -16,6 +16,8 @@ import pytest
 
 COLLECTING = "(importing and collecting)"
 """What the processes did before the first test, in place of a file."""
+STOPPED = "(after the last file that came to its end)"
+"""Where the tests stop at a failure, the file of that failure; otherwise next to nothing."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 """Ticks of a second in /proc."""
@@ -90,6 +92,8 @@ def _count(config: pytest.Config, file: str) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if counted in session.config.stash:
+        _count(session.config, STOPPED)
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["cpu_seconds"] = session.config.stash.get(seconds_by_file, {})
 
