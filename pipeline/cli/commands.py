@@ -25,7 +25,7 @@ from pipeline.cli.start_checks import (
 )
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_items
 from pipeline.logs import human_seconds, note
 from pipeline.store import artifacts
 from pipeline.store.artifacts import StageState
@@ -36,6 +36,9 @@ from pipeline.store.table.stage_row import Stage
 from pipeline.work.dask_workers import is_first_task, srun_step_roles
 from pipeline.work.stage_clock import StageClock
 from pipeline.work.workers import kept_workers
+
+MOST_REASONS = 5
+"""Reasons why a stage is stale that are printed when it starts; `status` has all."""
 
 
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
@@ -182,7 +185,7 @@ def _run_holding_lease(
     made_from = artifacts.outputs_of(stage.inputs_made(config, table), config, table)
 
     # Tell the user what begins, and why.
-    for reason in states[stage.name].reasons:
+    for reason in first_items(states[stage.name].reasons, MOST_REASONS, "changes"):
         note(f"{stage.name}: stale, {reason}")
     if stage.shared:
         warn_of_readers(stage, config)
@@ -207,7 +210,7 @@ def _run_holding_lease(
     manifest = artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
     took = f"done in {human_seconds(clock.job_seconds)}"
     if seconds != clock.job_seconds:
-        took += f" ({human_seconds(seconds)} in all its jobs)"
+        took += f" ({human_seconds(seconds)} with earlier starts whose work it keeps)"
     note_result(stage, config, took, manifest)
 
 

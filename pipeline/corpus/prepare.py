@@ -42,7 +42,7 @@ from pipeline.corpus.search_notes import (
     warn_about_files,
 )
 from pipeline.corpus.source_kind import input_files, source_kind
-from pipeline.corpus.split import SplitSetting, empty_split_advice
+from pipeline.corpus.split import HashRange, SplitSetting, empty_split_advice, shared_split_advice
 from pipeline.corpus.trees.find_trees import as_published
 from pipeline.corpus.trees.side_gaps import warn_about_side_gaps
 from pipeline.errors import DataError, TasksFailed
@@ -260,11 +260,16 @@ def _refuse_bad_sources(config: RunConfig, sources: dict[str, PreparedSource]) -
 
 
 def _warn_about_splits(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
-    """Warn about each source that has nothing to train on, or nothing held out."""
+    """Warn about each source that has nothing to train on, or nothing held out.
+
+    Sources that share `prepare.validation_fraction` get one line with the value that suits all.
+    """
+    shared: dict[str, HashRange] = {}
     for name, counts in sources.items():
         source = config.sources[name]
         if not source.has_documents:
             continue
+        # The setting that divides this source.
         fraction = source.held_out_fraction(config.prepare.validation_fraction)
         setting = "prepare.validation_fraction"
         if source.validation_fraction is not None:
@@ -276,12 +281,43 @@ def _warn_about_splits(config: RunConfig, sources: dict[str, PreparedSource]) ->
                 "prepare.validation), so there is nothing to train on. Name fewer."
             )
             continue
+
+        # Sources that share the fraction are compared first: one value has to suit all.
+        is_shared = source.validation_fraction is None and not source.validation_paths
+        if is_shared and counts["documents"]["train"]:
+            shared[name] = HashRange(
+                documents=sum(counts["documents"].values()),
+                smallest=counts["smallest_hash"],
+                largest=counts["largest_hash"],
+                is_held_out_nowhere=counts["documents"]["validation"] == 0,
+            )
+            continue
+
+        # A fraction of its own.
         advice = empty_split_advice(
             counts["documents"],
             counts["smallest_hash"],
             counts["largest_hash"],
             SplitSetting(setting, fraction),
         )
+        if advice:
+            warn(f"source {name}: {advice}")
+
+    # The fraction that several share.
+    _warn_about_shared_split(shared, config.prepare.validation_fraction)
+
+
+def _warn_about_shared_split(sources: dict[str, HashRange], fraction: float) -> None:
+    """Warn once about the sources that share the fraction and of which nothing is held out."""
+    setting = SplitSetting("prepare.validation_fraction", fraction)
+    if len(sources) > 1:
+        advice = shared_split_advice(sources, setting)
+        if advice:
+            warn(advice)
+        return
+    for name, source in sources.items():
+        splits = {"train": source.documents, "validation": int(not source.is_held_out_nowhere)}
+        advice = empty_split_advice(splits, source.smallest, source.largest, setting)
         if advice:
             warn(f"source {name}: {advice}")
 

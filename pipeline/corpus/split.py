@@ -71,6 +71,43 @@ def empty_split_advice(
     return f"{finding}Set {setting.name} to {lowest} or more {now}."
 
 
+@dataclass(frozen=True)
+class HashRange:
+    """The documents of a source that are divided by their hashes."""
+
+    documents: int
+    smallest: float
+    """Smallest hash, 0 to 1."""
+    largest: float
+    is_held_out_nowhere: bool
+    """Whether no document of the source is held out."""
+
+
+def shared_split_advice(sources: Mapping[str, HashRange], setting: SplitSetting) -> str | None:
+    """Return what to do for the sources without held-out documents among those that share a setting.
+
+    None where each source has some. `sources`: all that the setting holds for. The advice is the one
+    value that holds out a document of each of them and leaves one of every source, or that there is
+    none.
+    """
+    empty = {name: each for name, each in sources.items() if each.is_held_out_nowhere}
+    if not empty or setting.fraction == 0:
+        return None
+    numbers = ", ".join(f"{name} ({each.documents:,} documents)" for name, each in empty.items())
+    finding = f"nothing is held out of {numbers}: no validation loss there. "
+    own = "name files by sources.NAME.validation_paths, or set sources.NAME.validation_fraction"
+    smallest = max(each.smallest for each in empty.values())
+    most = min(each.largest for each in sources.values())
+    most = min(most, math.nextafter(MOST_FRACTION, 0))
+    if smallest >= most:
+        return f"{finding}No {setting.name} suits all sources that share it: {own}."
+    lowest = _shortest_between(smallest, most)
+    return (
+        f"{finding}{setting.name} = {lowest} (now {setting.fraction}) is the least that suits all of "
+        f"them, and holds out about that share of every source; or {own}."
+    )
+
+
 def _shortest_between(above: float, most: float) -> float:
     """Return the number with the fewest digits in (above, most]."""
     for digits in range(1, 17):

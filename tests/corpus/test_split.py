@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from pipeline.corpus.split import SplitSetting, choose_split, empty_split_advice, hash_position
+from pipeline.corpus.split import (
+    HashRange,
+    SplitSetting,
+    choose_split,
+    empty_split_advice,
+    hash_position,
+    shared_split_advice,
+)
 
 SETTING = "prepare.validation_fraction"
 
@@ -74,3 +81,25 @@ def test_nothing_is_said_where_both_splits_have_documents_or_none_is_wanted() ->
         empty_split_advice({"train": 1, "validation": 0}, 0.1, 0.1, SplitSetting(SETTING, 0))
         is None
     )
+
+
+def test_sources_that_share_a_setting_get_the_one_value_that_suits_all() -> None:
+    """0.07 would do for a, 0.3 for b; c has held-out documents already and must keep some to train on."""
+    setting = SplitSetting(SETTING, 0.001)
+    sources = {
+        "a": HashRange(18, 0.065, 0.9, True),
+        "b": HashRange(5, 0.27, 0.8, True),
+        "c": HashRange(1000, 0.0001, 0.99, False),
+    }
+    advice = shared_split_advice(sources, setting)
+    assert advice is not None
+    assert advice.startswith("nothing is held out of a (18 documents), b (5 documents): ")
+    assert f"{SETTING} = 0.3 (now 0.001) is the least that suits all" in advice
+    # b would need more than leaves c anything to train on.
+    none = shared_split_advice({**sources, "c": HashRange(2, 0.0001, 0.2, False)}, setting)
+    assert none is not None and f"No {SETTING} suits all" in none
+    assert "sources.NAME.validation_paths" in none
+    # Of a single document no part can be held out.
+    one = shared_split_advice({"d": HashRange(1, 0.2, 0.2, True)}, setting)
+    assert one is not None and f"No {SETTING} suits all" in one
+    assert shared_split_advice({"c": sources["c"]}, setting) is None

@@ -132,9 +132,12 @@ def _measures(config: RunConfig, schema: pa.Schema, signal: str | None) -> Itera
     chosen = [each for name, each in measures.items() if signal in (name, each.column)]
     if not chosen:
         names = [*measures, *(each.column for each in measures.values())]
-        close = get_close_matches(signal, dict.fromkeys(names), 3) or list(measures)
+        close = get_close_matches(signal, dict.fromkeys(names), 3)
+        hint = f"did you mean {' or '.join(close)}?"
+        if not close:
+            hint = f"there are {', '.join(measures)}"
         raise UserError(
-            f"--signal {signal}: the annotations have no such number; there is {', '.join(close)}"
+            f"--signal {signal}: the annotations have no numeric signal of this name; {hint}"
         )
     yield from chosen
 

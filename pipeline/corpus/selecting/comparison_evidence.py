@@ -90,12 +90,12 @@ def comparison_lines(
     if near is not None:
         lines.append(
             f"near-duplicates: {near.in_groups:,} of {near.documents:,} documents share a band with "
-            f"others, {near.largest_group:,} at most; {near.compared:,} pairs compared in "
+            f"others, the largest group has {near.largest_group:,}; {near.compared:,} pairs compared in "
             f"{counted_noun(near.rounds, 'round')}, {near.removed:,} documents removed"
         )
     if paragraphs is not None:
         lines.append(
-            f"paragraphs: {paragraphs.repeated:,} of {paragraphs.paragraphs:,} stood before "
+            f"{paragraphs.repeated:,} of {paragraphs.paragraphs:,} paragraphs are repeats and were cut "
             f"({paragraphs.characters:,} characters)"
         )
     if contaminated is not None:

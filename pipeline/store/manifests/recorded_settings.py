@@ -14,6 +14,9 @@ _Plain: TypeAlias = Path | str | int | float | bool | None
 SettingValue: TypeAlias = "Mapping[str, SettingValue] | Sequence[SettingValue] | _Plain"
 """The value of a setting or of a section: JSON that may also hold paths."""
 
+SECTION_WITH_OUTPUT = {"output of annotate": "annotate", "output of select": "select"}
+"""Inputs that are there only where the run file has a section, with the section."""
+
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
     """Describe each entry that differs; of mappings, such as files by name, the first of theirs."""
@@ -26,6 +29,9 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[s
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = differences(old, new)
             changed += first_items([f"{name}, {each}" for each in inner], MOST_NAMED, "of them")
+        elif name in SECTION_WITH_OUTPUT and not (name in before and name in after):
+            verb = "removed from" if name in before else "added to"
+            changed.append(f"the section {SECTION_WITH_OUTPUT[name]} was {verb} the run file")
         else:
             changed.append(f"{name}: {_shortened(before, name)} -> {_shortened(after, name)}")
     return changed

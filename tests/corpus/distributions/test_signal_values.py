@@ -138,7 +138,7 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(
     annotated: Path, run_file: Path
 ) -> None:
     with pytest.raises(
-        UserError, match=r"--signal rps_doc_wrod_count: .* there is rps_doc_word_count"
+        UserError, match=r"--signal rps_doc_wrod_count: .* did you mean rps_doc_word_count"
     ):
         show(annotated, signal="rps_doc_wrod_count")
     with pytest.raises(UserError, match=r"--source x: there are web"):

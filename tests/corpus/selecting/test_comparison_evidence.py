@@ -16,6 +16,7 @@ from pipeline.corpus.annotating.annotate import annotate
 from pipeline.corpus.decontaminating.item_texts import ITEMS
 from pipeline.corpus.near_duplicates.kept_comparison import ReusableSteps
 from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates
+from pipeline.corpus.near_duplicates.repeated_paragraphs import RepeatedParagraphs
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.selecting.comparison_evidence import comparison_lines
 from pipeline.corpus.selecting.select import select
@@ -108,7 +109,11 @@ def test_a_task_that_is_scored_and_not_searched_for_is_named(config: RunConfig) 
 def test_number_of_rounds_is_said() -> None:
     near = NearDuplicates({}, {}, 5089, 172, 43, 2, 721, 0, 25, ReusableSteps("", {}, [], []))
     assert comparison_lines(near, None, None) == [
-        "near-duplicates: 172 of 5,089 documents share a band with others, 25 at most; "
-        "721 pairs compared in 2 rounds, 43 documents removed"
+        "near-duplicates: 172 of 5,089 documents share a band with others, the largest group has "
+        "25; 721 pairs compared in 2 rounds, 43 documents removed"
+    ]
+    paragraphs = RepeatedParagraphs({}, {}, 146, 10, 1200)
+    assert comparison_lines(None, paragraphs, None) == [
+        "10 of 146 paragraphs are repeats and were cut (1,200 characters)"
     ]
     assert comparison_lines(None, None, None) == []

@@ -109,7 +109,7 @@ def test_only_shards_with_other_verdicts_are_tokenized_again(
     assert stage_states(table, config)["tokenize"].kind == "done"
     without = stage_states(table, load(several_shards, SMALL))["tokenize"]
     assert without.kind == "stale"
-    assert any("output of select" in reason for reason in without.reasons)
+    assert any("the section select was removed" in reason for reason in without.reasons)
 
 
 def test_inspect_leaves_out_what_is_removed_and_says_why(several_shards: Path) -> None:

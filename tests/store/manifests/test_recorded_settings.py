@@ -1,0 +1,13 @@
+"""How two records of settings differ, in words."""
+
+from pipeline.store.manifests.recorded_settings import differences
+
+
+def test_a_section_that_came_or_went_is_named_instead_of_a_fingerprint() -> None:
+    with_select = {"output of select": "a37aa9", "output of prepare": "b2"}
+    without = {"output of prepare": "b2"}
+    assert differences(with_select, without) == ["the section select was removed from the run file"]
+    assert differences(without, with_select) == ["the section select was added to the run file"]
+    # A stage that made something else, and one that has not finished, are no such thing.
+    other = {**with_select, "output of select": None}
+    assert differences(with_select, other) == ['output of select: "a37aa9" -> null']
