@@ -84,8 +84,11 @@ def inspect(
     seed: Annotated[int, typer.Option(help="Seed for picking samples.")] = 1,
     # How a document is printed.
     characters: Annotated[
-        int, typer.Option(min=1, help="Cut documents after this number of characters.")
-    ] = 2000,
+        int | None,
+        typer.Option(
+            min=1, help="Cut documents after this number of characters (2,000; at --quantile 200)."
+        ),
+    ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Also print the token ids.")] = False,
     # Other questions than about documents.
     tokenizer: Annotated[
@@ -134,7 +137,7 @@ def inspect(
         return
 
     # All others are about documents and their tokens.
-    question = Question(source, document, split, id, samples, seed, characters)
+    question = Question(source, document, split, id, samples, seed, characters or 2000)
     show_inspection(
         load(run_file, overrides or [], needs=()),
         question,

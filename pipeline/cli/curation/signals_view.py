@@ -3,11 +3,10 @@
 Reads annotations and documents; writes the page, where one is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.distributions.signal_values import (
@@ -21,13 +20,15 @@ from pipeline.corpus.distributions.signal_values import (
 from pipeline.corpus.documents import read_documents, shard_path
 from pipeline.errors import UserError
 from pipeline.harmless_text import visible
-from pipeline.logs import note, print_json, print_piece, print_wide
+from pipeline.logs import note, print_json, print_piece
 from pipeline.reporting.signals.signals_page import SHARES, removed_share, signals_page
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import data_folder
 
-TABLE_WIDTH = 100
-"""Columns that the table needs; a narrower terminal breaks lines."""
+NUMBER_WIDTH = 10
+"""Columns of a number with three digits, such as `-1.23e-05`, and of the blank before it."""
+SHORT_CHARACTERS = 200
+"""Characters of a document at a quantile that are shown, unless another number is asked for."""
 SHOWN_DOCUMENTS = 3
 """Documents of each source that are shown at a quantile."""
 
@@ -38,7 +39,7 @@ def show_signals(
     source: str | None,
     signal: str | None,
     quantile: float | None,
-    characters: int,
+    characters: int | None,
     page: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,12 +57,13 @@ def show_signals(
         note(f"inspect: {page}")
         return
     if quantile is not None:
-        _show_documents(config, found, quantile, characters)
+        _show_documents(config, found, quantile, characters or SHORT_CHARACTERS)
         return
     if as_json:
         print_json([_described(name, each, rules) for each in found for name in each.values])
         return
-    print_wide(_table(found, rules), TABLE_WIDTH)
+    for line in _signal_lines(found, rules):
+        print_piece(f"{line}\n")
     read = [f"{each.source} {len(each.ids):,} of {each.documents:,}" for each in found]
     note(f"documents read: {', '.join(read)}")
 
@@ -81,25 +83,34 @@ def _described(name: str, found: SourceValues, rules: Sequence[Cut]) -> dict[str
     }
 
 
-def _table(found: Sequence[SourceValues], rules: Sequence[Cut]) -> Table:
-    """Return the table: the sources of a signal below each other."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("signal", overflow="fold")
-    table.add_column("source")
-    for head in ("undefined", *(f"{share:.0%}" for share in SHARES)):
-        table.add_column(head, justify="right")
-    table.add_column("removed by", overflow="fold")
+def _signal_lines(found: Sequence[SourceValues], rules: Sequence[Cut]) -> Iterator[str]:
+    """Yield the lines about all signals: the name alone, then a line a source, then one a rule.
+
+    A line of numbers has the same width for all signals, within 80 columns for usual names of sources.
+    """
+    heads = ["undefined", *(f"{share:.0%}" for share in SHARES)]
+    first = max(len(each.source) for each in found)
+    yield "  " + " " * first + _aligned(heads)
     for name in dict.fromkeys(name for each in found for name in each.values):
-        own = [cut for cut in rules if cut.comparison.left == name]
-        shown = name
+        yield name
         for each in found:
             values = each.values[name]
-            at = ["" if value is None else f"{value:.4g}" for value in quantiles(values, SHARES)]
-            removed = [f"{cut.rule} {removed_share(values, cut):.1%}" for cut in own]
+            at = ["" if value is None else f"{value:.3g}" for value in quantiles(values, SHARES)]
             undefined = f"{np.isnan(values).mean():.1%}"
-            table.add_row(shown, each.source, undefined, *at, ", ".join(removed))
-            shown = ""
-    return table
+            yield f"  {each.source:{first}}{_aligned([undefined, *at])}"
+        own = [cut for cut in rules if cut.comparison.left == name]
+        yield from (f"    {_removal_text(name, cut, found)}" for cut in own)
+
+
+def _aligned(cells: Sequence[str]) -> str:
+    return "".join(f"{cell:>{NUMBER_WIDTH}}" for cell in cells).rstrip()
+
+
+def _removal_text(name: str, cut: Cut, found: Sequence[SourceValues]) -> str:
+    """Return what a rule removes of each source, without the sources that it leaves whole."""
+    shares = {each.source: removed_share(each.values[name], cut) for each in found}
+    parts = [f"{share:.1%} of {source}" for source, share in shares.items() if share]
+    return f"{cut.rule} removes {', '.join(parts) or 'nothing'}"
 
 
 def _show_documents(

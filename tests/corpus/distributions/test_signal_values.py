@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import run_stages, write_documents
 
-from pipeline.cli.curation.signals_view import show_signals
+from pipeline.cli.curation.signals_view import SHORT_CHARACTERS, show_signals
 from pipeline.config.run_file import load
 from pipeline.corpus.distributions import signal_values as module
 from pipeline.corpus.distributions.signal_values import (
@@ -116,6 +116,12 @@ def test_the_table_the_documents_and_the_page(
     printed = capsys.readouterr()
     assert "rps_doc_word_count" in printed.out
     assert "documents read: web 6 of 6" in printed.err
+    lines = printed.out.splitlines()
+    place = lines.index("rps_doc_word_count")
+    assert lines[0].split() == ["undefined", "1%", "10%", "50%", "90%", "99%"]
+    assert re.fullmatch(r"  web +\S+%( +[\d.]+){5}", lines[place + 1])
+    assert lines[place + 2] == "    rps_doc_word_count>=3 removes 50.0% of web"
+    assert max(map(len, lines)) <= 80
     show(annotated, as_json=True)
     (words, *_) = json.loads(capsys.readouterr().out)
     assert words["quantiles"]["0.5"] == 2
@@ -125,6 +131,9 @@ def test_the_table_the_documents_and_the_page(
     assert re.search(
         r"rps_doc_word_count = 5  web/train_\w+_000/4\n    word word word word \n", printed
     )
+    # A long document is shown in short where no number is asked for.
+    show(annotated, signal="rps_doc_word_count", quantile=1.0, characters=None)
+    assert len(capsys.readouterr().out) < 4 * SHORT_CHARACTERS
     page = tmp_path / "signals.html"
     show(annotated, page=page)
     html = page.read_text()
