@@ -23,7 +23,7 @@ from pipeline.corpus.folders import (
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.corpus.remote.connection import Unreachable
 from pipeline.corpus.remote.listing import ServerFile, list_url
-from pipeline.corpus.trees.find_trees import Tree
+from pipeline.corpus.trees.find_trees import Tree, note_of_inner_trees
 from pipeline.corpus.trees.named_splits import held_out_files, side_folder_problems
 from pipeline.corpus.trees.tree_search import search_tree
 from pipeline.errors import DataError
@@ -120,6 +120,7 @@ def search_files(
                 named, others = _expand_tree(entry, published, suffixes, own, notes)
             else:
                 named, others = _expand(entry, suffixes, own)
+                notes += _inner_trees(entry, published)
         except OSError as error:
             problems.append(
                 f"sources.{setting}: {error.filename} cannot be read: {error.strerror}. "
@@ -230,6 +231,14 @@ def _expand_tree(
         return files, searched.left_out
     notes.append(f"{entry} has layout {tree.layout.name}: all files in it are read")
     return _expand(entry, suffixes, own)
+
+
+def _inner_trees(entry: RawPath, published: Trees | None) -> list[str]:
+    """Return the line about trees in a folder that is read as plain files, if there are any."""
+    if published is None:
+        return []
+    note = note_of_inner_trees(entry, published.source)
+    return [] if note is None else [note]
 
 
 def _expand_url(entry: Url, suffixes: tuple[str, ...]) -> tuple[list[_Named], list[Entry]]:

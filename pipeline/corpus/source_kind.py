@@ -28,7 +28,7 @@ from pipeline.logs import warn
 from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder
-from pipeline.store.manifests.recorded_settings import SettingValue
+from pipeline.store.manifests.recorded_settings import PROBLEM, SettingValue
 from pipeline.store.stages import STAGES
 
 
@@ -224,7 +224,7 @@ class RawFiles(SourceKind):
         Where some files are on a server, size and version of each file by its name, so that the
         message of a stale stage can name those that changed. None for a source whose paths are all
         missing, or whose server cannot be asked. Where only some paths are missing, or files
-        clash, the text of the error: so a mistyped path beside a good one makes the stage stale,
+        clash, the text of the error (after PROBLEM): so a mistyped path beside a good one makes the stage stale,
         and running the stage reports the error.
         """
         source = config.sources[name]
@@ -240,7 +240,8 @@ class RawFiles(SourceKind):
             own = own_folders(config)
             paths = [*source.paths, *source.validation_paths]
             if any(has_files(path, self.suffixes, own) for path in paths):
-                return dict.fromkeys(subjects, str(error))
+                problem = f"{PROBLEM}{error}"
+                return {**dict.fromkeys(subjects), subjects[0]: problem}
             return dict.fromkeys(subjects)
         identities = {subjects[0]: _identities(files.files)}
         if source.validation_paths or files.validation_files:

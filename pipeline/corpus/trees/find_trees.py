@@ -16,11 +16,13 @@ from pipeline.config.source_section import Source
 from pipeline.config.urls import WEB_SCHEMES, RawPath
 from pipeline.corpus.raw_files import COMPRESSIONS
 from pipeline.corpus.remote.connection import Unreachable
-from pipeline.corpus.trees.tree_layout import CHOICES, TreeLayout, path_below
+from pipeline.corpus.trees.tree_layout import CHOICES, TreeLayout, names_in, path_below
 from pipeline.errors import DataError
 
 AUTO = "auto"
 PLAIN = "plain"
+MOST_INNER = 50
+"""Folders in a plain folder that are looked at for trees."""
 PLAIN_SUFFIXES = (".json", ".jsonl", ".ndjson")
 """Suffixes of URLs that are taken for files without asking."""
 
@@ -139,6 +141,10 @@ def wrong_choices(name: str, source: Source, takes_layout: bool) -> list[str]:
             f"sources.{name}.layout = {source.layout}: kind {source.kind} has no layouts; only jsonl "
             "has them; leave it out, or correct kind"
         ]
+    # A tree of another layout says more than that the layout has no such setting.
+    mismatched = _other_layouts(name, source) if takes_layout else []
+    if mismatched:
+        return mismatched
     may_be_chosen: Collection[str] = ()
     if takes_layout and source.layout == AUTO:
         may_be_chosen = CHOICES
@@ -150,6 +156,46 @@ def wrong_choices(name: str, source: Source, takes_layout: bool) -> list[str]:
         for setting in CHOICES
         if getattr(source, setting) and setting not in may_be_chosen
     ]
+
+
+def _other_layouts(name: str, source: Source) -> list[str]:
+    """Return a line for each folder of another layout than a source with unfit choices names."""
+    if source.layout in (AUTO, PLAIN):
+        return []
+    layout: TreeLayout = TREE_LAYOUTS[source.layout]
+    unfit = [
+        setting for setting in CHOICES if getattr(source, setting) and setting not in layout.choices
+    ]
+    if not unfit:
+        return []
+    problems: list[str] = []
+    for entry in source.paths:
+        found = _layouts_of(entry) if isinstance(entry, Path) else {}
+        if found and source.layout not in found:
+            where = f"sources.{name}.layout = {source.layout}: {entry}"
+            problems.append(f"{where} {_why_not(entry, layout, found)}")
+    return problems
+
+
+def note_of_inner_trees(entry: RawPath, source: Source) -> str | None:
+    """Return a line that names the trees directly in a folder that is read as it is; None without any.
+
+    Only with layout `auto`, which recognises roots: whoever writes `plain` means it.
+    """
+    if source.layout != AUTO or not _takes_layout(source):
+        return None
+    if not isinstance(entry, Path) or not entry.is_dir():
+        return None
+    inner = {name: _layouts_of(entry / name) for name in names_in(entry).folders[:MOST_INNER]}
+    trees = {name: " or ".join(found) for name, found in inner.items() if found}
+    if not trees:
+        return None
+    first = next(iter(trees))
+    return (
+        f"{entry} is read as plain files, and trees lie in it: "
+        f"{', '.join(f'{name} ({layout})' for name, layout in trees.items())}. To read a tree by its "
+        f"layout, name its root, in a source of its own: paths: [{entry / first}]"
+    )
 
 
 def _mixed_trees(name: str, source: Source, trees: Sequence[Tree]) -> list[str]:

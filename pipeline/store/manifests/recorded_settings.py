@@ -17,6 +17,9 @@ SettingValue: TypeAlias = "Mapping[str, SettingValue] | Sequence[SettingValue] |
 SECTION_WITH_OUTPUT = {"output of annotate": "annotate", "output of select": "select"}
 """Inputs that are there only where the run file has a section, with the section."""
 
+PROBLEM = "problem: "
+"""Begins an input that could not be read, followed by the error for the user."""
+
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
     """Describe each entry that differs; of mappings, such as files by name, the first of theirs."""
@@ -29,6 +32,8 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[s
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = differences(old, new)
             changed += first_items([f"{name}, {each}" for each in inner], MOST_NAMED, "of them")
+        elif isinstance(new, str) and new.startswith(PROBLEM):
+            changed.append(f"{name}: {new.removeprefix(PROBLEM)}")
         elif name in SECTION_WITH_OUTPUT and not (name in before and name in after):
             verb = "removed from" if name in before else "added to"
             changed.append(f"the section {SECTION_WITH_OUTPUT[name]} was {verb} the run file")

@@ -11,6 +11,7 @@ from pipeline.config.run_file import load
 from pipeline.corpus.source_kind import describe_sources, source_kind
 from pipeline.corpus.trees.find_trees import as_published, trees_of
 from pipeline.errors import ConfigError, DataError
+from pipeline.store.manifests.recorded_settings import differences
 
 V2 = (
     "documents/2022-49/0003/en_head.json.gz",
@@ -267,3 +268,37 @@ def test_a_choice_of_parts_is_refused_where_auto_finds_a_plain_folder(
 def test_values_that_no_tree_can_have_are_refused(run_file: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong.partition(":")[0]):
         load(run_file, [f"sources.s={{kind: jsonl, paths: [a], {wrong}}}"])
+
+
+def test_choices_of_another_layout_name_the_layout_found(tmp_path: Path, run_file: Path) -> None:
+    fill(tmp_path / "rp2", *V2, *SIDE)
+    with pytest.raises(
+        ConfigError, match=r"layout = dolma: \S+ has layout redpajama-v2 \(documents/"
+    ):
+        config_of(run_file, tmp_path / "rp2", layout="dolma", languages="[en]")
+
+
+def test_trees_in_a_plain_folder_are_named_with_how_to_take_them(
+    tmp_path: Path, run_file: Path
+) -> None:
+    fill(tmp_path / "all" / "slim", *SLIM[:2])
+    fill(tmp_path / "all" / "more", "a.jsonl")
+    config = config_of(run_file, tmp_path / "all")
+    (note,) = source_kind(config.sources["s"]).find_files(config, "s").notes
+    assert "is read as plain files, and trees lie in it: slim (slimpajama). " in note
+    assert note.endswith(f"paths: [{tmp_path / 'all' / 'slim'}]")
+    plain = config_of(run_file, tmp_path / "all", layout="plain")
+    assert source_kind(plain.sources["s"]).find_files(plain, "s").notes == []
+    moreover = config_of(run_file, tmp_path / "all" / "more")
+    assert source_kind(moreover.sources["s"]).find_files(moreover, "s").notes == []
+
+
+def test_an_error_of_some_paths_is_the_reason_of_a_stale_stage(
+    tmp_path: Path, run_file: Path
+) -> None:
+    fill(tmp_path / "rp1", *V1)
+    before = describe_sources(config_of(run_file, tmp_path / "rp1"))
+    after = describe_sources(config_of(run_file, tmp_path / "rp1", layout="slimpajama"))
+    (reason,) = differences(before, after)
+    assert reason.startswith("files of s: sources.s.layout = slimpajama: ")
+    assert "has layout redpajama-v1" in reason
