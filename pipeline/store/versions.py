@@ -18,7 +18,7 @@ PREPARE = 4
 ANNOTATE = 2
 """Version of the files of `annotate`; each part of them has one of its own, which leaves the columns of the
 others as they are."""
-SELECT = 2
+SELECT = 3
 TRAIN_TOKENIZER = 3
 TOKENIZE = 3
 PACK = 1

@@ -108,10 +108,14 @@ class ComparisonFolder:
         """Return the folder of a round."""
         return RoundFolder(self.rounds / f"{number:06d}")
 
+    def verdicts(self, first_round: int) -> StepFolder:
+        """Return the removed rows of a shard, Parquet, of the rounds that begin with this one."""
+        return StepFolder(self.every_verdicts / f"{first_round:06d}", ".parquet")
+
     @property
-    def verdicts(self) -> StepFolder:
-        """Removed rows of a shard, Parquet."""
-        return StepFolder(self.path / "verdicts", ".parquet")
+    def every_verdicts(self) -> Path:
+        """Folder of all removed rows."""
+        return self.path / "verdicts"
 
     @property
     def paragraphs(self) -> StepFolder:

@@ -57,7 +57,7 @@ def trim_comparison(folder: Path, steps: ReusableSteps) -> None:
         files.prefixes.path,
         files.prefix_groups.path,
         files.rounds,
-        files.verdicts.path,
+        files.every_verdicts,
     ):
         shutil.rmtree(path, ignore_errors=True)
 

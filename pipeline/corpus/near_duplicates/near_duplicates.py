@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pipeline.corpus.near_duplicates.band_records import partitions_for
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard, compared
-from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
+from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder, StepFolder
 from pipeline.corpus.near_duplicates.comparison_steps import ComparisonSteps, bytes_of, digest_of
+from pipeline.corpus.near_duplicates.emptied_documents import EmptiedDocuments
 from pipeline.corpus.near_duplicates.groups import BANDS, PREFIXES, GroupedPartition
 from pipeline.corpus.near_duplicates.kept_comparison import ReusableSteps
 from pipeline.corpus.near_duplicates.rounds import Partition, Rounds
@@ -42,7 +43,7 @@ class NearDuplicates:
     """Documents that share a band with others."""
     removed: int
     rounds: int
-    """Rounds until every document was decided."""
+    """Rounds until every document was decided, with those of comparisons before."""
     compared: int
     """Pairs whose sets of shingles were compared."""
     too_different: int
@@ -60,11 +61,14 @@ def find_near_duplicates(
     threshold: float,
     words: int = 5,
     bands: int = 14,
+    *,
+    emptied: EmptiedDocuments | None = None,
 ) -> NearDuplicates:
     """Compare the documents of all shards; write the removed rows of each shard.
 
     `folder`: of this comparison alone. `words`: of a shingle. `bands`: of a document, from which the
-    number of partitions follows. Raises DataError where documents, annotations or files of the
+    number of partitions follows. `emptied`: those to which no document may lose, where the same
+    shards were compared before. Raises DataError where documents, annotations or files of the
     comparison are damaged (TasksFailed with all of these messages).
     """
     comparison = compared(shards)
@@ -92,21 +96,23 @@ def find_near_duplicates(
         if result["groups"]
     }
     digest = fingerprint([comparison.fingerprint, digest, digest_of(rare_groups)])
-    rounds = Rounds(comparison, steps.table, folder, threshold, digest)
+    emptied = emptied or EmptiedDocuments()
+    rounds = Rounds(comparison, steps.table, folder, threshold, digest, emptied)
     rounds.run(open_partitions, crew)
     judged = rounds.verdicts(crew)
+    verdicts = ComparisonFolder(folder).verdicts(emptied.rounds)
     reusable = ReusableSteps(
         fingerprint=steps.bands_decide(partitions),
         recorded=recorded,
         groups=[name for result in grouped.values() for name in result["files"]],
         sets=[name for result in sets.values() for name in result["files"]],
     )
-    return _found(comparison.shards, folder, rounds, reusable, (grouped, sets, judged))
+    return _found(comparison.shards, verdicts, rounds, reusable, (grouped, sets, judged))
 
 
 def _found(
     shards: Sequence[ComparedShard],
-    folder: Path,
+    verdicts: StepFolder,
     rounds: Rounds,
     steps: ReusableSteps,
     results: tuple[
@@ -117,7 +123,6 @@ def _found(
 ) -> NearDuplicates:
     """Return what the steps have found, from the results of their work items."""
     grouped, sets, judged = results
-    verdicts = ComparisonFolder(folder).verdicts
     return NearDuplicates(
         paths={shard.name: verdicts.of_shard(shard.name) for shard in shards},
         digests={

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShards
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder
+from pipeline.corpus.near_duplicates.emptied_documents import EmptiedDocuments
 from pipeline.corpus.near_duplicates.pairs import PairedPartition, StatusFile, write_pairs
 from pipeline.corpus.near_duplicates.statuses import MergedStatus, write_status
 from pipeline.corpus.near_duplicates.verdict_files import JudgedShard, write_near_duplicates
@@ -41,9 +42,16 @@ class Rounds:
     """The rounds of one comparison: what is open, and what was decided last of each shard."""
 
     def __init__(
-        self, comparison: ComparedShards, table: Path, folder: Path, threshold: float, digest: str
+        self,
+        comparison: ComparedShards,
+        table: Path,
+        folder: Path,
+        threshold: float,
+        digest: str,
+        emptied: EmptiedDocuments,
     ) -> None:
         """Take what the rounds read. `digest`: hash of the comparison, of groups and sets."""
+        self._emptied = emptied
         self._table = table
         self._comparison = comparison
         self._folder = folder
@@ -53,7 +61,7 @@ class Rounds:
         self._sizes: Mapping[Partition, int] = {}
         self._last: list[int | None] = [None] * len(comparison.shards)
         self._states: dict[int, str] = {}
-        self.counts = RoundCounts()
+        self.counts = RoundCounts(emptied.rounds, emptied.compared)
 
     def run(self, partitions: Mapping[Partition, int], crew: Workers) -> None:
         """Compare and decide until nothing is open.
@@ -63,7 +71,7 @@ class Rounds:
         self._sizes = partitions
         windows = dict.fromkeys(partitions, 0)
         undecided = list(range(len(self._comparison.shards)))
-        number = 0
+        number = self.counts.rounds
         while undecided:
             # Which pairs to compare next.
             paired = self._pairs(number, windows, crew)
@@ -88,6 +96,7 @@ class Rounds:
 
     def verdicts(self, crew: Workers) -> dict[int, JudgedShard]:
         """Write the removed rows of every shard, after `run`; return the results by shard."""
+        verdicts = ComparisonFolder(self._folder).verdicts(self._emptied.rounds)
         tasks = [
             Task(
                 name=shard.name,
@@ -98,14 +107,14 @@ class Rounds:
                     "last": self._last[number],
                     "status": self._status,
                     "folder": self._folder,
+                    "output": verdicts.of_shard(shard.name),
                 },
                 fingerprint=self._fingerprint(-1, [self._states[number]]),
                 size=shard.file_bytes,
             )
             for number, shard in enumerate(self._comparison.shards)
         ]
-        output = ComparisonFolder(self._folder).verdicts
-        done = run_tasks(tasks, output.path, crew, "near-duplicates")
+        done = run_tasks(tasks, verdicts.path, crew, "near-duplicates")
         return {number: done[task.name] for number, task in enumerate(tasks)}
 
     def _pairs(
@@ -145,9 +154,10 @@ class Rounds:
 
         `pairs`: hash of all pairs of the round.
         """
+        names = {shard: self._comparison.shards[shard].name for shard in shards}
         tasks = {
             shard: Task(
-                name=self._comparison.shards[shard].name,
+                name=name,
                 function=decide_shard,
                 arguments={
                     "table": self._table,
@@ -156,11 +166,14 @@ class Rounds:
                     "status": self._status,
                     "threshold": self._threshold,
                     "folder": self._folder,
+                    "emptied": self._emptied.paths.get(name),
                 },
-                fingerprint=self._fingerprint(number, [pairs, self._states.get(shard)]),
+                fingerprint=self._fingerprint(
+                    number, [pairs, self._states.get(shard), self._emptied.checksums.get(name)]
+                ),
                 size=self._comparison.shards[shard].file_bytes,
             )
-            for shard in shards
+            for shard, name in names.items()
         }
         output = ComparisonFolder(self._folder).round(number).states
         label = f"round {number + 1}: compare"

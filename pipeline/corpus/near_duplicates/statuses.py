@@ -27,6 +27,8 @@ LOST = 2
 """Removed; a document of higher priority than the one it lost to may still be found."""
 REMOVED = 3
 """Removed, and it is certain which document it lost to."""
+EMPTIED = 4
+"""Loses to no other, and no other loses to it: nothing is left of it (`emptied_documents.py`)."""
 
 
 class MergedStatus(TypedDict):
@@ -36,7 +38,7 @@ class MergedStatus(TypedDict):
 
 
 def is_removed(status: np.ndarray) -> np.ndarray:
-    """Tell which documents are removed, `(n,) bool`."""
+    """Tell which documents are removed, or emptied, `(n,) bool`."""
     return status >= LOST
 
 

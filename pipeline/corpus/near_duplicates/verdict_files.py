@@ -38,9 +38,12 @@ class JudgedShard(TypedDict):
 
 
 def write_near_duplicates(
-    table: Path, shard: int, last: int, status: StatusFile, folder: Path
+    table: Path, shard: int, last: int, status: StatusFile, folder: Path, output: Path
 ) -> JudgedShard:
-    """Write the removed rows of a shard. `last`: the last round that decided on it."""
+    """Write the removed rows of a shard. `last`: the last round that decided on it.
+
+    `output`: the file, in a folder of the folder of all verdicts.
+    """
     comparison = read_comparison(table)
     name = comparison.shards[shard].name
     steps = ComparisonFolder(folder)
@@ -54,11 +57,10 @@ def write_near_duplicates(
         },
         schema=VERDICTS,
     )
-    path = steps.verdicts.of_shard(name)
-    record = write_parquet(removed, path)
+    record = write_parquet(removed, output)
     return {
         "removed": len(lost),
-        "files": {steps.verdicts.name(path): record},
+        "files": {output.relative_to(output.parents[1]).as_posix(): record},
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShards, read_comparison
 from pipeline.corpus.near_duplicates.comparison_folder import ComparisonFolder, StepFolder
+from pipeline.corpus.near_duplicates.emptied_documents import is_emptied
 from pipeline.corpus.near_duplicates.pairs import OPEN, PAIR, ROUNDING, StatusFile, unique_pairs
 from pipeline.corpus.near_duplicates.partition_file import (
     PartsFile,
@@ -23,6 +24,7 @@ from pipeline.corpus.near_duplicates.partition_file import (
 )
 from pipeline.corpus.near_duplicates.shingles import HASH, ShingledDocuments, jaccard
 from pipeline.corpus.near_duplicates.statuses import (
+    EMPTIED,
     LOST,
     REMOVED,
     STATUS,
@@ -61,11 +63,14 @@ def decide_shard(
     status: StatusFile | None,
     threshold: float,
     folder: Path,
+    *,
+    emptied: Path | None = None,
 ) -> DecidedShard:
     """Compare the pairs of a shard's documents in a round, and decide.
 
     `rounds`: this one, and the last one that decided on this shard. `status`: of all documents after
-    the round before; None in the first.
+    the round before; None in the first. `emptied`: file of the shard's documents of which nothing is
+    left; None where there are none.
     """
     comparison = read_comparison(table)
     name = comparison.shards[shard].name
@@ -96,7 +101,8 @@ def decide_shard(
     comparing = _Comparing(comparison, steps.sets, shard, threshold)
     similar = comparing.similar(_without_known(pairs, edges, first))
     edges = np.concatenate([edges, similar])
-    _decide(own, edges, is_open, first, everywhere)
+    emptied_rows = is_emptied(emptied, len(own))
+    _decide(own, edges, is_open, first, everywhere, emptied=emptied_rows)
 
     states = steps.round(number).states
     statuses = steps.round(number).status_parts
@@ -229,11 +235,14 @@ def _decide(
     is_open: np.ndarray,
     first: int,
     everywhere: np.ndarray | None,
+    *,
+    emptied: np.ndarray,
 ) -> None:
     """Decide what follows from the edges; change `own`, the statuses of the shard's documents.
 
     `is_open`: rows that have documents before them which were not compared. `first`: number of the
-    shard's first document. `everywhere`: statuses of all documents after the round before.
+    shard's first document. `everywhere`: statuses of all documents after the round before. `emptied`:
+    rows to which no document may lose, `(rows,) bool`.
     """
     # Documents of this shard are taken as they are decided here, all others as of the round before.
     local = edges["high"].astype(np.int64) - first
@@ -252,7 +261,7 @@ def _decide(
         loses = is_undecided & has_staying
         stays = is_undecided & ~has_staying & ~has_undecided
         own[loses] = LOST
-        own[stays] = STAYS
+        own[stays] = np.where(emptied[stays], EMPTIED, STAYS)
         has_changed = bool(np.any(loses | stays))
 
     # The evidence is complete where no document before the one that a row lost to is open.

@@ -15,18 +15,16 @@ import pyarrow as pa
 import xxhash
 
 from pipeline.corpus.documents import read_documents
-from pipeline.corpus.near_duplicates.repeated_paragraphs import read_cuts
 from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
-from pipeline.corpus.rows import is_blank
 from pipeline.corpus.selecting.duplicates import LOSER, LoserFiles
+from pipeline.corpus.selecting.emptied import is_blank_without, paragraphs_to_cut
 from pipeline.corpus.selecting.judge import DRAFT, EMPTY
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.shard_list import ShardList
 from pipeline.corpus.selecting.verdicts import (
     SCHEMA,
     Cut,
-    apply_cuts,
     joined_cuts,
     separated_cuts,
     shard_verdicts,
@@ -106,7 +104,7 @@ def conclude_shards(
             _add_near_duplicates(verdicts, read_near_duplicates(found.near[shard.name]), shard)
         cuts: dict[int, list[Cut]] = {}
         if shard.name in found.paragraphs and not shard.always_stays:
-            cuts = _paragraphs_to_cut(read_cuts(found.paragraphs[shard.name]))
+            cuts = paragraphs_to_cut(found.paragraphs[shard.name])
         _finish_cuts(verdicts, cuts, folders["documents"] / shard.name)
         table = _table_of(verdicts)
         files[shard.name] = write_verdicts(table, selection / shard.name)
@@ -168,20 +166,6 @@ def _add_near_duplicates(verdicts: _Verdicts, lost: pa.Table, shard: JudgedShard
         verdicts.jaccard[number] = row["jaccard"]
 
 
-def _paragraphs_to_cut(cuts: pa.Table) -> dict[int, list[Cut]]:
-    """Return the paragraphs of a shard's documents that stood before, as parts to cut, by row."""
-    by_row: dict[int, list[Cut]] = {}
-    for row in cuts.to_pylist():
-        cut: Cut = {
-            "start": row["start"],
-            "end": row["end"],
-            "replacement": "",
-            "reason": "repeated-paragraph",
-        }
-        by_row.setdefault(row["row"], []).append(cut)
-    return by_row
-
-
 def _finish_cuts(verdicts: _Verdicts, paragraphs: Mapping[int, list[Cut]], shard: Path) -> None:
     """Add repeated paragraphs by row, and what separates the words on both sides of a cut."""
     cut_out = {
@@ -192,12 +176,13 @@ def _finish_cuts(verdicts: _Verdicts, paragraphs: Mapping[int, list[Cut]], shard
     rows = sorted(cut_out | paragraphs.keys())
     for number, document in zip(rows, read_documents(shard, rows, ["text"]), strict=True):
         text = document["text"]
-        spans, _ = joined_cuts([*verdicts.spans[number], *paragraphs.get(number, ())], len(text))
+        parts = [*verdicts.spans[number], *paragraphs.get(number, ())]
+        spans, _ = joined_cuts(parts, len(text))
         verdicts.spans[number] = separated_cuts(text, spans)
         # Whether a document is blank without its paragraphs; without other parts is known.
         if number not in paragraphs:
             continue
-        if not verdicts.reasons[number] and is_blank(apply_cuts(text, spans)):
+        if not verdicts.reasons[number] and is_blank_without(text, parts):
             verdicts.reasons[number].append(EMPTY)
 
 

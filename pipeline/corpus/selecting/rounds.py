@@ -14,6 +14,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.decontaminating.decontaminate import Decontaminated, decontaminate
 from pipeline.corpus.decontaminating.searched_tasks import searched_tasks
 from pipeline.corpus.documents import SHARD_SUFFIX
+from pipeline.corpus.near_duplicates.emptied_documents import EmptiedDocuments
 from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates, find_near_duplicates
 from pipeline.corpus.near_duplicates.repeated_paragraphs import (
     RepeatedParagraphs,
@@ -36,6 +37,7 @@ from pipeline.corpus.selecting.duplicates import (
     partitions_of,
     write_keys,
 )
+from pipeline.corpus.selecting.emptied import SUFFIX, EmptiedShards, write_emptied_rows
 from pipeline.corpus.selecting.judge import JudgedShards, JudgeSettings, judge_shards
 from pipeline.corpus.selecting.judged_shards import JudgedShard, ShardGroup
 from pipeline.corpus.selecting.shard_list import ShardList
@@ -105,9 +107,7 @@ class Rounds:
             if key in section.exact_duplicates:
                 self._compare_key(key)
 
-        # Documents that are almost the same, and paragraphs of those that are left.
-        self._find_near_duplicates(rows)
-        self._find_paragraphs(rows)
+        self._find_copies(rows)
         return self._conclude()
 
     def _find_contaminated(self, rows: Mapping[str, int]) -> None:
@@ -224,36 +224,94 @@ class Rounds:
         records = {name: each for result in kept.values() for name, each in result["files"].items()}
         return KeptSoFar(folder, records)
 
-    def _find_near_duplicates(self, rows: Mapping[str, int]) -> None:
+    def _find_copies(self, rows: Mapping[str, int]) -> None:
+        """Find documents that are almost the same, and paragraphs of those that are left.
+
+        A document of which its repeated paragraphs leave nothing is no copy that stays, so others are
+        compared again without it, until no verdict changes. It cannot go on for ever: verdicts depend
+        on documents that come before alone, so each time at least one more of them is final.
+        """
+        before = list(self.made_from)
+        kept: KeptSoFar | None = None
+        if self.select.near_duplicates:
+            kept = self._kept_so_far("kept-of-copies")
+        emptied = EmptiedDocuments()
+        while True:
+            # Files of one time are not those of another, so that an interrupted one goes on.
+            earlier = self.near
+            if kept is not None:
+                self.near = self._find_near_duplicates(rows, kept, emptied)
+                if earlier is not None and earlier.digests == self.near.digests:
+                    return
+                self.made_from = [*before, dict(self.near.digests)]
+            self._find_paragraphs(rows, emptied.rounds)
+            if self.near is None or self.paragraphs is None:
+                return
+            found = self._find_emptied(self.near, self.paragraphs)
+            if found.digest == emptied.digest:
+                return
+            emptied = found
+
+    def _find_near_duplicates(
+        self, rows: Mapping[str, int], kept: KeptSoFar, emptied: EmptiedDocuments
+    ) -> NearDuplicates:
         section = self.select.near_duplicates
-        if section is None:
-            return
+        assert section is not None, "compared where that is asked for"
         assert self.config.annotate is not None, "refused when the run file is loaded"
         bands = self.config.annotate.minhash
         assert bands is not None, "refused when the run file is loaded"
-        kept = self._kept_so_far("kept-of-copies")
         shards = compared_shards(self.folders, self.shards, rows, kept)
-        self.near = find_near_duplicates(
+        return find_near_duplicates(
             shards,
             self.folder.comparison,
             self.crew,
             section.threshold,
             bands.words,
             bands.bands,
+            emptied=emptied,
         )
-        self.made_from.append(dict(self.near.digests))
 
-    def _find_paragraphs(self, rows: Mapping[str, int]) -> None:
+    def _find_paragraphs(self, rows: Mapping[str, int], first_round: int) -> None:
+        """Find what to cut of documents that are left. `first_round`: of their comparison."""
         section = self.select.paragraph_duplicates
         if section is None:
             return
-        kept = self._kept_so_far("kept-of-near")
+        kept = self._kept_so_far(f"kept-of-near-{first_round}")
         shards = compared_shards(self.folders, self.shards, rows, kept)
-        folder = self.folder.round("paragraphs")
+        folder = self.folder.round(f"paragraphs-{first_round}")
         self.paragraphs = find_repeated_paragraphs(
             shards, folder, self.crew, section.fewest_characters
         )
         self.made_from.append(dict(self.paragraphs.digests))
+
+    def _find_emptied(
+        self, near: NearDuplicates, paragraphs: RepeatedParagraphs
+    ) -> EmptiedDocuments:
+        """Write which compared documents are blank without their repeated paragraphs."""
+        folder = self.folder.round(f"emptied-{near.rounds}")
+
+        def arguments(group: ShardGroup) -> dict[str, Any]:
+            return {
+                "folders": self.folders,
+                "shards": group.shards,
+                "paragraphs": _of_group(paragraphs.paths, group),
+                "comparison": self.folder.comparison,
+                "output": folder,
+            }
+
+        before = [versions.SELECT, self.shard_list.checksum, *self.made_from]
+        done: dict[str, EmptiedShards] = self._run(
+            write_emptied_rows, arguments, before, folder, "select: emptied documents"
+        )
+        records = {name: each for result in done.values() for name, each in result["files"].items()}
+        paths: dict[str, Path] = {}
+        checksums: dict[str, str] = {}
+        for shard in self.shards:
+            name = f"{shard.name}{SUFFIX}"
+            if name in records:
+                paths[compared_name(shard)] = folder / name
+                checksums[compared_name(shard)] = records[name]["checksum"]
+        return EmptiedDocuments(paths, checksums, near.rounds, near.compared)
 
     def candidates(self, group: ShardGroup) -> Path:
         """Return the file of the removed documents of a group that may be shown."""

@@ -13,6 +13,7 @@ from pipeline.corpus.annotating.annotation_file import AnnotationWriter
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.corpus.near_duplicates.band_records import BANDS
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
+from pipeline.corpus.near_duplicates.emptied_documents import EmptiedDocuments
 from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates, find_near_duplicates
 from pipeline.corpus.near_duplicates.shingles import jaccard, shingles_of
 from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
@@ -87,10 +88,13 @@ def compare(
     shards: Sequence[ComparedShard],
     folder: Path,
     threshold: float = 0.8,
+    emptied: EmptiedDocuments | None = None,
 ) -> NearDuplicates:
     """Run the comparison in this process."""
     with workers(ALONE) as crew:
-        return find_near_duplicates(shards, folder, crew, threshold, WORDS, bands=2)
+        return find_near_duplicates(
+            shards, folder, crew, threshold, WORDS, bands=2, emptied=emptied
+        )
 
 
 def verdicts_of(found: NearDuplicates) -> Verdicts:

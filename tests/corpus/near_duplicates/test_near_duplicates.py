@@ -22,6 +22,12 @@ from compared_texts import (
 
 from pipeline.corpus.near_duplicates import band_records, groups, pairs, rounds
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
+from pipeline.corpus.near_duplicates.emptied_documents import (
+    EmptiedDocuments,
+    rows_in_groups,
+    write_emptied,
+)
+from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates
 from pipeline.corpus.near_duplicates.shingles import jaccard, shingles_of
 from pipeline.errors import Interrupted
 from pipeline.work.executor import run_tasks
@@ -72,6 +78,29 @@ def test_held_out_files_stay_whatever_they_are_like(tmp_path: Path) -> None:
         "other/train_00_000/0": ("held/train_00_000/1", 0.85),
         "other/train_00_000/1": ("held/train_00_000/0", 1.0),
     }
+
+
+def test_nothing_loses_to_a_document_of_which_nothing_is_left(tmp_path: Path) -> None:
+    """Of a chain A, B, C the second loses to the first; where nothing is left of A, C loses to B."""
+    shard = write_shard(tmp_path, "s", [A, B, C])
+    work = tmp_path / "work"
+    first = compare([shard], work)
+    assert verdicts_of(first) == {"s/train_00_000/1": ("s/train_00_000/0", 0.85)}
+
+    def without(rows: list[int], before: NearDuplicates) -> EmptiedDocuments:
+        path = tmp_path / f"{before.rounds}.rows"
+        record = write_emptied(path, rows)
+        return EmptiedDocuments(
+            {shard.name: path}, {shard.name: record["checksum"]}, before.rounds, before.compared
+        )
+
+    second = compare([shard], work, emptied=without([0], first))
+    assert verdicts_of(second) == {"s/train_00_000/2": ("s/train_00_000/1", 0.85)}
+    # It may lose itself, as any other.
+    third = compare([shard], work, emptied=without([1], second))
+    assert verdicts_of(third) == {"s/train_00_000/1": ("s/train_00_000/0", 0.85)}
+    assert third.rounds > second.rounds > first.rounds
+    assert list(rows_in_groups(work, shard.name)) == [0, 1, 2]
 
 
 def test_book_in_five_editions_is_kept_once(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def text(seed: int, changed: int = 0) -> str:
     return " ".join([*words[: 60 - changed], *(f"other{seed}x{n}" for n in range(changed))])
 
 
+LONG = "\n".join(text(seed) for seed in (31, 32, 33, 34))
+REPEATING = f"{text(31)}\n{text(32)}"
+"""All its paragraphs stand in the long text."""
+LEFT = text(32).rsplit(" ", 4)[0]
+"""Differs from a paragraph of the long text: four words fewer."""
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
     """Return a run whose documents are annotated: copies of held-out and of other text."""
@@ -50,6 +57,7 @@ def config(tmp_path: Path) -> RunConfig:
     write_corpus(data, "web", [text(1), text(2), f"{text(3)}\n{PARAGRAPH}"])
     write_corpus(data, "web", [text(1, 2), text(4)], split="validation")
     write_corpus(data, "books", [text(2, 3), f"{PARAGRAPH}\n{text(5)}", text(4, 30), text(6)])
+    write_corpus(data, "books", [LONG, REPEATING, f"{text(31)}\n{LEFT}"], key="0b")
     write_corpus(data, "books", [text(8), text(6, 1), text(7)], split="validation")
     (tmp_path / "run.yaml").write_text(RUN)
     made = load(tmp_path / "run.yaml", needs=())
@@ -60,8 +68,8 @@ def config(tmp_path: Path) -> RunConfig:
 
 
 def verdicts(config: RunConfig, source: str, split: str) -> list[tuple[list[str], str | None]]:
-    (path,) = (config.paths.data_dir / "selection" / source).glob(f"{split}_*.parquet")
-    rows = pq.read_table(path).to_pylist()
+    paths = (config.paths.data_dir / "selection" / source).glob(f"{split}_*.parquet")
+    rows = [row for path in sorted(paths) for row in pq.read_table(path).to_pylist()]
     for row in rows:
         assert (row["jaccard"] is None) == ("near-duplicate" not in row["reasons"])
         assert row["jaccard"] is None or row["jaccard"] >= 0.8
@@ -85,9 +93,13 @@ def test_near_copies_go_in_the_order_of_priority_and_paragraphs_are_cut(config: 
         ([], None),
         ([], None),
         (held_out_copy, "books/validation_0a00_000/1"),
+        ([], None),
+        # What is like a document of which nothing is left loses to nothing.
+        (["empty-after-cuts"], None),
+        ([], None),
     ]
     kept = [each for _, each in kept_documents(config).iterate_texts("books", "train")]
-    assert kept == [text(5), text(4, 30)]
+    assert kept == [text(5), text(4, 30), LONG, LEFT]
 
 
 def test_what_validation_paths_hold_out_stays_whatever_is_found(tmp_path: Path) -> None:
@@ -172,7 +184,7 @@ def _stop_after(patch: pytest.MonkeyPatch, items: int) -> None:
 
 
 def test_a_flipped_byte_in_an_annotation_is_refused(config: RunConfig) -> None:
-    (path,) = (config.paths.data_dir / "annotations" / "books").glob("train_*.parquet")
+    (path,) = (config.paths.data_dir / "annotations" / "books").glob("train_0a*.parquet")
     content = bytearray(path.read_bytes())
     columns = pq.read_metadata(path).row_group(0)
     names = [columns.column(number).path_in_schema for number in range(columns.num_columns)]
