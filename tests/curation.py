@@ -10,6 +10,7 @@ from helpers import list_documents
 
 from pipeline.corpus.annotating.annotation_file import AnnotationWriter
 from pipeline.corpus.documents import Document, ShardWriter, document_shard
+from pipeline.corpus.near_duplicates.repeated_paragraphs import PARAGRAPHS
 from pipeline.store.files import file_record, read_json, write_json
 
 SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.string())])
@@ -21,6 +22,7 @@ TYPES = {
     "rps_lines_start_with_bulletpoint": pa.list_(pa.field("element", LINE)),
     "language": pa.string(),
     "published_duplicate": pa.bool_(),
+    PARAGRAPHS.name: PARAGRAPHS.type,
 }
 
 

@@ -36,8 +36,8 @@ class ComparedShard:
     annotations: Path
     """Parquet file with the annotations of the shard, row by row."""
     keep: Path | None
-    """Parquet file with a column `keep`, row by row: documents without it take no part. None where
-    all take part."""
+    """Parquet file with a column `keep`, row by row: documents without it take no part; and a column
+    `cut_out` of what is cut of them anyway. None where all take part as they are."""
     group: int
     """Documents of a smaller group come first: they stay. Several shards may be of one group."""
     rows: int

@@ -1,7 +1,8 @@
 """Find paragraphs that stood before, in the order of priority of their documents.
 
 Of equal paragraphs (one hash of 64 bits in the part `paragraphs` of the annotations) the first one stays;
-the others are spans to cut, also within one document. Two of n different paragraphs have one hash by
+those behind it are spans to cut, also within one document. A paragraph of which others cut a part is not
+the first one, or it would be nowhere. Two of n different paragraphs have one hash by
 chance with probability n^2 / 2^65: 3 % for a billion, and then one of them is cut.
 """
 
@@ -31,6 +32,7 @@ from pipeline.corpus.near_duplicates.partition_file import (
 from pipeline.corpus.near_duplicates.shard_inputs import (
     annotation_column,
     bytes_of_texts,
+    cut_out_of,
     list_bounds,
     taking_part,
 )
@@ -41,9 +43,11 @@ from pipeline.store.records import FileRecord
 from pipeline.work.workers import Workers
 
 PARAGRAPHS = pa.field("paragraph_hashes", list_of(SPAN_HASH))
-PARAGRAPH = np.dtype([("hash", "<u8"), ("bytes", "<u8"), ("row", "<u4"), ("place", "<u4")])
-"""A paragraph: its hash, the size of its document's text, the document's row in the shard, and the
-paragraph's number in the document."""
+PARAGRAPH = np.dtype(
+    [("hash", "<u8"), ("bytes", "<u8"), ("row", "<u4"), ("place", "<u4"), ("is_whole", "?")]
+)
+"""A paragraph: its hash, the size of its document's text, the document's row in the shard, the
+paragraph's number in the document, and whether others leave it as it is."""
 REPEATED = np.dtype([("row", "<u4"), ("place", "<u4")])
 BYTES_A_PARAGRAPH = 50
 """Bytes of a Parquet shard for each paragraph, by which the number of partitions is chosen: 125 bytes of
@@ -168,12 +172,32 @@ def write_paragraph_records(
     records["bytes"] = bytes_of_texts(own)[row]
     records["row"] = row
     records["place"] = place
+    records["is_whole"] = _whole(own, row, spans)
     records = records[taking_part(own)[row] & (length >= fewest)]
     records = records[np.lexsort((records["place"], records["row"], records["hash"]))]
     starts = starts_of_parts(partition_of(records["hash"], partitions), partitions)
     path = step.of_shard(own.name)
     record = write_parts(path, records, starts)
     return {"paragraphs": len(records), "files": {step.name(path): record}}
+
+
+def _whole(own: ComparedShard, row: np.ndarray, spans: pa.Array) -> np.ndarray:
+    """Tell of each paragraph of a shard whether others cut nothing of it, `(paragraphs,) bool`.
+
+    `row`: of each paragraph's document, ascending; `spans`: of the paragraphs.
+    """
+    is_whole = np.ones(len(row), bool)
+    cut_out = cut_out_of(own)
+    if cut_out is None:
+        return is_whole
+    start = spans.field("start").to_numpy()
+    end = spans.field("end").to_numpy()
+    for number in np.flatnonzero(np.diff(list_bounds(cut_out))).tolist():
+        first, last = np.searchsorted(row, [number, number + 1])
+        of_row = slice(first, last)
+        for cut in cut_out[number].as_py():
+            is_whole[of_row] &= (end[of_row] <= cut["start"]) | (start[of_row] >= cut["end"])
+    return is_whole
 
 
 def write_repeated(table: Path, partition: int, folder: Path) -> RepeatedOfPartition:
@@ -194,8 +218,7 @@ def write_repeated(table: Path, partition: int, folder: Path) -> RepeatedOfParti
     # Documents are numbered shard by shard, so shard and row decide where all else is equal.
     keys = (records["place"], records["row"], shard_of, np.concatenate(orders), records["hash"])
     by_priority = np.lexsort(keys)
-    hashes = records["hash"][by_priority]
-    repeated = by_priority[1:][hashes[1:] == hashes[:-1]]
+    repeated = by_priority[_stood_before(records[by_priority])]
     may_be_cut = np.array([not shard.always_stays for shard in comparison.shards], bool)
     repeated = repeated[may_be_cut[shard_of[repeated]]]
     repeated = repeated[np.lexsort((repeated, shard_of[repeated]))]
@@ -206,6 +229,19 @@ def write_repeated(table: Path, partition: int, folder: Path) -> RepeatedOfParti
     starts = starts_of_parts(shard_of[repeated], len(comparison.shards))
     record = write_parts(path, found, starts)
     return {"repeated": len(found), "files": {files.repeated.name(path): record}}
+
+
+def _stood_before(records: np.ndarray) -> np.ndarray:
+    """Tell of each paragraph whether an equal one that is whole comes before it, `(n,) bool`.
+
+    `records`: `(n,)` of PARAGRAPH, equal ones side by side in the order of priority.
+    """
+    whole_before = np.cumsum(records["is_whole"]) - records["is_whole"]
+    hashes = records["hash"]
+    is_first = np.ones(len(records), bool)
+    is_first[1:] = hashes[1:] != hashes[:-1]
+    first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    return whole_before > whole_before[first]
 
 
 def write_cuts(table: Path, shard: int, partitions: int, folder: Path) -> CutShard:

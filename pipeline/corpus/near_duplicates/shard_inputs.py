@@ -1,6 +1,7 @@
 """What the comparison reads of a shard: texts, columns of its annotations, which documents take part."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,10 @@ from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SELECT_AGAIN
 
-KEEP = pa.schema([("keep", pa.bool_())])
+CUT_OUT = pa.field("cut_out", pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())])))
+"""Characters of a document that others than this room cut, in any order."""
+KEEP = pa.schema([pa.field("keep", pa.bool_()), CUT_OUT])
+"""Columns of the file that says which documents of a shard take part."""
 
 
 def taking_part(shard: ComparedShard) -> np.ndarray:
@@ -23,13 +27,26 @@ def taking_part(shard: ComparedShard) -> np.ndarray:
     """
     if shard.keep is None:
         return np.ones(shard.rows, bool)
-    table = read_parquet(shard.keep, KEEP, SELECT_AGAIN)
+    return _column_of_kept(shard, shard.keep, "keep").to_numpy()
+
+
+def cut_out_of(shard: ComparedShard) -> pa.Array | None:
+    """Return what others cut of each document, `(rows,) CUT_OUT`; None where they cut nothing.
+
+    Raises DataError as `taking_part` does.
+    """
+    if shard.keep is None:
+        return None
+    return _column_of_kept(shard, shard.keep, CUT_OUT.name).combine_chunks()
+
+
+def _column_of_kept(shard: ComparedShard, path: Path, column: str) -> pa.ChunkedArray:
+    table = read_parquet(path, pa.schema([KEEP.field(column)]), SELECT_AGAIN)
     if table.num_rows != shard.rows:
         raise DataError(
-            f"{shard.keep}: has {table.num_rows:,} rows and its documents {shard.rows:,}. "
-            f"{SELECT_AGAIN}"
+            f"{path}: has {table.num_rows:,} rows and its documents {shard.rows:,}. {SELECT_AGAIN}"
         )
-    return table["keep"].to_numpy()
+    return table[column]
 
 
 def annotation_column(shard: ComparedShard, field: pa.Field) -> pa.Array:

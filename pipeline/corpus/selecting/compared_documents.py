@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.corpus.documents import shard_footer
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
+from pipeline.corpus.near_duplicates.shard_inputs import CUT_OUT, KEEP
 from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.duplicates import LoserFiles, WrittenRound
@@ -26,7 +27,6 @@ from pipeline.store.manifests.shard_places import stem_of
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
 
-KEEP = pa.schema([("keep", pa.bool_())])
 FOOTER_THREADS = 16
 """Footers that are read at a time: on a network file system each one waits for a server."""
 
@@ -95,7 +95,7 @@ def write_kept(
     near: Mapping[str, Path],
     output: Path,
 ) -> WrittenRound:
-    """Write for each shard of a group which documents nothing has removed so far.
+    """Write for each shard of a group which documents nothing has removed so far, and their cuts.
 
     `near`: near-duplicates by the path of the shard; empty before they are found.
     """
@@ -109,7 +109,8 @@ def write_kept(
             keep[rows["row"][rows["shard"] == shard.number]] = False
         if shard.name in near and not shard.always_stays:
             keep[read_near_duplicates(near[shard.name])["row"].to_numpy()] = False
-        files[shard.name] = write_parquet(pa.table({"keep": keep}, KEEP), output / shard.name)
+        columns = {"keep": keep, CUT_OUT.name: draft[CUT_OUT.name]}
+        files[shard.name] = write_parquet(pa.table(columns, KEEP), output / shard.name)
         documents += int(np.count_nonzero(keep))
         report_progress(number / len(shards), documents=documents)
     return {"files": files, "documents": documents}

@@ -20,6 +20,7 @@ from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN, read_anno
 from pipeline.corpus.annotating.pii import PersonalSpan, replacement
 from pipeline.corpus.decontaminating.decontaminate import read_contaminated
 from pipeline.corpus.documents import open_shard, text_lengths
+from pipeline.corpus.near_duplicates.shard_inputs import CUT_OUT
 from pipeline.corpus.parquet_tables import write_parquet
 from pipeline.corpus.rows import is_blank
 from pipeline.corpus.selecting.judged_shards import JudgedShard
@@ -35,9 +36,11 @@ DRAFT = pa.schema(
         ("size", pa.int64()),
         ("reasons", REASONS),
         ("spans", pa.list_(SPAN)),
+        CUT_OUT,
     ]
 )
-"""Columns of a draft: bytes of the text, reasons to remove the document, parts to replace."""
+"""Columns of a draft: bytes of the text, reasons to remove the document, parts to replace, and which
+characters are gone then: replaced personal data leaves its paragraph what it is."""
 PII = "pii"
 PERSONAL_DATA = "personal-data"
 EMPTY = "empty-after-cuts"
@@ -128,6 +131,10 @@ class _Found:
                 }
                 self.cuts.setdefault(row["row"], []).append(cut)
 
+    def cut_out(self, row: int) -> list[dict[str, int]]:
+        """Return the characters of a document that are cut, in any order."""
+        return [{"start": cut["start"], "end": cut["end"]} for cut in self.cuts.get(row, ())]
+
     def cuts_of(self, row: int, text: str) -> list[Cut]:
         """Return the parts of a document to replace, in any order."""
         cuts = list(self.cuts.get(row, ()))
@@ -195,6 +202,7 @@ def _judge_shard(
         "size": np.concatenate(sizes),
         "reasons": pa.array([found.reasons.get(row, []) for row in range(first)], REASONS),
         "spans": pa.array([spans.get(row, []) for row in range(first)], pa.list_(SPAN)),
+        CUT_OUT.name: pa.array([found.cut_out(row) for row in range(first)], CUT_OUT.type),
     }
     return pa.table(draft, schema=DRAFT), clamped
 

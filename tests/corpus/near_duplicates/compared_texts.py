@@ -15,6 +15,7 @@ from pipeline.corpus.near_duplicates.band_records import BANDS
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.corpus.near_duplicates.emptied_documents import EmptiedDocuments
 from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates, find_near_duplicates
+from pipeline.corpus.near_duplicates.shard_inputs import KEEP
 from pipeline.corpus.near_duplicates.shingles import jaccard, shingles_of
 from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
 from pipeline.corpus.parquet_tables import write_parquet
@@ -43,6 +44,7 @@ def write_shard(
     bands: Sequence[Sequence[int] | None] | None = None,
     keep: Sequence[bool] | None = None,
     stem: str = "",
+    cut_out: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> ComparedShard:
     """Write documents with their bands; without `bands` all of them share one."""
     writer = ShardWriter(folder / "documents" / source, "train", stem or "00", 10**8)
@@ -58,7 +60,11 @@ def write_shard(
     keep_path = None
     if keep is not None:
         keep_path = folder / "keep" / source / name
-        write_parquet(pa.table({"keep": list(keep)}), keep_path)
+        cuts = [
+            [{"start": start, "end": end} for start, end in of_text]
+            for of_text in cut_out or [()] * len(texts)
+        ]
+        write_parquet(pa.table({"keep": list(keep), "cut_out": cuts}, KEEP), keep_path)
     return ComparedShard(
         source=source,
         stem=Path(name).stem,

@@ -110,6 +110,25 @@ def test_document_that_is_left_out_does_not_count(tmp_path: Path) -> None:
     assert found.paragraphs == 1
 
 
+def test_paragraph_that_others_cut_does_not_count_as_standing(tmp_path: Path) -> None:
+    """Of five copies the first is cut in part, the second is whole, and only those behind it go."""
+    texts = ["one\nfooter\n12345", "footer\n1234", "footer\n123", "footer\n12", "footer\n"]
+    shard = shard_of_texts(tmp_path, "a", texts)
+    cuts = [[(5, 7)], [(7, 9)], [(4, 90)], [], []]
+    kept = write_shard(tmp_path / "k", "a", texts, keep=[True] * 5, cut_out=cuts).keep
+    with workers(ALONE) as crew:
+        found = find_repeated_paragraphs([replace(shard, keep=kept)], tmp_path / "work", crew)
+    rows = read_cuts(found.paths[shard.name]).to_pylist()
+    assert rows == [{"row": row, "start": 0, "end": 7} for row in (2, 3, 4)]
+    # In no document: nothing is cut by both.
+    cuts = [[(5, 7)], [(0, 1)], [(6, 7)], [(3, 4), (5, 90)], [(0, 7)]]
+    kept = write_shard(tmp_path / "l", "a", texts, keep=[True] * 5, cut_out=cuts).keep
+    changed = replace(shard, keep=kept, fingerprint="others")
+    with workers(ALONE) as crew:
+        found = find_repeated_paragraphs([changed], tmp_path / "work", crew)
+    assert found.repeated == 0
+
+
 def test_held_out_files_are_never_cut(tmp_path: Path) -> None:
     held_out = replace(shard_of_texts(tmp_path, "a", ["x\nx\n"]), always_stays=True)
     other = shard_of_texts(tmp_path, "b", ["x\ny\n"], group=1)

@@ -1,5 +1,6 @@
 """Parts of documents that are replaced: what overlaps, and what separates words on both sides of a cut."""
 
+import re
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -77,3 +78,37 @@ def test_published_spans_are_cut_without_joining_words(tmp_path: Path) -> None:
     write_json(tmp_path / "data/selection/manifest.json", {"files": select(config).files})
     texts = [text for _, text in kept_documents(config).iterate_texts("web", "train")]
     assert texts == ["one two", "as it is"]
+
+
+def test_first_copy_of_a_paragraph_that_is_cut_itself_leaves_the_second(tmp_path: Path) -> None:
+    """Personal data that are replaced leave their paragraph what it is."""
+    lines = "rps_lines_start_with_bulletpoint"
+    texts = ["twice\nmail a@b.c\nlonger", "twice\nmail a@b.c\nlong", "twice\nmail a@b.c\nend"]
+    spans = [
+        [
+            {"start": 0, "end": 6, "hash": 1},
+            {"start": 6, "end": 17, "hash": 2},
+            {"start": 17, "end": len(text), "hash": 10 + row},
+        ]
+        for row, text in enumerate(texts)
+    ]
+    columns = {
+        lines: [[{"start": 0, "end": 5, "score": 1.0}], None, None],
+        "pii": [[{"start": 11, "end": 16, "kind": "email"}]] * 3,
+        "paragraph_hashes": spans,
+    }
+    write_corpus(tmp_path / "data", "web", texts, columns=columns)
+    (tmp_path / "run.yaml").write_text(
+        "paths: {data_dir: data, run_dir: run}\nexecutor: {workers: 1}\nannotate: {}\n"
+        "sources: {web: {kind: jsonl, paths: [web.jsonl]}}\n"
+        f"select: {{cut_spans: [{{column: {lines}}}], max_removed: {{default: 1}}, pii: replace, "
+        "paragraph_duplicates: {fewest_characters: 1}}\n"
+    )
+    config = load(tmp_path / "run.yaml", needs=())
+    write_json(tmp_path / "data/selection/manifest.json", {"files": select(config).files})
+    first, second, third = (
+        text for _, text in kept_documents(config).iterate_texts("web", "train")
+    )
+    assert re.sub(r" \S+@\S+\n", " MAIL\n", first) == "\nmail MAIL\nlonger"
+    assert second == "twice\nlong"
+    assert third == "end"
