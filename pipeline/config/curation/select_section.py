@@ -63,7 +63,7 @@ class Select(Section):
     exact_duplicates: tuple[DuplicateKey, ...] = ()
     """What two documents must have in common to be copies: `text_hash`, all of the text; `id` or
     `url`, the value of that key of `meta`; `published`, removes what the list of duplicates of the
-    corpus names. One copy stays: held-out documents of `validation_paths` first, then by the order
+    corpus names. One copy stays: documents of files held out as a whole first, then by the order
     of `sources`, held-out before training, the longest text, the id."""
     near_duplicates: NearDuplicates | None = None
     """Remove documents that are almost the same as one that stays, in the order of priority of

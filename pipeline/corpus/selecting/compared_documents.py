@@ -19,16 +19,13 @@ from pipeline.corpus.near_duplicates.verdict_files import read_near_duplicates
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.corpus.selecting.duplicates import LoserFiles, WrittenRound
 from pipeline.corpus.selecting.judge import DRAFT
-from pipeline.corpus.selecting.judged_shards import JudgedShard
+from pipeline.corpus.selecting.judged_shards import FOOTER_THREADS, JudgedShard
 from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.files import fingerprint
 from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import stem_of
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress
-
-FOOTER_THREADS = 16
-"""Footers that are read at a time: on a network file system each one waits for a server."""
 
 
 class KeptSoFar(NamedTuple):

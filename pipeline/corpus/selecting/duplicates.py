@@ -172,8 +172,8 @@ def find_losers(
 ) -> WrittenRound:
     """Write which documents of one part lose to a document with the same key.
 
-    `keys`: folder of what `write_keys` wrote, of all groups. Documents of `validation_paths` never
-    lose.
+    `keys`: folder of what `write_keys` wrote, of all groups. Documents of files that are held out
+    as a whole never lose.
     """
     paths = [keys_path(keys, group) for group in range(groups)]
     records = np.concatenate(

@@ -176,8 +176,8 @@ def _judge_shard(
             _add_reasons(found, table, settings)
             found.annotated += table.num_rows
 
-    # Sizes of the texts, and the texts that have parts to replace. What is held out by
-    # `validation_paths` stays as it is.
+    # Sizes of the texts, and the texts that have parts to replace. What files hold out
+    # as a whole stays as it is.
     if shard.always_stays:
         found = _Found(annotated=found.annotated)
     rows_with_cuts = {*found.cuts, *found.personal}

@@ -1,16 +1,24 @@
 """The shards that `select` judges, in the order in which their documents come before others.
 
-Reads the manifests of `prepare` and `annotate`, and names of raw files.
+Reads the manifests of `prepare` and `annotate`, and a row of each held-out shard.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, check_files, listed_shards, split_of
-from pipeline.corpus.groups import group_files
-from pipeline.corpus.source_kind import source_kind
+from pipeline.corpus.documents import (
+    SPLITS,
+    check_files,
+    listed_shards,
+    read_documents,
+    shard_footer,
+    split_of,
+)
+from pipeline.corpus.held_out.validation_files import FOLDER
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import Counts
@@ -24,7 +32,10 @@ GROUP_BYTES = 256 * 2**20
 GROUP_SHARDS = 64
 """Maximum number of shards of a work item."""
 ALWAYS_STAYS = 0
-"""Rank of documents that are held out by `validation_paths`: no verdict removes them."""
+"""Rank of documents in files that are held out as a whole, by `validation_paths` or the layout of a
+published tree: no verdict removes them."""
+FOOTER_THREADS = 16
+"""Files that are asked at a time: on a network file system each one waits for a server."""
 
 
 class JudgedShard(NamedTuple):
@@ -98,15 +109,16 @@ def judged_shards(config: RunConfig, with_annotations: bool) -> list[JudgedShard
     # Sources in the order of the run file, shards by name.
     shards: list[JudgedShard] = []
     missing: list[str] = []
+    of_sources = [name for name in listed if source_of(name) in config.sources_with_text]
+    staying = _held_out_as_files(documents, of_sources)
     for number, source in enumerate(config.sources_with_text):
-        staying = _prefixes_that_stay(config, source)
         # They are listed by their names.
         for name, record in listed.items():
             if source_of(name) != source:
                 continue
             split = split_of(name)
             rank = rank_of(number, split)
-            if stem_of(name).startswith(staying):
+            if name in staying:
                 rank = ALWAYS_STAYS
             if with_annotations and logical_name(name) not in annotations:
                 missing.append(name)
@@ -142,13 +154,24 @@ def annotation_checksums(config: RunConfig) -> dict[str, str]:
     return {logical_name(name): content_of(record) for name, record in manifest["files"].items()}
 
 
-def _prefixes_that_stay(config: RunConfig, source: str) -> tuple[str, ...]:
-    """Return the beginnings of the stems of shards that hold files of `validation_paths`."""
-    settings = config.sources[source]
-    if not settings.validation_paths:
-        return ()
-    files = source_kind(settings).find_files(config, source).validation_files
-    return tuple(f"validation_{group.key}_" for group in group_files(files))
+def _held_out_as_files(documents: Path, names: Sequence[str]) -> set[str]:
+    """Return the shards whose documents come from files that a source holds out as a whole.
+
+    Those are the files of `validation_paths`, and what the layout of a published tree names as held
+    out. `prepare` has written where each document comes from, and one shard has one kind of files.
+    """
+
+    def comes_from_such(name: str) -> bool:
+        shard = documents / name
+        if not shard_footer(shard).num_rows:
+            return False
+        (first,) = read_documents(shard, [0], ["origin_file"])
+        return first["origin_file"].startswith(f"{FOLDER}/")
+
+    held_out = [name for name in names if split_of(name) == "validation"]
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        answers = list(pool.map(comes_from_such, held_out))
+    return {name for name, answer in zip(held_out, answers, strict=True) if answer}
 
 
 def shard_groups(shards: Sequence[JudgedShard]) -> list[ShardGroup]:

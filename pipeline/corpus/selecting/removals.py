@@ -138,16 +138,35 @@ def headline(counts: SelectCounts) -> str:
 
 
 def closing_lines(counts: SelectCounts, ratios: Mapping[str, float]) -> list[str]:
-    """Return a line for each source and reason, and one for spans that do not fit their text.
+    """Return a line for each source and reason, for each source that has no held-out document any more,
+    and one for spans that do not fit their text.
 
     `ratios`: bytes per token of sources that have been tokenized before.
     """
     lines = list(_lines_of_sources(counts, ratios))
+    lines += _lines_of_lost_validation(counts)
     if counts["clamped_spans"]:
         lines.append(
             f"{counts['clamped_spans']:,} parts to replace end behind their text: cut at its end"
         )
     return lines
+
+
+def _lines_of_lost_validation(counts: SelectCounts) -> Iterator[str]:
+    """Yield a warning for each source of whose held-out documents none is left.
+
+    It is no error: the source can be trained on, and where it is added last, that its few held-out
+    documents are copies of those of earlier sources is no mistake of a filter.
+    """
+    for source, splits in counts["sources"].items():
+        held_out = splits.get("validation", empty_counts())
+        if held_out["documents"] and not held_out["kept"]:
+            yield (
+                f"WARNING: source {source}: none of its {held_out['documents']:,} held-out documents "
+                f"is left ({removed_in_words(held_out)}), so it gets no validation loss and no bits "
+                "per byte. Loosen these filters, or hold out more of it "
+                f"(sources.{source}.validation_fraction)."
+            )
 
 
 def _lines_of_sources(counts: SelectCounts, ratios: Mapping[str, float]) -> Iterator[str]:

@@ -234,6 +234,22 @@ def test_thresholds_that_keep_nothing_are_refused(tmp_path: Path) -> None:
         select(run_of(tmp_path, "rules: [rps_doc_word_count >= 5]"))
 
 
+def test_a_source_that_loses_all_its_held_out_documents_is_named(tmp_path: Path) -> None:
+    for split, words in (("train", [9.0, 1.0]), ("validation", [1.0, 1.0])):
+        columns = {"rps_doc_word_count": words}
+        write_corpus(tmp_path / "data", "web", ["one", "two"], split=split, columns=columns)
+    result = select(run_of(tmp_path, 'rules: ["rps_doc_word_count >= 5"]'))
+    warnings = [line for line in result.closing if line.startswith("WARNING")]
+    assert warnings == [
+        "WARNING: source web: none of its 2 held-out documents is left (2 "
+        "rule:rps_doc_word_count>=5), so it gets no validation loss and no bits per byte. Loosen "
+        "these filters, or hold out more of it (sources.web.validation_fraction)."
+    ]
+    # One that is left is enough.
+    result = select(run_of(tmp_path, 'rules: ["rps_doc_word_count >= 1"]'))
+    assert not [line for line in result.closing if line.startswith("WARNING")]
+
+
 def test_published_lists_that_no_source_has_are_refused(tmp_path: Path) -> None:
     write_corpus(tmp_path / "data", "web", ["a"])
     section = "exact_duplicates: [published], rules: [published_duplicate == 0]"

@@ -129,6 +129,30 @@ def test_what_validation_paths_hold_out_stays_whatever_is_found(tmp_path: Path) 
     }
 
 
+def test_held_out_files_of_a_published_tree_stay_as_those_of_validation_paths(
+    tmp_path: Path,
+) -> None:
+    files = {
+        "web.jsonl": [text(1), text(2)],
+        "tree/train/chunk1/a.jsonl": [text(3), text(4)],
+        "tree/validation/chunk1/b.jsonl": [text(1, 1), "a b"],
+    }
+    for name, texts in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("\n".join(json.dumps({"text": each}) for each in texts))
+    (tmp_path / "run.yaml").write_text(RUN.replace("[books.jsonl]", "[tree]"))
+    overrides = [
+        "annotate.signals=gopher",
+        "select.rules=[gopher_word_count >= 10]",
+        "prepare.validation_fraction=0",
+    ]
+    run_stages(tmp_path / "run.yaml", ["prepare", "annotate", "select"], overrides)
+    made = load(tmp_path / "run.yaml", overrides, needs=())
+    assert verdicts(made, "books", "validation") == [([], None), ([], None)]
+    removed = [reasons for reasons, _ in verdicts(made, "web", "train")]
+    assert removed == [["held-out-copy", "near-duplicate"], []]
+
+
 def test_interruptions_leave_the_same_bytes(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
