@@ -192,9 +192,7 @@ def _run_holding_lease(
     if stage.is_asked(config):
         note(f"{stage.name}: {stage.help}")
 
-    # From here on the old output is no longer complete, unless output is only added.
-    if not stage.grows and not stage.unlinks_manifest:
-        stage.manifest_path(config).unlink(missing_ok=True)
+    # What the stage refuses leaves the older output and its manifest, which it removes itself.
     clock = StageClock(
         stage.root(config),
         stage.name,

@@ -98,6 +98,8 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
             name: _placed_tasks(config, list(_tasks_of_source(config, name, files[name], held_out)))
             for name in config.sources
         }
+        # From here on the older documents are no longer complete.
+        data_folder(config).documents_manifest.unlink(missing_ok=True)
         remove_unlisted(folder, [], LEFTOVERS)
         every_task = [task for tasks_of_source in tasks.values() for task in tasks_of_source]
         settle_outputs(folder, every_task, SHARD_SUFFIXES)

@@ -34,7 +34,7 @@ from pipeline.reporting.score_section import few_shot_section
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import Counts
 from pipeline.store.files import file_record, write_atomic
-from pipeline.store.layout import run_folder
+from pipeline.store.layout import REPORT_MANIFEST, run_folder
 from pipeline.store.records import GitState
 from pipeline.tokens.tokenizer_figures import TokenizerReport
 from pipeline.tokens.tokenizer_report import tokenizer_report
@@ -50,7 +50,9 @@ def report(config: RunConfig) -> Result[Counts]:
         tokenizer: TokenizerReport | str = tokenizer_report(config)
     except DataError as error:
         tokenizer = str(error)
-    write_atomic(path, whole_page(run, dump(config), tokenizer))
+    page = whole_page(run, dump(config), tokenizer)
+    (config.paths.run_dir / REPORT_MANIFEST).unlink(missing_ok=True)
+    write_atomic(path, page)
     record = file_record(path)
     return Result({"headline": f"{path.name}, {human_bytes(record['bytes'])}"}, {path.name: record})
 

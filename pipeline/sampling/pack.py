@@ -21,7 +21,7 @@ from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import PackCounts, PaddedRowCounts, RowCounts, TokenizeCounts
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
-from pipeline.store.layout import MANIFEST, data_folder, manifest_path
+from pipeline.store.layout import MANIFEST, PACK_MANIFEST, data_folder, manifest_path
 from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.manifests.shard_places import logical_name, placed, source_of, stem_of
 from pipeline.store.records import ListedFile, Manifest, ManifestMadeBefore, SizedFile, content_of
@@ -77,7 +77,8 @@ def pack(config: RunConfig) -> Result[PackCounts]:
     folder = _folder(config)
     tasks = _tasks(config, _read_tokens(config))
     _require_writable(folder)
-    manifest_path(folder).unlink(missing_ok=True)
+    for manifest in (manifest_path(folder), folder / PACK_MANIFEST):
+        manifest.unlink(missing_ok=True)
     # One task a shard; finished shards of an interrupted run are kept.
     settle_outputs(folder, tasks, (ROWS_SUFFIX,))
     with workers(config.executor) as crew:

@@ -206,7 +206,6 @@ STAGES = (
             Check("pipeline.evaluation.task_facts:check_built_tasks", is_ahead=True, is_heavy=True),
         ),
         version=versions.EVALUATE,
-        unlinks_manifest=True,
         compares_content=True,
         on_workers=True,
     ),

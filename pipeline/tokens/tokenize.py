@@ -77,6 +77,9 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     if shards:
         tasks += _shard_tasks(config, shards, learned["output"])
     tasks += existing.pair_tasks(pairs, data.tokens, learned["counts"])
+
+    # From here on the older tokens are no longer complete.
+    data.tokens_manifest.unlink(missing_ok=True)
     settle_outputs(data.tokens, tasks, indexed_dataset.SUFFIXES)
     with workers(config.executor) as crew:
         results: dict[str, EncodedShard | LinkedPair] = run_tasks(

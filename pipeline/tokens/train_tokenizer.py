@@ -5,6 +5,7 @@ again as a user would, and must give the ids of the reference on thousands of st
 stage fails.
 """
 
+import shutil
 from collections.abc import Iterable
 
 from pipeline.config.run_config import RunConfig
@@ -12,8 +13,9 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import TokenizerCounts
-from pipeline.store.files import file_record, write_json
+from pipeline.store.files import file_record, remove_unlisted, write_json
 from pipeline.store.layout import data_folder, tokenizer_report_path
+from pipeline.store.manifests.replaced_output import replace_output, unfinished_output
 from pipeline.tokens import tokenizer_folder
 from pipeline.tokens.encode import prove_fast_encoder
 from pipeline.tokens.kinds.tokenizer_kind import Encode, MadeTokenizer, tokenizer_kind
@@ -27,12 +29,11 @@ def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
     cannot be taken; where the written folder gives other ids than the reference; where a learned
     tokenizer does not give the text back, or a pretrained one loses too much of it.
     """
-    # Begin with an empty folder: files of an earlier tokenizer would seem to belong to this one.
-    folder = data_folder(config).tokenizer
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        if old.is_file():
-            old.unlink()
+    # Make it in a folder of its own: what is refused leaves the tokenizer that is there.
+    final = data_folder(config).tokenizer
+    folder = unfinished_output(final)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
     # Make the tokenizer, then compare what a user would load.
     kind = tokenizer_kind(config)
@@ -72,6 +73,11 @@ def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
             f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
         )
     files = {path.name: file_record(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+    # Files of an earlier tokenizer would seem to belong to this one.
+    replace_output(folder, final, list(files))
+    remove_unlisted(final, list(files), ["*"])
+    shutil.rmtree(folder)
     counts: TokenizerCounts = {"headline": headline, **report}
     return Result(counts, files)
 

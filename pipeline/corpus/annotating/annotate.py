@@ -70,11 +70,13 @@ def annotate(config: RunConfig) -> Result[AnnotateCounts]:
     assert written is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
     check_files(data_folder(config).documents, shards)
-    folder = annotation_folder(config).path
-    remove_unlisted(folder, [], LEFTOVERS)
-
     parts = parts_asked_for(config)
     tasks = _tasks(config, shards, parts)
+
+    # From here on the older annotations are no longer complete.
+    folder = annotation_folder(config).path
+    annotation_folder(config).manifest.unlink(missing_ok=True)
+    remove_unlisted(folder, [], LEFTOVERS)
     settle_outputs(folder, tasks, (SHARD_SUFFIX,))
     with workers(config.executor) as crew:
         results: dict[str, AnnotatedShard] = run_tasks(tasks, folder, crew, "annotate")

@@ -8,7 +8,7 @@ from pipeline.corpus.selecting.judged_shards import ShardGroup
 from pipeline.corpus.selecting.token_estimates import estimated_tokens
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes
-from pipeline.store.curation.selection_folder import selection_folder
+from pipeline.store.curation.selection_folder import SelectionFolder
 from pipeline.store.curation.verdict_counts import ReasonCounts, SelectCounts, SplitVerdicts
 
 
@@ -44,11 +44,11 @@ def together(splits: Mapping[str, SplitVerdicts]) -> SplitVerdicts:
     return total
 
 
-def refuse_wrong_counts(config: RunConfig, counts: SelectCounts) -> None:
+def refuse_wrong_counts(config: RunConfig, folder: SelectionFolder, counts: SelectCounts) -> None:
     """Raise DataError where a reason removes more than it may, or a source loses everything.
 
-    The message has the numbers, and the lines that would allow them. Raises RuntimeError where the
-    documents that are kept and removed are not all documents.
+    The message has the numbers, and the lines that would allow them. `folder`: of the samples. Raises
+    RuntimeError where the documents that are kept and removed are not all documents.
     """
     section = config.select
     assert section is not None, "the stage is asked for"
@@ -84,7 +84,7 @@ def refuse_wrong_counts(config: RunConfig, counts: SelectCounts) -> None:
         wanted = ", ".join(f'"{reason}": {_rounded_up(share)}' for reason, share in lines.items())
         remedy = (
             "\nA wrong filter is found by how much it removes. Look at samples in "
-            f"{selection_folder(config).samples(next(iter(lines)))} and beside it; correct the "
+            f"{folder.samples(next(iter(lines)))} and beside it; correct the "
             "filter, or where that much is right, add to the run file:\n"
             f"  select: {{max_removed: {{{wanted}}}}}"
         )

@@ -20,7 +20,7 @@ from pipeline.corpus.selecting.rule_values import compared_values
 from pipeline.corpus.selecting.verdicts import Verdict, read_verdicts
 from pipeline.harmless_text import harmless
 from pipeline.store.curation.annotation_folder import annotation_folder
-from pipeline.store.curation.selection_folder import SELECT_AGAIN, selection_folder
+from pipeline.store.curation.selection_folder import SELECT_AGAIN, SelectionFolder
 from pipeline.store.files import file_record, write_atomic
 from pipeline.store.layout import data_folder
 from pipeline.store.records import FileRecord, Json, content_of
@@ -32,11 +32,15 @@ RULE = "rule:"
 
 
 def write_samples(
-    config: RunConfig, candidates: Sequence[Path], shards: Sequence[JudgedShard]
+    config: RunConfig,
+    folder: SelectionFolder,
+    candidates: Sequence[Path],
+    shards: Sequence[JudgedShard],
 ) -> dict[str, FileRecord]:
     """Write samples of each reason, SAMPLES of each source, chosen by a hash of the id.
 
-    Returns the record of each file by its path below the folder of verdicts.
+    `folder`: of the verdicts, and of the samples. Returns the record of each
+    file by its path below that folder.
     """
     # The smallest positions of all groups, with one group in memory.
     chosen: dict[tuple[str, str], list[tuple[float, str]]] = {}
@@ -48,7 +52,6 @@ def write_samples(
             of_reason.sort()
             del of_reason[SAMPLES:]
 
-    folder = selection_folder(config)
     shard_with = {shard.identity: shard for shard in shards}
     files: dict[str, FileRecord] = {}
     for reason in dict.fromkeys(reason for reason, _ in chosen):
@@ -56,7 +59,9 @@ def write_samples(
         for (other, _), positions in chosen.items():
             if other == reason:
                 identities = [identity for _, identity in positions]
-                lines += [_line(sample) for sample in _samples(config, identities, shard_with)]
+                lines += [
+                    _line(sample) for sample in _samples(config, folder, identities, shard_with)
+                ]
         path = folder.samples(reason)
         write_atomic(path, "".join(lines))
         files[path.relative_to(folder.path).as_posix()] = file_record(path)
@@ -68,7 +73,10 @@ def _line(sample: Mapping[str, Json]) -> str:
 
 
 def _samples(
-    config: RunConfig, identities: Iterable[str], shard_with: Mapping[str, JudgedShard]
+    config: RunConfig,
+    folder: SelectionFolder,
+    identities: Iterable[str],
+    shard_with: Mapping[str, JudgedShard],
 ) -> list[dict[str, Json]]:
     """Return the evidence on documents, reading each shard once, in the order of their ids."""
     by_shard: dict[str, list[int]] = {}
@@ -78,7 +86,7 @@ def _samples(
     samples: list[dict[str, Json]] = []
     for identity, rows in by_shard.items():
         name = shard_with[identity].name
-        verdicts = read_verdicts(selection_folder(config).verdicts(name)).take(rows).to_pylist()
+        verdicts = read_verdicts(folder.verdicts(name)).take(rows).to_pylist()
         texts = read_documents(data_folder(config).documents / name, rows, ["text"])
         values = measured_values(config, name, rows)
         for verdict, document, measured in zip(verdicts, texts, values, strict=True):

@@ -1,6 +1,7 @@
 """The rounds of `select`: each one is a list of work items over all shards.
 
-Every round writes below `selection/.unfinished`, the last one the verdicts themselves. A round whose
+Every round writes below `selection/.unfinished`, the last one the verdicts, which nothing reads there
+until they take the place of those that are there. A round whose
 inputs are the same is done.
 """
 
@@ -90,7 +91,7 @@ class Rounds:
             "documents": data_folder(self.config).documents,
             "annotations": annotation_folder(self.config).path,
             "drafts": self.folder.round("drafts"),
-            "selection": self.folder.path,
+            "selection": self.folder.beside.path,
         }
 
     def run(self) -> dict[str, ConcludedShards]:
@@ -315,7 +316,7 @@ class Rounds:
 
     def candidates(self, group: ShardGroup) -> Path:
         """Return the file of the removed documents of a group that may be shown."""
-        return self.folder.round("samples") / f"{group.name}{SHARD_SUFFIX}"
+        return self.folder.beside.path / ".candidates" / f"{group.name}{SHARD_SUFFIX}"
 
     def _conclude(self) -> dict[str, ConcludedShards]:
         """Write the verdicts; return group -> result."""
@@ -338,7 +339,8 @@ class Rounds:
             }
 
         before = [versions.SELECT, self.shard_list.checksum, *self.made_from]
-        return self._run(conclude_shards, arguments, before, self.folder.path, "select: verdicts")
+        folder = self.folders["selection"]
+        return self._run(conclude_shards, arguments, before, folder, "select: verdicts")
 
     def _run(
         self,

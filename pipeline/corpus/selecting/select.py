@@ -33,6 +33,7 @@ from pipeline.store.artifacts import Result
 from pipeline.store.curation.selection_folder import SelectionFolder, selection_folder
 from pipeline.store.curation.verdict_counts import SelectCounts
 from pipeline.store.files import remove_unlisted
+from pipeline.store.manifests.replaced_output import replace_output
 from pipeline.store.manifests.shard_places import logical_name
 from pipeline.store.records import FileRecord, ListedFile
 from pipeline.work.workers import workers
@@ -43,7 +44,8 @@ def select(config: RunConfig) -> Result[SelectCounts]:
 
     Raises ConfigError where published lists of duplicates are read and there are none; DataError for
     files that are damaged or do not belong together, and after all verdicts, with the numbers, where
-    a reason removes more of a source than `select.max_removed` allows, or everything.
+    a reason removes more of a source than `select.max_removed` allows, or everything. Verdicts that
+    were there are replaced after all that.
     """
     folder = selection_folder(config)
     assert config.select is not None, "the stage is asked for"
@@ -57,16 +59,17 @@ def select(config: RunConfig) -> Result[SelectCounts]:
         rounds = Rounds(config, folder, groups, shard_list, crew)
         concluded = rounds.run()
 
-    # Samples come before a refusal, which asks people to look at them.
+    # Samples come before a refusal, which asks people to look at them; earlier verdicts remain.
+    beside = folder.beside
     counts = added_counts(config, groups, concluded)
     counts["clamped_spans"] = sum(result["clamped"] for result in rounds.drafts.values())
     candidates = [rounds.candidates(group) for group in groups]
-    samples = write_samples(config, candidates, shards)
-    refuse_wrong_counts(config, counts)
+    samples = write_samples(config, beside, candidates, shards)
+    refuse_wrong_counts(config, beside, counts)
 
-    # What readers look at; intermediate files go once nothing can stop the stage.
+    # All files that are listed, then what readers look at first.
     files: dict[str, ListedFile] = {**samples}
-    files |= write_contamination(folder, rounds.contaminated, shards)
+    files |= write_contamination(beside, rounds.contaminated, shards)
     for result in concluded.values():
         files |= {name: result["files"][name] for name in result["digests"]}
     digests = {
@@ -74,7 +77,10 @@ def select(config: RunConfig) -> Result[SelectCounts]:
         for result in concluded.values()
         for name, digest in result["digests"].items()
     }
-    files |= _write_digests(folder, digests)
+    files |= _write_digests(beside, digests)
+
+    # They take their places once nothing can stop the stage; intermediate files go.
+    replace_output(beside.path, folder.path, list(files))
     shutil.rmtree(folder.unfinished, ignore_errors=True)
     if rounds.near is None:
         shutil.rmtree(folder.comparison, ignore_errors=True)

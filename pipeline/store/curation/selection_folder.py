@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import DELETE_FIRST
 from pipeline.store.layout import manifest_path
+from pipeline.store.manifests.replaced_output import unfinished_output
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
@@ -64,7 +65,12 @@ class SelectionFolder:
     @property
     def unfinished(self) -> Path:
         """Folder of intermediate files, removed when the stage is done."""
-        return self.path / ".unfinished"
+        return unfinished_output(self.path)
+
+    @property
+    def beside(self) -> SelectionFolder:
+        """The same files, before they take the place of those that are there."""
+        return SelectionFolder(self.unfinished / "next")
 
     @property
     def comparison(self) -> Path:

@@ -38,7 +38,8 @@ class Stage:
     reads: str
     writes: str
     function: str
-    """`module:function`, imported when the stage runs."""
+    """`module:function`, imported when the stage runs. It removes the older manifest before it replaces
+    the first file, and after all that it can refuse: a refusal leaves what was made before."""
     folder: Callable[[RunConfig], Path]
     """Returns the folder that holds the manifest of the stage."""
     settings: tuple[str, ...]
@@ -70,9 +71,6 @@ class Stage:
     grows: bool = False
     """Whether output is only added, or replaced as a whole, so that an older manifest remains true
     while the stage runs."""
-    unlinks_manifest: bool = False
-    """Whether the function removes the older manifest itself, once it has found that what is asked
-    for can be made. A refusal before that leaves the manifest in place."""
     keeps_output: bool = False
     """Whether the output is kept when the inputs change: then only the stage's own settings make it
     stale."""

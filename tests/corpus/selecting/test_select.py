@@ -221,9 +221,13 @@ def test_a_reason_that_removes_too_much_stops_the_stage(tmp_path: Path) -> None:
     message = str(refused.value)
     assert "source web: rule:long removes 2 of 10 documents (20.0%, 12 bytes)" in message
     assert 'select: {max_removed: {"rule:long": 0.2}}' in message
-    assert "removed/rule-long.jsonl" in message
-    assert (tmp_path / "data/selection/removed/rule-long.jsonl").is_file()
+    # Samples of what is refused lie beside the verdicts that readers read.
+    (samples,) = (tmp_path / "data/selection/.unfinished").rglob("removed/rule-long.jsonl")
+    assert str(samples) in message
+    assert not (tmp_path / "data/selection/web").exists()
     select(run_of(tmp_path, f'{section}, max_removed: {{default: 0.1, "rule:long": 0.2}}'))
+    assert (tmp_path / "data/selection/removed/rule-long.jsonl").is_file()
+    assert len(reasons(tmp_path)) == 10
 
 
 def test_thresholds_that_keep_nothing_are_refused(tmp_path: Path) -> None:
