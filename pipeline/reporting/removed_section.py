@@ -18,6 +18,8 @@ def removed_section(run: RunData) -> str:
     counts: SelectCounts = run.manifests["select"]["counts"]
     tokens = run.counts["tokenize"]
     ratios = bytes_per_token(tokens)
+
+    # Of each source and split what is kept, then what each reason removes.
     rows = [
         row
         for source, splits in counts["sources"].items()
@@ -33,8 +35,9 @@ def removed_section(run: RunData) -> str:
         ),
         note_below(
             "Each removed document is counted at its first reason. Tokens of what is kept are "
-            "counted, without the parts that are cut; those of removed documents are estimated from "
-            "their bytes, by the bytes per token of what is kept of the source. <code>pipeline "
+            "exact, without the parts that are cut. Removed documents are never tokenized, so their "
+            "tokens stay estimates: their bytes, by the bytes per token of what is kept of the "
+            "source, held-out text included. <code>pipeline "
             "explain RUN --document ID</code> shows why a document was removed."
         ),
     )

@@ -47,6 +47,7 @@ def test_kept_tokens_are_counted_and_removed_ones_estimated(tmp_path: Path) -> N
         [source, "train", "rule:&lt;b&gt;", "23", "19.2%", "23.0 kB", "about 6,900"],
         [source, "train", "near-duplicate", "1", "0.8%", "1.0 kB", "about 300"],
     ]
+    assert "Removed documents are never tokenized, so their tokens stay estimates" in page
     # The sizes of the source are those of what is read.
     assert [run.documents(source, "train"), run.documents(source, "validation")] == [96, 0]
     assert run.text_bytes(source) == 96_000

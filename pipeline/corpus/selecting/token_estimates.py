@@ -1,6 +1,7 @@
-"""Tokens of documents that nothing tokenizes: from their bytes, by what other text of the source took.
+"""Tokens of removed documents, which nothing ever tokenizes: estimates from their bytes, by what other
+text of the source took.
 
-Reads the manifest of `tokenize`, which exact counts of what is kept stand in.
+Reads the manifest of `tokenize`, which has the exact counts of what is kept.
 """
 
 from collections.abc import Mapping
