@@ -78,6 +78,10 @@ def select(config: RunConfig) -> Result[SelectCounts]:
         for name, digest in result["digests"].items()
     }
     files |= _write_digests(beside, digests)
+    counts["headline"] = headline(counts)
+    closing = closing_lines(counts, earlier_bytes_per_token(config))
+    closing += comparison_lines(rounds.near, rounds.paragraphs, rounds.contaminated)
+    closing += short_question_lines(config)
 
     # They take their places once nothing can stop the stage; intermediate files go.
     replace_output(beside.path, folder.path, list(files))
@@ -88,11 +92,7 @@ def select(config: RunConfig) -> Result[SelectCounts]:
         trim_comparison(folder.comparison, rounds.near.steps)
     patterns = [f"*/*{SHARD_SUFFIX}", f"*/*/*{SHARD_SUFFIX}", "*/*.jsonl", "*/.*.partial"]
     remove_unlisted(folder.path, list(files), patterns)
-    counts["headline"] = headline(counts)
-    lines = comparison_lines(rounds.near, rounds.paragraphs, rounds.contaminated)
-    lines += short_question_lines(config)
-    ratios = earlier_bytes_per_token(config)
-    return Result(counts, files, closing=[*closing_lines(counts, ratios), *lines])
+    return Result(counts, files, closing=closing)
 
 
 def _write_digests(folder: SelectionFolder, digests: Mapping[str, str]) -> dict[str, FileRecord]:

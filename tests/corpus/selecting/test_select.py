@@ -322,7 +322,7 @@ def test_what_is_damaged_between_two_rounds_is_named(tmp_path: Path) -> None:
     content = bytearray(losers.read_bytes())
     content[-1] ^= 1
     losers.write_bytes(content)
-    (tmp_path / "data/selection/.tasks/000000.json").unlink()
+    (unfinished / "next/selection/.tasks/000000.json").unlink()
     with pytest.raises(
         TasksFailed, match=r"000000\.losers: is damaged: .*Delete it first.*`pipeline select`"
     ):
