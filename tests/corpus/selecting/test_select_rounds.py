@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from pipeline.corpus.selecting.kept_documents import kept_documents
 from pipeline.corpus.selecting.select import select
 from pipeline.errors import TasksFailed
 from pipeline.store.files import write_json
+from pipeline.store.manifests.replaced_output import replace_output
 from pipeline.work.workers import kept_workers
 
 RUN = """\
@@ -171,6 +173,25 @@ def test_interruptions_leave_the_same_bytes(
             select(config)
             is_done = True
     assert starts > 10
+    assert digests(folder) == expected
+
+
+def test_a_kill_while_verdicts_take_their_places_leaves_no_manifest_and_the_same_bytes(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = config.paths.data_dir / "selection"
+    write_json(folder / "manifest.json", {"files": select(config).files})
+    expected = digests(folder)
+
+    def killed(beside: Path, output: Path, names: Sequence[str]) -> None:
+        replace_output(beside, output, names[: len(names) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pipeline.corpus.selecting.select.replace_output", killed)
+        select(config)
+    assert not (folder / "manifest.json").exists()
+    select(config)
     assert digests(folder) == expected
 
 
