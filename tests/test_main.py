@@ -85,13 +85,20 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
 @pytest.mark.ranks
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["config", "--describe"], ["config", "--example"], ["train", "nowhere.yaml"]],
+    [
+        ["--help"],
+        ["config", "--describe"],
+        ["config", "--example"],
+        ["config", "RUN"],
+        ["train", "nowhere.yaml"],
+    ],
 )
-def test_answers_about_arguments_come_at_once(arguments: list[str]) -> None:
+def test_answers_about_arguments_come_at_once(run_file: Path, arguments: list[str]) -> None:
     """Half a second of CPU time, which other processes do not lengthen, and few modules."""
+    words = [str(run_file) if word == "RUN" else word for word in arguments]
     script = (
         "import sys, time\n"
-        f"sys.argv = ['pipeline', *{arguments!r}]\n"
+        f"sys.argv = ['pipeline', *{words!r}]\n"
         "from pipeline.__main__ import main\n"
         "try:\n    main()\n"
         "finally:\n"

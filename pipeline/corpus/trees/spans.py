@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:  # so that commands which only load a run file need not import numpy
+    import numpy as np
 
 Span: TypeAlias = tuple[int, int, float | None]
 """A part of a document's text with its score: first character, the character after the last one, and
@@ -41,6 +42,8 @@ class Spans(Sequence[Span]):
     @classmethod
     def of(cls, spans: Sequence[Span]) -> Spans:
         """Return spans that are given as tuples."""
+        import numpy as np
+
         # A score that is None becomes nan.
         columns = SpanColumns(
             np.array([start for start, _, _ in spans], np.int64),
