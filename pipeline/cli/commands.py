@@ -12,6 +12,8 @@ from pipeline.cli.stage_notes import (
     missing_file_lines,
     note_not_asked,
     note_result,
+    shown_reasons,
+    stale_lines,
     warn_of_readers,
 )
 from pipeline.cli.start_checks import (
@@ -25,7 +27,7 @@ from pipeline.cli.start_checks import (
 )
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.errors import DataError, first_items
+from pipeline.errors import DataError
 from pipeline.logs import human_seconds, note
 from pipeline.store import artifacts
 from pipeline.store.artifacts import StageState
@@ -36,9 +38,6 @@ from pipeline.store.table.stage_row import Stage
 from pipeline.work.dask_workers import is_first_task, srun_step_roles
 from pipeline.work.stage_clock import StageClock
 from pipeline.work.workers import kept_workers
-
-MOST_REASONS = 5
-"""Reasons why a stage is stale that are printed when it starts; `status` has all."""
 
 
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
@@ -185,8 +184,8 @@ def _run_holding_lease(
     made_from = artifacts.outputs_of(stage.inputs_made(config, table), config, table)
 
     # Tell the user what begins, and why.
-    for reason in first_items(states[stage.name].reasons, MOST_REASONS, "changes"):
-        note(f"{stage.name}: stale, {reason}")
+    for line in stale_lines(stage, states[stage.name]):
+        note(line)
     if stage.shared:
         warn_of_readers(stage, config)
     if stage.is_asked(config):
@@ -225,7 +224,7 @@ def _refuse_unfinished_inputs(
     for name in read_stages:
         if states[name].kind == "done":
             continue
-        reasons = "".join(f"\n  - {reason}" for reason in states[name].reasons)
+        reasons = "".join(f"\n  - {reason}" for reason in shown_reasons(states[name]))
         raise DataError(
             f"{stage.name} reads the output of {name}, which is {states[name].kind}{reasons}\n"
             f"Run `pipeline {name}` with the same run file first, or `pipeline run` for all in "

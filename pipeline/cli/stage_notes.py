@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import first_of
+from pipeline.errors import first_items, first_of
 from pipeline.logs import note, warn
 from pipeline.store.artifacts import StageState, outputs_of
 from pipeline.store.data_readers import live_readers
@@ -12,6 +12,8 @@ from pipeline.store.table.stage_row import Stage
 
 MOST_NAMED = 10
 """Maximum number of tasks that a line names."""
+MOST_REASONS = 5
+"""Reasons why a stage is stale that are printed when it starts, or when another one reads it."""
 
 
 def note_result(stage: Stage, config: RunConfig, how: str, manifest: AnyManifest | None) -> None:
@@ -23,6 +25,16 @@ def note_result(stage: Stage, config: RunConfig, how: str, manifest: AnyManifest
     note(f"{stage.name}: {how}: {manifest['counts'].get('headline', '')}")
     for line in [*manifest.get("closing", []), *uncovered_task_lines(stage, config)]:
         note(f"{stage.name}: {line}")
+
+
+def shown_reasons(state: StageState) -> list[str]:
+    """Return why a stage is stale: the first reasons, and the number of the others."""
+    return first_items(state.reasons, MOST_REASONS, "changes (`pipeline status` has all)")
+
+
+def stale_lines(stage: Stage, state: StageState) -> list[str]:
+    """Return a line for each reason that is shown why a stage is stale."""
+    return [f"{stage.name}: stale, {reason}" for reason in shown_reasons(state)]
 
 
 def note_not_asked(stage: Stage) -> None:
