@@ -4,13 +4,14 @@ Before `prepare`, text is estimated from the sizes of the raw files; afterwards 
 finished stage has counted is taken from its manifest. Reads manifests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from pipeline.config.hardware import read_hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.file_search import InputFile, SourceFiles
+from pipeline.errors import DataError
 from pipeline.planning.curation_size import with_annotation_rates, with_curation
 from pipeline.planning.data_stages import DataPlan, data_core_hours, with_tokenizer_rates
 from pipeline.planning.disk_use import DataSize
@@ -49,6 +50,9 @@ RATE_OF_STAGE = {
 """Stage -> field of `PlanRates` that gives its core-hours."""
 
 
+FindFiles: TypeAlias = Callable[[RunConfig], Mapping[str, SourceFiles]]
+
+
 @dataclass(frozen=True)
 class RawSource:
     """One source of text, or of existing ids."""
@@ -76,24 +80,33 @@ class CorpusPlan:
     """What the figures rest on, with units in the names."""
 
 
-def plan_corpus(
-    config: RunConfig, files: Mapping[str, SourceFiles], hardware_name: str
-) -> CorpusPlan:
-    """Return the plan of a corpus. Raises ConfigError for unknown hardware.
+def plan_corpus(config: RunConfig, find_files: FindFiles, hardware_name: str) -> CorpusPlan:
+    """Return the plan of a corpus. Raises ConfigError for unknown hardware, and as `find_files`.
 
-    `files`: the raw files of each source. `hardware_name` gives rates of a full plan that no figure
-    here depends on.
+    `find_files` returns the raw files of each source. Once documents are prepared, raw files may be
+    moved away: what it raises then counts for nothing. `hardware_name` gives rates of a full plan
+    that no figure here depends on.
     """
+    # The rates of the run file's parts and kind of tokenizer.
     rates = assumed_rates(read_hardware(hardware_name), hardware_name, overlaps=False)
     rates = with_annotation_rates(rates, config)
     if config.has("tokenizer"):
         rates = with_tokenizer_rates(rates, config)
+
+    # What is there: raw files, and what stages have made of them.
     made = _finished_manifests(config)
-    found = {name: each.files for name, each in files.items()}
-    sources = {name: _source(config, name, each, made, rates) for name, each in found.items()}
-    missing = [name for name in config.sources_with_text if name not in files]
+    found: dict[str, Sequence[InputFile]] = {}
+    try:
+        found = {name: each.files for name, each in find_files(config).items()}
+    except DataError:
+        if "prepare" not in made:
+            raise
     if "prepare" in made:
-        missing = []
+        found = {name: found.get(name, ()) for name in config.sources}
+
+    # What each source and all together come to.
+    sources = {name: _source(config, name, each, made, rates) for name, each in found.items()}
+    missing = [name for name in config.sources_with_text if name not in found]
     data = _data_size(config, sources, made, rates)
     hours = data_core_hours(config, data, rates)
     return CorpusPlan(

@@ -43,7 +43,7 @@ def raw(**sizes: Mapping[str, int]) -> dict[str, SourceFiles]:
 
 def test_text_is_estimated_from_the_sizes_of_raw_files(corpus: RunConfig) -> None:
     files = raw(web={"a.jsonl": MB, "b.jsonl.zstd": MB, "c.JSON.GZ": MB}, ids={"x.bin": MB})
-    plan = plan_corpus(corpus, files, "h100-sxm")
+    plan = plan_corpus(corpus, lambda _: files, "h100-sxm")
     by_suffix = TEXT_BYTES_PER_RAW_BYTE
     text = MB * (by_suffix[""] + by_suffix[".zst"] + by_suffix[".gz"])
     assert plan.sources["web"].text_bytes == plan.data.text_bytes == pytest.approx(text)
@@ -66,7 +66,7 @@ def test_tokens_are_planned_where_a_tokenizer_is_named(corpus: RunConfig) -> Non
         section = f"tokenizer={{kind: byte-level-bpe, {vocabulary}}}"
         sources = "sources={web: {kind: jsonl, paths: [web]}}"
         config = load(path, [section, sources], needs=())
-        plan = plan_corpus(config, raw(web={"a.jsonl": MB}), "h100-sxm")
+        plan = plan_corpus(config, lambda _: raw(web={"a.jsonl": MB}), "h100-sxm")
         assert plan.data.tokens == pytest.approx(plan.data.text_bytes / 4)
         assert plan.data.token_bytes == pytest.approx(plan.data.tokens * width * 1.01)
         assert list(plan.hours.of_stages())[-1] == "tokenize"

@@ -29,7 +29,7 @@ def show_corpus_plan(
     described = stages_described(stages, config)
     asked = [stage for stage in described if stage.is_asked(config)]
     refuse_mistakes((check for stage in asked for check in stage.checks if check.is_ahead), config)
-    plan = plan_corpus(config, input_files(config), hardware)
+    plan = plan_corpus(config, input_files, hardware)
     if as_json:
         print_json(_as_json(plan) | {"not_described": undescribed_stages(stages, config)})
         return
@@ -68,6 +68,8 @@ def _print_corpus(plan: CorpusPlan) -> None:
         elif source.text_bytes:
             text = f"about {human_bytes(source.text_bytes)} of text"
         files = f"{counted_noun(source.files, 'file')}, {human_bytes(source.bytes)}"
+        if not source.files:
+            files = "raw files not found"
         print_figure(name, f"{files}: {text}")
     for name in plan.without_files:
         print_figure(name, "its files are written by `prepare`; not counted below")

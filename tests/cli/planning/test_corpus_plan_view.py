@@ -60,6 +60,8 @@ def test_a_corpus_has_sizes_and_hours_before_and_after_it_is_made(
     assert f"of text in {ROWS} documents" in after
     assert "text bytes per raw byte" not in after
     assert "annotation bytes" not in after
+    corpus.with_name("web.jsonl").unlink()
+    assert "raw files not found: 2.4 kB of text in 40" in printed(corpus, capsys)
     show_plan(STAGES, question(corpus), as_json=True, page=None)
     found = json.loads(capsys.readouterr().out)
     assert found["finished"] == ["prepare", "annotate", "select"]
