@@ -56,3 +56,23 @@ def test_links_to_existing_ids_are_not_counted_where_tokens_are_there(run_file: 
     found = planned_data(config, 1000, rates())
     assert (found.tokens, found.text_tokens, found.text_bytes) == (100, 10, 40)
     assert (found.token_bytes, found.basis.kind) == (20, "measured")
+
+
+def test_annotations_and_verdicts_of_a_training_run_are_on_its_disk(run_file: Path) -> None:
+    """Estimated where they are not there, counted where they are."""
+    simple = rates(
+        text_bytes_per_document=100,
+        annotation_bytes_per_text_byte=0.5,
+        annotation_bytes_per_document=10,
+        selection_bytes_per_document=2,
+    )
+    plain = planned_data(load(run_file), 1000, simple)
+    assert (plain.annotation_bytes, plain.selection_bytes) == (0, 0)
+    curated = load(run_file, ["annotate={signals: c4}", "select={rules: [c4]}"])
+    data = planned_data(curated, 1000, simple)
+    documents = data.text_bytes / 100
+    assert data.annotation_bytes == pytest.approx(data.text_bytes / 2 + 10 * documents)
+    assert data.selection_bytes == pytest.approx(2 * documents)
+    assert data.data_bytes == pytest.approx(
+        plain.data_bytes + data.annotation_bytes + data.selection_bytes
+    )
