@@ -15,15 +15,15 @@ import torch
 from pipeline.model.products_at_once import add_products
 from pipeline.sampling.batches import IGNORED
 
-Kernel = Callable[
-    [torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-]
+ChunkLosses = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Cross-entropies, sum of z-losses and gradient of the logits of a chunk."""
+Kernel = Callable[[torch.Tensor, torch.Tensor, float, bool], ChunkLosses]
 """`chunk_losses`, or the same compiled."""
 
 
 def chunk_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float, needs_gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> ChunkLosses:
     """Return cross-entropies `(rows,)`, the sum of z-losses `()`, and the gradient of the logits.
 
     The gradient takes the memory and the format of the logits; all else is computed in fp32.
@@ -92,6 +92,29 @@ def logit_losses(
     return losses.sum() + extra, losses.detach()
 
 
+def _fill_losses(
+    losses: torch.Tensor,
+    objective: torch.Tensor,
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    chunk: int,
+    of_chunk: Callable[[torch.Tensor, torch.Tensor], ChunkLosses],
+) -> list[torch.Tensor]:
+    """Fill `losses` chunk by chunk, add z-losses to the objective; return the logits' gradients."""
+    gradients: list[torch.Tensor] = []
+    for first in range(0, len(logits), chunk):
+        part = slice(first, first + chunk)
+        losses[part], extra, gradient = of_chunk(logits[part], targets[part])
+        objective += extra
+        gradients.append(gradient)
+    return gradients
+
+
+def _add_columns(total: torch.Tensor, gradients: list[torch.Tensor]) -> None:
+    for gradient in gradients:
+        total += gradient.sum(0, dtype=torch.float32)
+
+
 class _HeadLosses(torch.autograd.Function):
     """The autograd function of `head_losses`, which computes its gradients in the forward pass."""
 
@@ -120,27 +143,25 @@ class _HeadLosses(torch.autograd.Function):
         if needs_gradient and bias is not None:
             for_bias = torch.zeros_like(bias, dtype=torch.float32)
 
-        # Logits of some chunks, then chunk by chunk losses and gradients, then their products.
+        # Logits of some chunks, in place their gradients chunk by chunk, then the products of all.
+        def of_chunk(logits: torch.Tensor, targets: torch.Tensor) -> ChunkLosses:
+            return kernel(logits, targets, z_loss_weight, needs_gradient)
+
         for first in range(0, len(hidden), chunk * together):
-            rows = hidden[first : first + chunk * together]
+            part = slice(first, first + chunk * together)
+            rows = hidden[part]
             logits = torch.nn.functional.linear(rows, weight, bias)
-            gradients: list[torch.Tensor] = []
-            for start in range(0, len(rows), chunk):
-                here = slice(first + start, first + start + chunk)
-                losses[here], extra, gradient = kernel(
-                    logits[start : start + chunk], targets[here], z_loss_weight, needs_gradient
-                )
-                objective += extra
-                gradients.append(gradient)
-            if for_hidden is None or for_weight is None:
-                continue
+            gradients = _fill_losses(
+                losses[part], objective, logits, targets[part], chunk, of_chunk
+            )
             if together == 1:
                 (logits,) = gradients
-            torch.mm(logits, weight, out=for_hidden[first : first + len(rows)])
-            add_products(for_weight, logits, rows, chunk)
+            if for_hidden is not None and for_weight is not None:
+                torch.mm(logits, weight, out=for_hidden[part])
+                add_products(for_weight, logits, rows, chunk)
             if for_bias is not None:
-                for gradient in gradients:
-                    for_bias += gradient.sum(0, dtype=torch.float32)
+                _add_columns(for_bias, gradients)
+            del logits, gradients  # before the next ones are made
         objective += losses.sum()
 
         # Keep the gradients for the backward pass, which only scales them.
