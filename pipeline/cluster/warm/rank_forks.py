@@ -11,7 +11,7 @@ Requests to stop are left to the ranks, which save, and to their supervisor.
 import os
 import signal
 import sys
-from contextlib import suppress
+import time
 
 from pipeline.logs import note
 from pipeline.store.rank_environment import environment_of_rank
@@ -20,6 +20,11 @@ from pipeline.work.warm.fork_server import Program, become_program, end_with_par
 
 LEFT_TO_RANKS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Signals that this process ignores: where it ended, its ranks would be killed."""
+GRACE_SECONDS = 1.0
+"""Time for the other ranks to fail as the first one did, and to say so in their logs: from these the
+supervisor knows whether all ranks would fail again."""
+LOOK_SECONDS = 0.02
+"""Time between two looks at the other ranks."""
 
 
 def main() -> None:
@@ -60,13 +65,23 @@ def _wait_for_all(rank_of: dict[int, int]) -> int:
         if code == 0:
             continue
         note(f"rank {rank} (process {child}) ended with exit code {code}: ending the others")
-        for other in running:
-            with suppress(ProcessLookupError):
-                os.kill(other, signal.SIGKILL)
-        for other in running:
-            os.waitpid(other, 0)
+        _end_others(set(running))
         return code
     return 0
+
+
+def _end_others(running: set[int]) -> None:
+    """Kill the processes that do not end by themselves within GRACE_SECONDS."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while running and time.monotonic() < deadline:
+        child, _ = os.waitpid(-1, os.WNOHANG)
+        running.discard(child)
+        if not child:
+            time.sleep(LOOK_SECONDS)
+    for other in running:
+        os.kill(other, signal.SIGKILL)
+    for other in running:
+        os.waitpid(other, 0)
 
 
 if __name__ == "__main__":
