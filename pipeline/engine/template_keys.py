@@ -42,26 +42,29 @@ REFUSED = {
 """Template key -> why it must not be in a template."""
 
 EXECUTION_KEYS = {
-    "zero_optimization", "aio", "flops_profiler", "comms_logger", "wall_clock_breakdown", "memory_breakdown",
-    "steps_per_print",
+    "zero_optimization", "aio", "flops_profiler", "comms_logger", "wall_clock_breakdown",
+    "memory_breakdown", "steps_per_print",
 }  # fmt: skip
 """Keys that a template may have: they decide how DeepSpeed executes a run, not what is trained."""
 
 ZERO_KEYS = {
-    "stage", "contiguous_gradients", "reduce_scatter", "reduce_bucket_size", "use_multi_rank_bucket_allreduce",
-    "allgather_partitions", "allgather_bucket_size", "overlap_comm", "load_from_fp32_weights", "elastic_checkpoint",
-    "offload_param", "offload_optimizer", "sub_group_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
-    "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold", "stage3_model_persistence_threshold",
-    "stage3_module_granularity_threshold", "stage3_use_all_reduce_for_fetch_params", "stage3_allgather_sequential",
-    "stage3_gather_16bit_weights_on_model_save", "ignore_unused_parameters", "round_robin_gradients",
-    "zero_hpz_partition_size", "memory_efficient_linear", "pipeline_loading_checkpoint", "override_module_apply",
+    "stage", "contiguous_gradients", "reduce_scatter", "reduce_bucket_size",
+    "use_multi_rank_bucket_allreduce", "allgather_partitions", "allgather_bucket_size",
+    "overlap_comm", "load_from_fp32_weights", "elastic_checkpoint", "offload_param",
+    "offload_optimizer", "sub_group_size", "stage3_max_live_parameters",
+    "stage3_max_reuse_distance", "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold", "stage3_model_persistence_threshold",
+    "stage3_module_granularity_threshold", "stage3_use_all_reduce_for_fetch_params",
+    "stage3_allgather_sequential", "stage3_gather_16bit_weights_on_model_save",
+    "ignore_unused_parameters", "round_robin_gradients", "zero_hpz_partition_size",
+    "memory_efficient_linear", "pipeline_loading_checkpoint", "override_module_apply",
     "log_trace_cache_warnings", "enable_sanity_checks",
 }  # fmt: skip
 """Keys of `zero_optimization` in DeepSpeed 0.19.8 that do not change the result."""
 
 QUANTISING_ZERO_KEYS = {
-    "zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zenflow",
-    "compute_grad_norm",
+    "zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights",
+    "zenflow", "compute_grad_norm",
 }  # fmt: skip
 """Keys of `zero_optimization` that change the result, by quantising for the most part."""
 

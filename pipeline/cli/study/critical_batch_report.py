@@ -31,13 +31,14 @@ TOLERANCE = 0.01
 """Nats a token by which the loss of a larger batch may be higher. Source: Merrill et al. 2025
 (arXiv:2505.23971)."""
 TARGETS_NOTE = (
-    "B_crit = E_min / S_min, in tokens, with [95 %]. A step of B_crit takes twice the fewest steps and "
-    "tokens. Scatter: standard deviation of log S around the fit. The intervals follow from that scatter "
-    "alone: they do not hold what other seeds would give where each batch has one, nor that the best "
-    "learning rate may lie between two that were tried, which makes S too large. Noise scale: a running "
-    f"average over the last {MEMORY_STEPS} steps, shortly before the target; median [lowest, highest] over "
-    f"the batches that have made {LEAST_UPDATES} measurements by then, one every {EVERY_STEPS} steps. With "
-    "fewer the average is over all of the run, and the noise scale rises during a run; blank where no "
+    "B_crit = E_min / S_min, in tokens, with [95 %]. A step of B_crit takes twice the fewest "
+    "steps and tokens. Scatter: standard deviation of log S around the fit. The intervals "
+    "follow from that scatter alone: they do not hold what other seeds would give where each "
+    "batch has one, nor that the best learning rate may lie between two that were tried, "
+    f"which makes S too large. Noise scale: a running average over the last {MEMORY_STEPS} "
+    "steps, shortly before the target; median [lowest, highest] over the batches that have "
+    f"made {LEAST_UPDATES} measurements by then, one every {EVERY_STEPS} steps. With fewer the "
+    "average is over all of the run, and the noise scale rises during a run; blank where no "
     "batch has as many."
 )
 BATCHES_NOTE = (
