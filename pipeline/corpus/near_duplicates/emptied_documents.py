@@ -1,7 +1,8 @@
 """Documents of which nothing is left, in favour of which no other document is removed.
 
-A document that is compared may be blank once its repeated paragraphs are cut. Whoever finds that writes
-the rows of each shard, and compares again: those documents may still lose to others, but none to them.
+A document that is compared may be blank once its repeated paragraphs are cut. Whoever finds that
+writes the rows of each shard, and compares again: those documents may still lose to others, but
+none to them.
 """
 
 from collections.abc import Mapping

@@ -68,9 +68,9 @@ def decide_shard(
 ) -> DecidedShard:
     """Compare the pairs of a shard's documents in a round, and decide.
 
-    `rounds`: this one, and the last one that decided on this shard. `status`: of all documents after
-    the round before; None in the first. `emptied`: file of the shard's documents of which nothing is
-    left; None where there are none.
+    `rounds`: this one, and the last one that decided on this shard. `status`: of all documents
+    after the round before; None in the first. `emptied`: file of the shard's documents of which
+    nothing is left; None where there are none.
     """
     comparison = read_comparison(table)
     name = comparison.shards[shard].name
@@ -241,8 +241,8 @@ def _decide(
     """Decide what follows from the edges; change `own`, the statuses of the shard's documents.
 
     `is_open`: rows that have documents before them which were not compared. `first`: number of the
-    shard's first document. `everywhere`: statuses of all documents after the round before. `emptied`:
-    rows to which no document may lose, `(rows,) bool`.
+    shard's first document. `everywhere`: statuses of all documents after the round before.
+    `emptied`: rows to which no document may lose, `(rows,) bool`.
     """
     # Documents of this shard are taken as they are decided here, all others as of the round before.
     local = edges["high"].astype(np.int64) - first

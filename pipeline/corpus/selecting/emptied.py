@@ -1,7 +1,8 @@
 """Documents of which nothing is left once their repeated paragraphs are cut.
 
-Such a document is no copy that stays: what else it was like has lost to nothing. So near-duplicates are
-compared again without it among those that others lose to (`near_duplicates/emptied_documents.py`).
+Such a document is no copy that stays: what is like it would lose to nothing. So near-duplicates
+are compared again without it among those that others lose to
+(`near_duplicates/emptied_documents.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ class EmptiedShards(TypedDict):
     """Result of the work item of one group of shards."""
 
     files: Mapping[str, FileRecord]
-    """Path below the folder of the round -> size and checksum, of shards that have such documents."""
+    """Path below the folder of the round -> size and checksum; only of shards with such documents."""
     documents: int
 
 
@@ -61,9 +62,9 @@ def write_emptied_rows(
 ) -> EmptiedShards:
     """Write the rows of a group's documents that are blank without their repeated paragraphs.
 
-    `folders`: those of `documents` and `drafts`. `paragraphs`: by the path of a shard. `comparison`:
-    folder of the near-duplicates; documents that share no band with others decide nothing there, and
-    are left out.
+    `folders`: those of `documents` and `drafts`. `paragraphs`: by the path of a shard.
+    `comparison`: folder of the near-duplicates; documents that share no band with others decide
+    nothing there, and are left out.
     """
     files: dict[str, FileRecord] = {}
     documents = 0

@@ -39,8 +39,8 @@ DRAFT = pa.schema(
         CUT_OUT,
     ]
 )
-"""Columns of a draft: bytes of the text, reasons to remove the document, parts to replace, and which
-characters are gone then: replaced personal data leaves its paragraph what it is."""
+"""Columns of a draft: bytes of the text, reasons to remove the document, parts to replace, and
+which characters are gone then: replaced personal data leave their paragraph what it is."""
 PII = "pii"
 PERSONAL_DATA = "personal-data"
 EMPTY = "empty-after-cuts"

@@ -47,8 +47,8 @@ def together(splits: Mapping[str, SplitVerdicts]) -> SplitVerdicts:
 def refuse_wrong_counts(config: RunConfig, folder: SelectionFolder, counts: SelectCounts) -> None:
     """Raise DataError where a reason removes more than it may, or a source loses everything.
 
-    The message has the numbers, and the lines that would allow them. `folder`: of the samples. Raises
-    RuntimeError where the documents that are kept and removed are not all documents.
+    The message has the numbers, and the lines that would allow them. `folder`: of the samples.
+    Raises RuntimeError where the documents that are kept and removed are not all documents.
     """
     section = config.select
     assert section is not None, "the stage is asked for"
@@ -138,8 +138,8 @@ def headline(counts: SelectCounts) -> str:
 
 
 def closing_lines(counts: SelectCounts, ratios: Mapping[str, float]) -> list[str]:
-    """Return a line for each source and reason, for each source that has no held-out document any more,
-    and one for spans that do not fit their text.
+    """Return a line for each source and reason, for each source that has lost all its held-out
+    documents, and one for spans that do not fit their text.
 
     `ratios`: bytes per token of sources that have been tokenized before.
     """

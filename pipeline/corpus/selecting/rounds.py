@@ -1,7 +1,7 @@
 """The rounds of `select`: each one is a list of work items over all shards.
 
-Every round writes below `selection/.unfinished`, the last one the verdicts, which nothing reads there
-until they take the place of those that are there. A round whose
+Every round writes below `selection/.unfinished`, the last one the verdicts, which nothing reads
+there until they take the place of earlier ones. A round whose
 inputs are the same is done.
 """
 
@@ -228,9 +228,9 @@ class Rounds:
     def _find_copies(self, rows: Mapping[str, int]) -> None:
         """Find documents that are almost the same, and paragraphs of those that are left.
 
-        A document of which its repeated paragraphs leave nothing is no copy that stays, so others are
-        compared again without it, until no verdict changes. It cannot go on for ever: verdicts depend
-        on documents that come before alone, so each time at least one more of them is final.
+        A document of which its repeated paragraphs leave nothing is no copy that stays, so others
+        are compared again without it, until no verdict changes. It cannot go on for ever: verdicts
+        depend on documents that come before alone, so each time at least one more is final.
         """
         before = list(self.made_from)
         kept: KeptSoFar | None = None

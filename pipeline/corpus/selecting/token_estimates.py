@@ -1,5 +1,6 @@
-"""Tokens of removed documents, which nothing ever tokenizes: estimates from their bytes, by what other
-text of the source took.
+"""Tokens of removed documents, which nothing ever tokenizes: estimates from their bytes.
+
+They take as many bytes a token as what is kept of the source.
 
 Reads the manifest of `tokenize`, which has the exact counts of what is kept.
 """

@@ -1,7 +1,7 @@
-"""Output that is made beside the older one, and takes its place when nothing can refuse it any more.
+"""Output that is made beside the older one, and takes its place when nothing can refuse it.
 
-A stage that is refused, as for a mistyped setting, leaves what it made the last time: files and manifest.
-Reads nothing; moves files, and deletes the older manifest before the first of them.
+A stage that is refused, as for a mistyped setting, leaves what it made the last time: files and
+manifest. Reads nothing; moves files, and deletes the older manifest before the first of them.
 """
 
 from collections.abc import Sequence

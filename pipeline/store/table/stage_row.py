@@ -38,8 +38,8 @@ class Stage:
     reads: str
     writes: str
     function: str
-    """`module:function`, imported when the stage runs. It removes the older manifest before it replaces
-    the first file, and after all that it can refuse: a refusal leaves what was made before."""
+    """`module:function`, imported when the stage runs. It removes the older manifest before it
+    replaces the first file, and after all that it can refuse: a refusal leaves what was made."""
     folder: Callable[[RunConfig], Path]
     """Returns the folder that holds the manifest of the stage."""
     settings: tuple[str, ...]
