@@ -28,7 +28,7 @@ SEARCH = 1
 """Version of the search of documents for texts (`corpus/text_search.py`), which is no stage."""
 NEAR_DUPLICATES = 1
 """Version of the comparison of documents (`corpus/near_duplicates/`), a part of `select`."""
-DECONTAMINATE = 1
+DECONTAMINATE = 2
 """Version of the verdicts on documents that hold questions (`corpus/decontaminating/`), a part of
 `select`."""
 EXPORT = 2

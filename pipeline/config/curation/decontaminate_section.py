@@ -35,13 +35,14 @@ class Decontaminate(Section):
     characters around them; remove the document where more than 10 pieces are left. `report`: keep
     them, and list what was found."""
     common_documents: int = Field(default=COMMON_DOCUMENTS, ge=1)
-    """n-grams that more than this number of documents of a source hold are no evidence there: common
-    phrases. They are listed."""
+    """n-grams that more than this number of different texts of a source hold are no evidence there:
+    common phrases. Copies of a text count once, so that a page which was copied often is no common
+    phrase. They are listed."""
 
     fewest_words: int = Field(default=FEWEST_WORDS, ge=1, le=LONGEST_GRAM)
     """Questions (with their right answer) of fewer words are not searched for; those below 13 words are
     found as a whole. By default 8, the smallest n of Brown et al. 2020, appendix C: shorter ones match by
-    accident. 1 searches for all; what many documents hold is still left out (`common_documents`)."""
+    accident. 1 searches for all; what many texts hold is still left out (`common_documents`)."""
 
     @model_validator(mode="after")
     def _names_tasks(self) -> Self:

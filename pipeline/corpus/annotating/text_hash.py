@@ -11,6 +11,9 @@ from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.part import AnnotationPart, Value
 from pipeline.store.records import Json
 
+HASH_OF_TEXT = pa.field("text_hash", pa.binary(16))
+"""xxh3 of 128 bits over the text's UTF-8, most significant byte first."""
+
 
 class TextHash(AnnotationPart):
     """xxh3 of 128 bits over the text's UTF-8, most significant byte first. Always made."""
@@ -28,7 +31,7 @@ class TextHash(AnnotationPart):
 
     def fields(self) -> Sequence[pa.Field]:
         """Return the column `text_hash`."""
-        return [pa.field("text_hash", pa.binary(16))]
+        return [HASH_OF_TEXT]
 
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return the hash, 16 bytes."""

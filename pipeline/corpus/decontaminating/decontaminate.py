@@ -1,31 +1,33 @@
 """Find the documents that hold questions of public tasks, and say what is to be done with them.
 
 Reads the documents and the column `contamination` of their annotations. Steps, each a list of work items:
-n-grams of questions by shard; those that many documents of a source hold, by source; evidence and
-verdicts by shard. All lies in one folder.
+n-grams of questions by shard; those that many texts of a source hold, by source; evidence and verdicts
+by shard. All lies in one folder.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
 from pipeline.config.curation.decontaminate_section import Decontaminate
 from pipeline.corpus.annotating.part import list_of
+from pipeline.corpus.decontaminating.common_grams import (
+    CommonGrams,
+    HeldGrams,
+    read_common_grams,
+    write_common_grams,
+    write_held_grams,
+)
 from pipeline.corpus.decontaminating.cutting import Span, spans_to_cut
 from pipeline.corpus.decontaminating.decontamination_folder import DecontaminationFolder
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
 from pipeline.corpus.decontaminating.shared_grams import (
-    CommonGrams,
-    CountedGrams,
     HeldQuestion,
     SharedGram,
-    count_grams,
     held_questions,
-    read_grams,
-    write_common_grams,
 )
 from pipeline.corpus.near_duplicates.compared_shards import (
     ComparedShard,
@@ -63,6 +65,13 @@ CONTAMINATED = pa.schema(
     ]
 )
 """A row of the shard that holds a question; whether it is kept; the characters to cut, ascending."""
+LEFT_OUT = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),
+    ]
+)
+"""A question that a document of the shard holds in common phrases alone, each once, sorted."""
 
 
 class DecontaminatedShard(TypedDict):
@@ -72,6 +81,8 @@ class DecontaminatedShard(TypedDict):
     """Documents that hold a question."""
     removed: int
     cut: int
+    left_out: int
+    """Documents that hold a question in common phrases alone."""
     files: Mapping[str, FileRecord]
 
 
@@ -84,15 +95,19 @@ class Decontaminated:
     evidence: Mapping[str, Path]
     """`source~stem` of each shard -> the Parquet file of schema `EVIDENCE`."""
     common: Mapping[str, Path]
-    """Source -> the Parquet file of the n-grams that are left out, of schema `GRAMS`."""
+    """Source -> the Parquet file of the n-grams that are left out, of schema `COMMON_GRAMS`."""
     digests: Mapping[str, str]
-    """`source~stem` of each shard -> hash of its two files."""
+    """`source~stem` of each shard -> hash of its files."""
     documents: int
     """Documents that hold a question, kept or not."""
     removed: int
     cut: int
     common_grams: int
     """n-grams that are left out, over all sources."""
+    left_out: int
+    """Documents that hold a question in common phrases alone, which does not count there."""
+    left_out_questions: int
+    """Different questions that do not count in such a document."""
 
 
 def decontaminate(
@@ -113,11 +128,12 @@ def decontaminate(
     files = DecontaminationFolder(folder)
     known = [versions.DECONTAMINATE, *tasks.decides]
 
-    # What documents share with questions, and what too many of a source share.
-    counted: dict[int, CountedGrams] = steps.by_shard(
-        count_grams, {"tasks": tasks, "folder": folder}, known, files.grams.path, "questions"
+    # What documents share with questions, and what too many texts of a source share.
+    shared = {"tasks": tasks, "limit": section.common_documents, "folder": folder}
+    held: dict[int, HeldGrams] = steps.by_shard(
+        write_held_grams, shared, [*known, section.common_documents], files.grams.path, "questions"
     )
-    common = _common_grams(steps, counted, files, section.common_documents, crew)
+    common = _common_grams(steps, held, shared, crew)
 
     # What counts, and what is done.
     digests = {source: output_digest(result["files"]) for source, result in common.items()}
@@ -138,35 +154,45 @@ def decontaminate(
         removed=sum(result["removed"] for result in judged.values()),
         cut=sum(result["cut"] for result in judged.values()),
         common_grams=sum(result["common"] for result in common.values()),
+        left_out=sum(result["left_out"] for result in judged.values()),
+        left_out_questions=len(
+            {
+                (row["task"], row["item"])
+                for name in names
+                for row in read_parquet(
+                    files.left_out.of_shard(name), LEFT_OUT, SELECT_AGAIN
+                ).to_pylist()
+            }
+        ),
     )
 
 
 def _common_grams(
     steps: ComparisonSteps,
-    counted: Mapping[int, CountedGrams],
-    files: DecontaminationFolder,
-    limit: int,
+    held: Mapping[int, HeldGrams],
+    arguments: Mapping[str, Any],
     crew: Workers,
 ) -> dict[str, CommonGrams]:
-    """Write the n-grams that more than `limit` documents hold, source by source."""
-    by_source: dict[str, dict[int, CountedGrams]] = {}
-    for number, result in counted.items():
+    """Write the n-grams that too many texts hold, source by source.
+
+    `arguments`: those of `write_common_grams`, besides the table and the source.
+    """
+    by_source: dict[str, dict[int, HeldGrams]] = {}
+    for number, result in held.items():
         by_source.setdefault(steps.shards[number].source, {})[number] = result
-    tasks = [
+    tasks: SearchedTasks = arguments["tasks"]
+    known = [versions.DECONTAMINATE, *tasks.decides, arguments["limit"]]
+    items = [
         Task(
             name=source,
             function=write_common_grams,
-            arguments={
-                "table": steps.table,
-                "source": source,
-                "limit": limit,
-                "folder": files.path,
-            },
-            fingerprint=fingerprint([versions.DECONTAMINATE, limit, digest_of(results)]),
+            arguments={"table": steps.table, "source": source, **arguments},
+            fingerprint=fingerprint([*known, digest_of(results)]),
         )
         for source, results in by_source.items()
     ]
-    return run_tasks(tasks, files.common, crew, "common n-grams", "sources")
+    folder = DecontaminationFolder(arguments["folder"]).common
+    return run_tasks(items, folder, crew, "common n-grams", "sources")
 
 
 def read_contaminated(path: Path) -> pa.Table:
@@ -188,9 +214,11 @@ def judge_contamination(
     """Write the evidence of one shard, and what is done with its documents."""
     own = read_comparison(table).shards[shard]
     files = DecontaminationFolder(folder)
-    common = read_grams(files.common_of_source(own.source)).keys()
+    common = {*read_common_grams(files.common_of_source(own.source))["gram"].to_pylist()}
     evidence: list[dict[str, object]] = []
     rows: list[dict[str, object]] = []
+    left_out: set[tuple[str, int]] = set()
+    left_out_documents = 0
     removed = 0
     cut = 0
     for text, held in held_questions(own, tasks):
@@ -199,6 +227,10 @@ def judge_contamination(
             for question in held
             for passage in passages_of([gram for gram in question.grams if gram.gram not in common])
         ]
+        not_counted = {question.key for question in held}
+        not_counted -= {question.key for question, _ in passages}
+        left_out |= not_counted
+        left_out_documents += bool(not_counted)
         if not passages:
             continue
         evidence += [_evidence(question, passage) for question, passage in passages]
@@ -218,15 +250,21 @@ def judge_contamination(
 
     evidence_path = files.evidence.of_shard(own.name)
     rows_path = files.contaminated.of_shard(own.name)
+    left_out_path = files.left_out.of_shard(own.name)
+    questions = [{"task": task, "item": item} for task, item in sorted(left_out)]
     found = pa.Table.from_pylist(evidence, schema=EVIDENCE)
     judged = pa.Table.from_pylist(rows, schema=CONTAMINATED)
     return {
         "documents": len(rows),
         "removed": removed,
         "cut": cut,
+        "left_out": left_out_documents,
         "files": {
             files.evidence.name(evidence_path): write_parquet(found, evidence_path),
             files.contaminated.name(rows_path): write_parquet(judged, rows_path),
+            files.left_out.name(left_out_path): write_parquet(
+                pa.Table.from_pylist(questions, schema=LEFT_OUT), left_out_path
+            ),
         },
     }
 

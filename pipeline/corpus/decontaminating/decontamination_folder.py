@@ -26,7 +26,7 @@ class DecontaminationFolder:
         return self.path / "common-grams"
 
     def common_of_source(self, source: str) -> Path:
-        """Return the Parquet file of the n-grams that many documents of a source hold."""
+        """Return the Parquet file of the n-grams that many texts of a source hold."""
         return self.common / f"{source}.parquet"
 
     @property
@@ -38,3 +38,8 @@ class DecontaminationFolder:
     def contaminated(self) -> StepFolder:
         """Parquet file of a shard: the documents that are removed or cut."""
         return StepFolder(self.path / "evidence", ".rows.parquet")
+
+    @property
+    def left_out(self) -> StepFolder:
+        """Parquet file of a shard: the questions that do not count in a document."""
+        return StepFolder(self.path / "evidence", ".left-out.parquet")

@@ -5,7 +5,7 @@ searched for as a whole (`ngram_index.py`). Reads the tasks' questions once in e
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -63,6 +63,11 @@ class QuestionIndex:
         items, number = self._places[self._numbers[task, item]]
         return items.words[number]
 
+    def grams_of_questions(self) -> Iterator[tuple[str, int, frozenset[str]]]:
+        """Yield task, item and n-grams (words joined by blanks) of each question."""
+        for task, number in self._places:
+            yield task.task, task.items[number]["id"], grams_of(task.words[number])
+
     def passages(
         self, text: str, normalised: NormalisedWords | None = None
     ) -> list[QuestionPassage]:
@@ -91,6 +96,13 @@ class QuestionIndex:
             item = items.items[place]["id"]
             passages.append(QuestionPassage(items.task, item, kind, start, end))
         return passages
+
+
+def grams_of(words: Sequence[str]) -> frozenset[str]:
+    """Return the n-grams of a question: 13 words each, or all words of a shorter one."""
+    size = min(GRAM_WORDS, len(words))
+    starts = range(len(words) - size + 1)
+    return frozenset(" ".join(words[start : start + size]) for start in starts)
 
 
 _lock = threading.Lock()

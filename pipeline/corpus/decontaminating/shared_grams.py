@@ -1,32 +1,23 @@
-"""The n-grams that a document shares with a question, and those that many documents hold.
+"""The n-grams that a document shares with a question.
 
 A passage that the annotations name is cut into the n-grams of its question: 13 words each, or all words
-of a shorter question. Common phrases (proverbs, licences, headings of exercises) stand in many documents
-and show nothing; Brown et al. 2020, appendix C, ignore 13-grams of more than 10 documents.
+of a shorter question. Reads the documents and annotations of a shard.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TypedDict
-
-import pyarrow as pa
 
 from pipeline.corpus.decontaminating.contamination_part import HITS
-from pipeline.corpus.decontaminating.decontamination_folder import DecontaminationFolder
 from pipeline.corpus.decontaminating.question_index import (
     QuestionIndex,
     QuestionPassage,
+    grams_of,
     question_index,
 )
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
 from pipeline.corpus.folded_words import NON_SPACE, folded_word
-from pipeline.corpus.near_duplicates.compared_shards import (
-    ComparedShard,
-    read_comparison,
-)
+from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.corpus.near_duplicates.shard_inputs import (
     annotation_column,
     list_bounds,
@@ -34,17 +25,6 @@ from pipeline.corpus.near_duplicates.shard_inputs import (
     texts_of_rows,
 )
 from pipeline.corpus.ngram_index import GRAM_WORDS
-from pipeline.corpus.parquet_tables import read_parquet, write_parquet
-from pipeline.store.curation.selection_folder import SELECT_AGAIN
-from pipeline.store.records import FileRecord
-
-GRAMS = pa.schema(
-    [
-        pa.field("gram", pa.large_string(), nullable=False),
-        pa.field("documents", pa.int64(), nullable=False),
-    ]
-)
-"""An n-gram, its words joined by blanks, and the number of documents that hold it; sorted by n-gram."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +49,10 @@ class HeldQuestion:
     passage: QuestionPassage
     grams: tuple[SharedGram, ...]
 
-
-class CountedGrams(TypedDict):
-    """Result of the work item of one shard."""
-
-    documents: int
-    """Documents that hold an n-gram of a question."""
-    files: Mapping[str, FileRecord]
-
-
-class CommonGrams(TypedDict):
-    """Result of the work item of one source."""
-
-    common: int
-    """n-grams that are left out in this source."""
-    files: Mapping[str, FileRecord]
+    @property
+    def key(self) -> tuple[str, int]:
+        """Task and item of the question."""
+        return self.passage.task, self.passage.item
 
 
 def held_questions(
@@ -134,44 +103,4 @@ class _QuestionGrams:
 
 @lru_cache(maxsize=1024)
 def _grams_of(words: tuple[str, ...]) -> _QuestionGrams:
-    size = min(GRAM_WORDS, len(words))
-    starts = range(len(words) - size + 1)
-    grams = frozenset(" ".join(words[start : start + size]) for start in starts)
-    return _QuestionGrams(len(words), grams)
-
-
-def count_grams(table: Path, shard: int, tasks: SearchedTasks, folder: Path) -> CountedGrams:
-    """Write how many documents of a shard hold each n-gram of a question."""
-    own = read_comparison(table).shards[shard]
-    counts: Counter[str] = Counter()
-    documents = 0
-    for _, held in held_questions(own, tasks):
-        documents += 1
-        counts.update({each.gram for question in held for each in question.grams})
-    step = DecontaminationFolder(folder).grams
-    path = step.of_shard(own.name)
-    return {"documents": documents, "files": {step.name(path): write_parquet(_table(counts), path)}}
-
-
-def write_common_grams(table: Path, source: str, limit: int, folder: Path) -> CommonGrams:
-    """Write the n-grams that more than `limit` documents of a source hold, with their number."""
-    files = DecontaminationFolder(folder)
-    counts: Counter[str] = Counter()
-    for shard in read_comparison(table).shards:
-        if shard.source == source:
-            counts.update(read_grams(files.grams.of_shard(shard.name)))
-    common = Counter({gram: count for gram, count in counts.items() if count > limit})
-    path = files.common_of_source(source)
-    record = write_parquet(_table(common), path)
-    return {"common": len(common), "files": {path.name: record}}
-
-
-def read_grams(path: Path) -> dict[str, int]:
-    """Return n-gram -> number of documents. Raises DataError for a damaged file."""
-    table = read_parquet(path, GRAMS, SELECT_AGAIN)
-    return dict(zip(table["gram"].to_pylist(), table["documents"].to_pylist(), strict=True))
-
-
-def _table(counts: Counter[str]) -> pa.Table:
-    grams = sorted(counts)
-    return pa.table({"gram": grams, "documents": [counts[gram] for gram in grams]}, schema=GRAMS)
+    return _QuestionGrams(len(words), grams_of(words))

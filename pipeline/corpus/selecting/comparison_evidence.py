@@ -1,16 +1,16 @@
 """What comparisons leave beside the verdicts: evidence of contamination, and lines about their work.
 
 Writes `selection/contamination/<source>.jsonl`, a line for each passage of a document that holds a
-question of a task, and `<source>.common.jsonl`, the n-grams that are no evidence because many documents
-of the source hold them.
+question of a task, and `<source>.common.jsonl`, the n-grams that are no evidence because many texts of
+the source hold them: the number of documents (copies included), and the questions whose words they are.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.corpus.decontaminating.common_grams import read_common_grams
 from pipeline.corpus.decontaminating.decontaminate import Decontaminated, read_evidence
-from pipeline.corpus.decontaminating.shared_grams import read_grams
 from pipeline.corpus.near_duplicates.near_duplicates import NearDuplicates
 from pipeline.corpus.near_duplicates.repeated_paragraphs import RepeatedParagraphs
 from pipeline.corpus.selecting.compared_documents import compared_name
@@ -36,8 +36,7 @@ def write_contamination(
         by_source.setdefault(shard.source, []).append(shard)
     files: dict[str, FileRecord] = {}
     for source, of_source in by_source.items():
-        grams = read_grams(found.common[source]).items()
-        common = ({"gram": gram, "documents": documents} for gram, documents in grams)
+        common = iter(read_common_grams(found.common[source]).to_pylist())
         for path, lines in (
             (folder.contamination(source), _passages(found.evidence, of_source)),
             (folder.common_grams(source), common),
@@ -104,4 +103,18 @@ def comparison_lines(
             f"{contaminated.removed:,} removed, {contaminated.cut:,} cut; "
             f"{counted_noun(contaminated.common_grams, 'n-gram')} left out as common"
         )
+        lines += _left_out_lines(contaminated)
     return lines
+
+
+def _left_out_lines(found: Decontaminated) -> list[str]:
+    """Return a line about questions that do not count in some documents; none without such."""
+    if not found.left_out:
+        return []
+    verb = "does" if found.left_out_questions == 1 else "do"
+    return [
+        f"{counted_noun(found.left_out_questions, 'question')} found in "
+        f"{counted_noun(found.left_out, 'document')} {verb} not count there: more than "
+        "select.decontaminate.common_documents different texts of the source hold the same words; "
+        "listed in contamination/<source>.common.jsonl"
+    ]

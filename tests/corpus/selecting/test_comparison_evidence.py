@@ -81,13 +81,20 @@ def test_evidence_stays_beside_the_verdicts(config: RunConfig) -> None:
             "end": 2 + len(QUESTION),
         }
     ]
-    assert lines_of(folder / "web.common.jsonl") == [{"gram": COMMON, "documents": 3}]
+    assert lines_of(folder / "web.common.jsonl") == [
+        {"gram": COMMON, "documents": 3, "questions": [{"task": "quiz", "item": 1}]}
+    ]
     # A source without any has no file; those that are there are listed.
     assert sorted(path.name for path in folder.iterdir()) == ["web.common.jsonl", "web.jsonl"]
     assert {"contamination/web.jsonl", "contamination/web.common.jsonl"} <= {*result.files}
     assert (
         "questions of tasks: found in 1 document, 1 removed, 0 cut; 1 n-gram left out as common"
         in result.closing
+    )
+    assert (
+        "1 question found in 3 documents does not count there: more than "
+        "select.decontaminate.common_documents different texts of the source hold the same words; "
+        "listed in contamination/<source>.common.jsonl" in result.closing
     )
 
 
