@@ -170,6 +170,9 @@ def _run_holding_lease(
         look_at.update(read_stages)
     states = artifacts.stage_states(table, config, look_at)
     if not rebuild_inputs:
+        # A mistake in the settings first: it may be what makes an input stale.
+        ahead = [check for check in stage.checks if check.is_ahead and not check.is_heavy]
+        refuse_mistakes(ahead, config)
         _refuse_unfinished_inputs(stage, read_stages, states)
     if states[stage.name].kind == "done":
         note_result(stage, config, "done already", states[stage.name].manifest)

@@ -47,6 +47,9 @@ from pipeline.store.table.stage_row import Stage
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
+NOT_AVAILABLE = "not available here"
+"""Stands for what lies outside, is not to be had, and was not read before."""
+
 
 @dataclass
 class Result(Generic[CountsT]):
@@ -92,8 +95,8 @@ def expected_inputs(
 ) -> dict[str, Json]:
     """Return everything that decides the stage's output, flat: `{"setting or input": value}`.
 
-    An outside input described as None was moved away after it was read. That is no reason to read
-    it again, so its value is taken from `before`, the inputs of an earlier manifest.
+    An outside input described as None is not to be had. If it was read before, that is no reason to
+    read it again, so its value is taken from `before`, the inputs of an earlier manifest.
     """
     inputs: dict[str, SettingValue] = {"format version": stage.version}
     # The settings that change the output.
@@ -112,8 +115,8 @@ def expected_inputs(
     # What lies outside of data_dir and run_dir.
     if stage.outside:
         for name, value in import_function(stage.outside)(config).items():
-            if value is None:
-                value = (before or {}).get(name)
+            if value is None and before is not None:
+                value = before.get(name, NOT_AVAILABLE)
             inputs[name] = value
     # A manifest that was read back holds lists where the settings have tuples.
     return json.loads(json.dumps(inputs))

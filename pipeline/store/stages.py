@@ -10,6 +10,11 @@ from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.layout import PACK_MANIFEST, REPORT_MANIFEST, data_folder, run_folder
 from pipeline.store.table.stage_row import Check, Stage
 
+CHECK_SEARCHED_NAMES = Check(
+    "pipeline.evaluation.task_data.searched_names:check_searched_names", is_ahead=True
+)
+"""The check of `select.decontaminate`, whose questions `annotate` searches for."""
+
 STAGES = (
     Stage(
         name="prepare",
@@ -41,7 +46,10 @@ STAGES = (
         settings=("annotate",),
         inputs=("prepare",),
         outside="pipeline.corpus.annotating.annotate:annotation_inputs",
-        checks=(Check("pipeline.corpus.annotating.annotate:check_parts", is_ahead=True),),
+        checks=(
+            Check("pipeline.corpus.annotating.annotate:check_parts", is_ahead=True),
+            CHECK_SEARCHED_NAMES,
+        ),
         version=versions.ANNOTATE,
         is_asked=lambda config: config.annotate is not None,
         shared=True,
@@ -64,6 +72,7 @@ STAGES = (
             "select.decontaminate",
         ),
         inputs=("prepare", "annotate"),
+        checks=(CHECK_SEARCHED_NAMES,),
         version=versions.SELECT,
         is_asked=lambda config: config.select is not None,
         shared=True,

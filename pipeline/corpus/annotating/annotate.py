@@ -14,6 +14,7 @@ from pipeline.corpus.annotating.part import AnnotationPart
 from pipeline.corpus.annotating.parts import PARTS, parts_asked_for
 from pipeline.corpus.annotating.published_duplicate import refuse_absent_lists
 from pipeline.corpus.annotating.published_rows import PublishedSource, describe_published
+from pipeline.corpus.decontaminating.contamination_part import Contamination
 from pipeline.corpus.decontaminating.searched_tasks import describe_questions, short_question_lines
 from pipeline.corpus.documents import SHARD_SUFFIX, check_files, shard_records
 from pipeline.errors import ConfigError
@@ -56,8 +57,11 @@ def annotation_inputs(config: RunConfig) -> dict[str, Json]:
 
 
 def check_parts(config: RunConfig) -> None:
-    """Raise ConfigError where a part that the run file asks for, or that `select` reads, cannot be made."""
-    parts_asked_for(config)
+    """Raise ConfigError where a part that the run file asks for, or that `select` reads, cannot be made.
+
+    Questions of tasks are checked by `evaluation`, which knows the tasks' names.
+    """
+    parts_asked_for(config, [part for part in PARTS if part is not Contamination])
     refuse_absent_lists(config)
 
 

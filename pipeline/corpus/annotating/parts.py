@@ -27,10 +27,12 @@ PARTS: tuple[type[AnnotationPart], ...] = (
 )
 
 
-def parts_asked_for(config: RunConfig) -> Sequence[AnnotationPart]:
-    """Return the parts that the run file asks for, in the order of the table.
+def parts_asked_for(
+    config: RunConfig, parts: Sequence[type[AnnotationPart]] = PARTS
+) -> Sequence[AnnotationPart]:
+    """Return those of some parts that the run file asks for, in their order.
 
     Raises ConfigError where one of them cannot be made.
     """
-    asked = [part.asked_for(config) for part in PARTS]
+    asked = [part.asked_for(config) for part in parts]
     return [part for part in asked if part is not None]
