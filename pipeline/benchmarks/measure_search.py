@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.corpus.documents import listed_shards, open_shard, texts_of_group
-from pipeline.corpus.folded_words import ascii_folded
+from pipeline.corpus.folded_words import folded_bytes
 from pipeline.corpus.ngram_index import NgramIndex
 from pipeline.store.files import read_json
 
@@ -39,7 +39,7 @@ def divide_into_words(documents: Path, texts: list[str]) -> float:
     started = time.process_time()
     for group in groups:
         for text in group:
-            ascii_folded(text).decode().split()
+            folded_bytes(text).decode().split()
     return time.process_time() - started
 
 

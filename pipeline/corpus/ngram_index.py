@@ -14,24 +14,22 @@ compared: equal hashes of different words are never counted.
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
-from pipeline.corpus.folded_words import (
-    UNKNOWN,
-    NormalisedWords,
-    WordNumbers,
-    byte_ranges,
-    words_of,
-)
+from pipeline.corpus.folded_words import byte_ranges, folded_bytes, folded_word, spellings_of
 
 GRAM_WORDS = 13
 """Words of an n-gram. Source: the largest n of Brown et al. 2020, appendix C."""
 FEWEST_WORDS = 8
 """Texts with fewer words are not searched for by default. Source: the smallest n of Brown et al. 2020,
 appendix C, below which there were accidental matches."""
+PORTION_BYTES = 1 << 20
+"""Bytes of a document that are divided into words at once: a word as a Python object takes ten times
+the memory of its letters."""
 BLOCK_WORDS = 1 << 17
 """Words that are hashed at once; their arrays fit into a processor's cache."""
 BASE = 0x9E3779B97F4A7C15
@@ -41,6 +39,10 @@ FILTER_BITS_PER_GRAM = 4
 twenty of other word sequences."""
 MOST_FILTER_BITS = 28
 """Largest size of the filter: 256 MiB."""
+UNKNOWN = -1
+"""Number of a word that no text has, and of the end of a document."""
+EMPTY = -2
+"""Number of what is punctuation alone, before it is left out."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +115,21 @@ class NgramIndex:
         self._hash_bits = hash_bits
         self._fewest_words = fewest_words
         # The words of all texts in a row, as numbers.
-        self._numbers = WordNumbers()
+        self._numbers: dict[str, int] = {}
         stream = array("i")
         counts = array("q")
-        for text in texts:
-            words = words_of(text)
-            stream.extend([self._numbers.add(word) for word in words])
-            counts.append(len(words))
+        text_of = array("q")
+        is_first = array("b")
+        for number, text in enumerate(texts):
+            for place, words in enumerate(spellings_of(text)):
+                stream.extend([self._number_of(word) for word in words])
+                counts.append(len(words))
+                text_of.append(number)
+                is_first.append(place == 0)
         self._stream = np.array(stream, np.int32)
-        self.word_counts = np.array(counts, np.int64)
+        self._spelling_counts = np.array(counts, np.int64)
+        self._text_of_spelling = np.array(text_of, np.int64)
+        self.word_counts = self._spelling_counts[np.array(is_first, bool)]
         """`(texts,) int64`: words of each text."""
 
         # Tables of the hash; 64 bits that look random stand for each word.
@@ -144,16 +152,11 @@ class NgramIndex:
         """Tell for each text whether it is long enough to be searched for, `(texts,) bool`."""
         return self.word_counts >= self._fewest_words
 
-    def find(
-        self,
-        documents: Sequence[bytes | memoryview],
-        normalised: Sequence[NormalisedWords] | None = None,
-    ) -> Passages:
+    def find(self, documents: Sequence[bytes | memoryview]) -> Passages:
         """Return the passages of documents, given in UTF-8, that consist of n-grams of a text.
 
-        `normalised`: of each document, where they are known; then each different word is looked up
-        once. Besides the documents takes 5 bytes for each of their words, and as Python objects the words
-        of a megabyte.
+        Besides the documents takes 5 bytes for each of their words, and as Python objects the words
+        of `PORTION_BYTES`.
         """
         # The words of all documents in a row, with an unknown word after each document.
         parts: list[np.ndarray] = []
@@ -162,10 +165,7 @@ class NgramIndex:
         end_of_document = np.array([UNKNOWN], np.int32)
         for number, document in enumerate(documents):
             starts[number] = length
-            numbered = self._numbers.of_document(document)
-            if normalised is not None:
-                numbered = (self._numbers.of_normalised(bytes(document), normalised[number]),)
-            for part in numbered:
+            for part in self._numbered_words(document):
                 parts.append(part)
                 length += len(part)
             parts.append(end_of_document)
@@ -178,19 +178,24 @@ class NgramIndex:
         document = np.searchsorted(starts, hits.position, side="right") - 1
         return _passages(documents, document, hits.position - starts[document], hits)
 
+    def _number_of(self, word: str) -> int:
+        return self._numbers.setdefault(word, len(self._numbers))
+
     def _gram_words(self) -> np.ndarray:
-        """Return the length of the n-grams of each text, `(texts,) int64`, if it is searched for."""
-        return np.minimum(self.word_counts, GRAM_WORDS)
+        """Return the length of the n-grams of each spelling, `(spellings,) int64`; 0 if not searched for."""
+        words = np.minimum(self._spelling_counts, GRAM_WORDS)
+        return words * self.is_searched[self._text_of_spelling]
 
     def _table(self, words: int) -> _GramsOfLength:
         """Build the table of the n-grams of one length."""
-        # Each place in a text that has `words` words of this text from there on.
-        text_starts = np.cumsum(self.word_counts) - self.word_counts
-        texts = np.flatnonzero(self._gram_words() == words)
-        places = self.word_counts[texts] - words + 1
-        text = np.repeat(texts, places)
-        within = np.arange(len(text)) - np.repeat(np.cumsum(places) - places, places)
-        start = text_starts[text] + within
+        # Each place in a spelling of a text that has `words` words of it from there on.
+        spelling_starts = np.cumsum(self._spelling_counts) - self._spelling_counts
+        spellings = np.flatnonzero(self._gram_words() == words)
+        places = self._spelling_counts[spellings] - words + 1
+        spelling = np.repeat(spellings, places)
+        within = np.arange(len(spelling)) - np.repeat(np.cumsum(places) - places, places)
+        start = spelling_starts[spelling] + within
+        text = self._text_of_spelling[spelling]
         hashes = np.zeros(len(start), np.uint64)
         for first in range(0, len(self._stream), BLOCK_WORDS):
             block = self._stream[first : first + BLOCK_WORDS + words - 1]
@@ -241,6 +246,33 @@ class NgramIndex:
         """
         sums = (prefix[starts + words] - prefix[starts]) * self._inverse_powers[starts]
         return _mixed(sums) >> np.uint64(64 - self._hash_bits)
+
+    def _numbered_words(self, document: bytes | memoryview) -> Iterator[np.ndarray]:
+        """Yield the numbers of a document's words, `(words,) int32`, portion by portion."""
+        content = bytes(document)
+        first = 0
+        while first < len(content):
+            end = content.find(b" ", first + PORTION_BYTES)
+            if end < 0:
+                end = len(content)
+            yield self._numbered_portion(folded_bytes(content[first:end]).decode())
+            first = end
+
+    def _numbered_portion(self, text: str) -> np.ndarray:
+        """Return the numbers of the words of a text that `folded_bytes` returned, `(words,) int32`."""
+        words = text.split()
+        numbers = np.fromiter(map(self._numbers.get, words, repeat(UNKNOWN)), np.int32, len(words))
+        if text.isascii():
+            return numbers
+        # A word with other letters may be one of ours once it is folded, or punctuation alone.
+        for place in np.flatnonzero(numbers == UNKNOWN).tolist():
+            word = words[place]
+            if not word.isascii():
+                folded = folded_word(word)
+                numbers[place] = EMPTY
+                if folded:
+                    numbers[place] = self._numbers.get(folded, UNKNOWN)
+        return numbers[numbers != EMPTY]
 
     def _hits(self, numbers: np.ndarray) -> _Hits:
         """Return all n-grams in words `(words,) int32`, block by block."""

@@ -24,7 +24,7 @@ TOKENIZE = 3
 PACK = 1
 """Version of `pack`, also written into the header of each index file (`sampling/packed_rows.py`)."""
 TRAIN = 2
-SEARCH = 1
+SEARCH = 2
 """Version of the search of documents for texts (`corpus/text_search.py`), which is no stage."""
 NEAR_DUPLICATES = 1
 """Version of the comparison of documents (`corpus/near_duplicates/`), a part of `select`."""

@@ -1,19 +1,14 @@
 """The index of n-grams against a search in pure Python, and what folding a text means."""
 
 import random
-import string
 from collections.abc import Sequence
 from types import ModuleType
-from unittest.mock import patch
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
 
-from pipeline.corpus import folded_words, ngram_index
-from pipeline.corpus.annotating.document_text import DocumentText
-from pipeline.corpus.folded_words import NormalisedWords, WordNumbers, words_of
+from pipeline.corpus import ngram_index
+from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.ngram_index import NgramIndex, Passages
 
 PROVERB = "The early bird catches the worm, but the second mouse, as they say, gets the cheese in the end."
@@ -92,7 +87,6 @@ def test_a_planted_text_is_found_whatever_its_case_spacing_and_punctuation() -> 
         f"Once more: {PROVERB} And more.".encode(),
         f"« {shouted} »".encode(),
         b"(nine WORDS are -- enough... to find/  a whole text) and the rest",
-        # Without punctuation, `find/a` is one word.
         b"nine words are enough to find/a whole text",
         f"{TOO_SHORT} {SHORT[:-6]}".encode(),
     ]
@@ -104,6 +98,7 @@ def test_a_planted_text_is_found_whatever_its_case_spacing_and_punctuation() -> 
         (1, 0, words, 7),
         (2, 0, words, 7),
         (3, 1, " ".join(words_of(SHORT)), 1),
+        (4, 1, " ".join(words_of(SHORT)), 1),
     ]
     assert documents[1][found.start[0] : found.end[0]].decode() == PROVERB
 
@@ -171,7 +166,7 @@ def test_batches_change_nothing(random_corpus: tuple[list[str], list[bytes]], ba
 
 @pytest.mark.parametrize(
     ("module", "name", "size"),
-    [(folded_words, "PORTION_BYTES", 3), (ngram_index, "BLOCK_WORDS", 5)],
+    [(ngram_index, "PORTION_BYTES", 3), (ngram_index, "BLOCK_WORDS", 5)],
 )
 def test_sizes_of_portions_and_blocks_change_nothing(
     random_corpus: tuple[list[str], list[bytes]],
@@ -192,39 +187,3 @@ def test_nothing_is_found_where_there_is_nothing_to_find() -> None:
     for texts in ([], [""], [TOO_SHORT]):
         assert len(NgramIndex(texts).find([PROVERB.encode(), b""]).text) == 0
     assert len(NgramIndex([PROVERB]).find([]).text) == 0
-
-
-FOLDED_OTHERWISE = (
-    "aBK\u2019'\u2014\u037e\u1fef\u212a\u0130\u03a3\u0301\u2000\u2001é\u00e9\x1c\x85 \n²😀."
-)
-
-
-@given(st.text(alphabet=FOLDED_OTHERWISE, max_size=60), st.integers(1, 9))
-def test_normalised_words_are_numbered_as_the_document_is(text: str, portion: int) -> None:
-    numbers = WordNumbers()
-    for word in words_of(text)[::2]:
-        numbers.add(word)
-    document = DocumentText(text)
-    words = NormalisedWords([*document.word_numbers], document.word_ids)
-    with patch.object(folded_words, "PORTION_BYTES", portion):
-        expected = [*numbers.of_document(text.encode())]
-        found = numbers.of_normalised(text.encode(), words)
-    assert found.tolist() == [number for part in expected for number in part.tolist()]
-
-
-def test_no_character_makes_or_joins_words_when_it_is_normalised() -> None:
-    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
-    text = " ".join(f"x{chr(code)}x" for code in codes)
-    between = text.encode().translate(None, string.punctuation.encode()).decode().split()
-    assert len(DocumentText(text).word_ids) == len(between)
-
-
-def test_a_passage_is_found_by_normalised_words() -> None:
-    text = f"Und \u2014 so\u2026 {PROVERB.upper()} \u201c{PROVERB}\u201d"
-    document = DocumentText(text)
-    words = NormalisedWords([*document.word_numbers], document.word_ids)
-    index = NgramIndex([PROVERB, SHORT])
-    expected = index.find([text.encode()])
-    found = index.find([text.encode()], [words])
-    assert len(found.text)
-    assert passages_of(found, [text.encode()]) == passages_of(expected, [text.encode()])

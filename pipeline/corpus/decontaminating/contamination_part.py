@@ -16,7 +16,6 @@ from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.part import AnnotationPart, Value, list_of
 from pipeline.corpus.decontaminating.question_index import question_index
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks, searched_tasks
-from pipeline.corpus.folded_words import NormalisedWords
 from pipeline.store.records import Json
 
 HITS = pa.field(
@@ -43,6 +42,7 @@ class Contamination(AnnotationPart):
     tasks: SearchedTasks
 
     name = "contamination"
+    version = 2
 
     @classmethod
     def asked_for(cls, config: RunConfig) -> Self | None:
@@ -65,10 +65,7 @@ class Contamination(AnnotationPart):
 
     def values(self, document: DocumentText) -> Sequence[Value]:
         """Return tasks, items, kinds, starts and ends of the passages."""
-        normalised = None
-        if document.has_word_ids:
-            normalised = NormalisedWords([*document.word_numbers], document.word_ids)
-        passages = question_index(self.tasks).passages(document.text, normalised)
+        passages = question_index(self.tasks).passages(document.text)
         numbers = [(passage.item, passage.start, passage.end) for passage in passages]
         item, start, end = np.array(numbers, np.int64).reshape(-1, 3).T
         tasks = [passage.task for passage in passages]

@@ -11,7 +11,7 @@ from typing import TypedDict
 
 import pyarrow as pa
 
-from pipeline.corpus.folded_words import words_of
+from pipeline.corpus.folded_words import word_places, words_of
 from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.text_search import SearchedTexts
 from pipeline.store.tasks_folder import TasksFolder
@@ -55,31 +55,39 @@ class TaskItems:
     items: Sequence[TaskItem]
 
     @cached_property
-    def words(self) -> list[list[str]]:
-        """The words of each question and of its right answer, as documents are searched for them.
+    def texts(self) -> list[str]:
+        """The text of each question with its right answer, as documents are searched for it.
 
         Left out is the task's template: words with which all of them begin, such as `Question:` or
         examples that are always the same, and words with which all prompts end, such as `Answer:`.
         """
+        prompts = [item["prompt"] for item in self.items]
+        answers = [right_answer(item) for item in self.items]
+        if len(prompts) < FEWEST_TO_COMPARE:
+            return [f"{prompt} {answer}" for prompt, answer in zip(prompts, answers, strict=True)]
+        words = [words_of(prompt) for prompt in prompts]
+        before = _common_beginning(
+            [prompt + words_of(answer) for prompt, answer in zip(words, answers, strict=True)]
+        )
+        after = _common_beginning([prompt[before:][::-1] for prompt in words])
+        return [
+            _without_words(prompt, before, after)
+            + " "
+            + _without_words(answer, max(0, before - len(prompt_words)), 0)
+            for prompt, answer, prompt_words in zip(prompts, answers, words, strict=True)
+        ]
+
+    @cached_property
+    def words(self) -> list[list[str]]:
+        """The words of each of `texts`."""
         # One object for each different word.
         same: dict[str, str] = {}
-        prompts = [_shared(words_of(item["prompt"]), same) for item in self.items]
-        answers = [_shared(words_of(right_answer(item)), same) for item in self.items]
-        if len(prompts) < FEWEST_TO_COMPARE:
-            return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        before = _common_beginning(
-            [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        )
-        after = _common_beginning([prompt[before:][::-1] for prompt in prompts])
-        return [
-            prompt[before : len(prompt) - after] + answer[max(0, before - len(prompt)) :]
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        return [_shared(words_of(text), same) for text in self.texts]
 
     @cached_property
     def searched(self) -> SearchedTexts:
         """The texts to search documents for."""
-        return SearchedTexts(self.task, tuple(" ".join(words) for words in self.words))
+        return SearchedTexts(self.task, tuple(self.texts))
 
 
 def read_item_texts(folder: TasksFolder, task: str, remedy: str) -> TaskItems:
@@ -94,6 +102,16 @@ def read_item_texts(folder: TasksFolder, task: str, remedy: str) -> TaskItems:
 def _shared(words: Sequence[str], same: dict[str, str]) -> list[str]:
     """Return equal words as the objects in `same`, to which new ones are added."""
     return [same.setdefault(word, word) for word in words]
+
+
+def _without_words(text: str, first: int, last: int) -> str:
+    """Return a text without its `first` first and its `last` last words."""
+    if not first and not last:
+        return text
+    starts, ends = word_places(text)
+    if first + last >= len(starts):
+        return ""
+    return text[starts[first] : ends[len(ends) - last - 1]]
 
 
 def _common_beginning(lists: Sequence[Sequence[str]]) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.corpus.annotating.number_blocks import sums_before
 from pipeline.corpus.decontaminating.item_texts import TaskItems
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
-from pipeline.corpus.folded_words import NormalisedWords
+from pipeline.corpus.folded_words import spellings_of
 from pipeline.corpus.ngram_index import FEWEST_WORDS, GRAM_WORDS, NgramIndex
 
 GRAM = "13-gram"
@@ -58,25 +58,21 @@ class QuestionIndex:
         """Number of questions with so few words that they are not searched for."""
         return int(np.count_nonzero(~self._index.is_searched))
 
-    def words_of(self, task: str, item: int) -> list[str]:
-        """Return the words of a question."""
+    def grams_of(self, task: str, item: int) -> dict[int, frozenset[str]]:
+        """Return the n-grams of a question: n -> words joined by blanks."""
         items, number = self._places[self._numbers[task, item]]
-        return items.words[number]
+        return grams_of_text(items.texts[number])
 
     def grams_of_questions(self) -> Iterator[tuple[str, int, frozenset[str]]]:
-        """Yield task, item and n-grams (words joined by blanks) of each question."""
+        """Yield task, item and all n-grams of each question."""
         for task, number in self._places:
-            yield task.task, task.items[number]["id"], grams_of(task.words[number])
+            grams = grams_of_text(task.texts[number])
+            yield task.task, task.items[number]["id"], frozenset().union(*grams.values())
 
-    def passages(
-        self, text: str, normalised: NormalisedWords | None = None
-    ) -> list[QuestionPassage]:
-        """Return the passages of a document, sorted by task and item in the index, then by place.
-
-        `normalised`: its normalised words, where they are known.
-        """
+    def passages(self, text: str) -> list[QuestionPassage]:
+        """Return the passages of a document, sorted by task and item in the index, then by place."""
         content = text.encode()
-        found = self._index.find([content], None if normalised is None else [normalised])
+        found = self._index.find([content])
         if not len(found.text):
             return []
         # From bytes of UTF-8 to characters: every byte but those that continue one begins one.
@@ -98,11 +94,18 @@ class QuestionIndex:
         return passages
 
 
-def grams_of(words: Sequence[str]) -> frozenset[str]:
-    """Return the n-grams of a question: 13 words each, or all words of a shorter one."""
-    size = min(GRAM_WORDS, len(words))
-    starts = range(len(words) - size + 1)
-    return frozenset(" ".join(words[start : start + size]) for start in starts)
+def grams_of_text(text: str) -> dict[int, frozenset[str]]:
+    """Return the n-grams of a question in all of its spellings: n -> words joined by blanks.
+
+    n is 13, or the number of words of a shorter spelling.
+    """
+    grams: dict[int, frozenset[str]] = {}
+    for words in spellings_of(text):
+        size = min(GRAM_WORDS, len(words))
+        starts = range(len(words) - size + 1)
+        found = (" ".join(words[start : start + size]) for start in starts)
+        grams[size] = grams.get(size, frozenset()).union(found)
+    return grams
 
 
 _lock = threading.Lock()

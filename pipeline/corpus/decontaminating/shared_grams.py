@@ -6,17 +6,15 @@ of a shorter question. Reads the documents and annotations of a shard.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from pipeline.corpus.decontaminating.contamination_part import HITS
 from pipeline.corpus.decontaminating.question_index import (
     QuestionIndex,
     QuestionPassage,
-    grams_of,
     question_index,
 )
 from pipeline.corpus.decontaminating.searched_tasks import SearchedTasks
-from pipeline.corpus.folded_words import NON_SPACE, folded_word
+from pipeline.corpus.folded_words import word_places, words_of
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.corpus.near_duplicates.shard_inputs import (
     annotation_column,
@@ -24,7 +22,6 @@ from pipeline.corpus.near_duplicates.shard_inputs import (
     taking_part,
     texts_of_rows,
 )
-from pipeline.corpus.ngram_index import GRAM_WORDS
 
 
 @dataclass(frozen=True)
@@ -79,28 +76,16 @@ def shared_grams(
     text: str, passage: QuestionPassage, index: QuestionIndex
 ) -> tuple[SharedGram, ...]:
     """Return the n-grams of a passage's question in the passage, in order."""
-    own = _grams_of(tuple(index.words_of(passage.task, passage.item)))
-    size = min(GRAM_WORDS, own.words)
-    places = [
-        (folded_word(match[0]), match.start(), match.end())
-        for match in NON_SPACE.finditer(text, passage.start, passage.end)
-        if folded_word(match[0])
-    ]
+    # The words of the passage, with their places in the document.
+    part = text[passage.start : passage.end]
+    words = words_of(part)
+    starts, ends = (places + passage.start for places in word_places(part))
+
     shared: list[SharedGram] = []
-    for first in range(len(places) - size + 1):
-        part = places[first : first + size]
-        gram = " ".join(word for word, _, _ in part)
-        if gram in own.grams:
-            shared.append(SharedGram(gram, part[0][1], part[-1][2], first, size))
-    return tuple(shared)
-
-
-@dataclass(frozen=True)
-class _QuestionGrams:
-    words: int
-    grams: frozenset[str]
-
-
-@lru_cache(maxsize=1024)
-def _grams_of(words: tuple[str, ...]) -> _QuestionGrams:
-    return _QuestionGrams(len(words), grams_of(words))
+    for size, grams in index.grams_of(passage.task, passage.item).items():
+        for first in range(len(words) - size + 1):
+            gram = " ".join(words[first : first + size])
+            if size and gram in grams:
+                end = int(ends[first + size - 1])
+                shared.append(SharedGram(gram, int(starts[first]), end, first, size))
+    return tuple(sorted(shared, key=lambda each: (each.first_word, each.words)))

@@ -1,6 +1,9 @@
 """Which questions of tasks are found in a document, and where."""
 
 import random
+import re
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from pipeline.corpus.decontaminating.searched_tasks import (
     searched_tasks,
     tasks_not_covered,
 )
+from pipeline.corpus.decontaminating.shared_grams import shared_grams
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
@@ -99,6 +103,50 @@ def test_every_verbatim_copy_is_found_in_other_dress(tmp_path: Path) -> None:
             assert {passage.item for passage in found} == {100 + number}
             assert found[0].start == 2
             assert found[0].end == 2 + len(dressed)
+
+
+MIXED = (
+    'The well-known U.S. officer said, "It\'s 1,000 m - or 3.14 km - away." '
+    "Who can't be right? Either he and/or Zoe\u0301 Miller."
+)
+"""A question with hyphens, abbreviations, numbers, a dash, quotes, a slash and an accent."""
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda text: text.replace(" ", "/"),
+        lambda text: text.replace(" ", "--"),
+        lambda text: text.replace(" ", "\u2014"),
+        lambda text: text.replace(" - ", "\u2013"),
+        lambda text: text.replace(" - ", "-"),
+        lambda text: text.replace("-", " "),
+        lambda text: text.replace("-", ""),
+        lambda text: re.sub(r"([.,?\"]) ", r"\1", text),
+        lambda text: re.sub(r"[^\w\s]", "", unicodedata.normalize("NFC", text)),
+        lambda text: re.sub(r"[^\w\s]", " ", unicodedata.normalize("NFC", text)),
+        lambda text: re.sub(r"[.,]", "", text),
+        lambda text: text.replace("'", "\u2019").replace('"', "\u201d"),
+        lambda text: re.sub(r"(\w)(\w)", "\\1\u200b\\2", text),
+        lambda text: re.sub(r"(\w)(\w)", "\\1\u00ad\\2", text),
+        lambda text: re.sub(r"(\w) ", "\\1\u200b ", text),
+        lambda text: re.sub(r"\b(\w)(\w)", r"**\1**\2", text),
+        lambda text: re.sub("[!-~]", lambda each: chr(ord(each[0]) + 0xFEE0), text),
+        lambda text: unicodedata.normalize("NFC", text),
+        lambda text: unicodedata.normalize("NFD", text),
+    ],
+)
+def test_question_is_found_in_the_dress_of_copies(
+    tmp_path: Path, dress: Callable[[str], str]
+) -> None:
+    index = index_of(tmp_path, [MIXED])
+    text = f"Before it. {dress(MIXED).strip()} And behind it."
+    (passage,) = index.passages(text)
+    start = text.index("Before it. ") + len("Before it. ")
+    assert (passage.start, passage.end) == (start, len(text) - len(" And behind it."))
+    # Every n-gram is found again, which says whether it is a common phrase.
+    grams = shared_grams(text, passage, index)
+    assert (grams[0].start, grams[-1].end) == (passage.start, passage.end)
 
 
 def test_spans_count_characters(tmp_path: Path) -> None:
