@@ -173,11 +173,6 @@ class DocumentText:
         """Number of each normalised word in `word_numbers`, `(words,) int32`."""
         return self._numbered_words[1]
 
-    @property
-    def has_word_ids(self) -> bool:
-        """Whether the words are numbered already, so that asking for `word_ids` takes no time."""
-        return "_numbered_words" in self.__dict__
-
     @cached_property
     def word_counts(self) -> np.ndarray:
         """How often each word of `word_numbers` occurs, `(different words,) int64`."""
