@@ -1,9 +1,10 @@
-"""TCP ports through which ranks find each other."""
+"""TCP ports through which ranks find each other, and what DeepSpeed names after them."""
 
 import errno
 import random
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 from pipeline.errors import UserError
 
@@ -39,3 +40,9 @@ def is_occupied(port: int) -> bool:
         except OSError as error:
             return error.errno == errno.EADDRINUSE
         return False
+
+
+def remove_shared_memory(port: int) -> None:
+    """Remove the buffers of ended ranks that met at a port: DeepSpeed leaves them in /dev/shm."""
+    for leftover in Path("/dev/shm").glob(f"deepspeed_*_{port}_*"):
+        leftover.unlink(missing_ok=True)

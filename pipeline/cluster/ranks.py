@@ -16,6 +16,7 @@ import psutil
 
 from pipeline.cluster.energy_event import write_energy
 from pipeline.cluster.launch import WORKER, LaunchPlan
+from pipeline.cluster.ports import remove_shared_memory
 from pipeline.cluster.time_limit import submit_time_of_slurm_job
 from pipeline.errors import LeaseError
 from pipeline.logs import note
@@ -85,8 +86,7 @@ class Ranks:
         self._kill()
         self.process.wait()
         self._launch.kind.end_remaining(self._launch)
-        for leftover in Path("/dev/shm").glob(f"deepspeed_*_{self._launch.port}_*"):
-            leftover.unlink(missing_ok=True)
+        remove_shared_memory(self._launch.port)
         # After a takeover the run folder is another supervisor's.
         if is_present:
             with suppress(OSError):

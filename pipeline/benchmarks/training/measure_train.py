@@ -26,7 +26,7 @@ from pipeline.benchmarks.training.peers import PEERS, peer_inputs
 from pipeline.benchmarks.training.side_names import NANOGPT, OURS, PLAIN
 from pipeline.benchmarks.training.side_results import StepFigures
 from pipeline.benchmarks.training.training_loops import LEARNING_RATE, OurLoop, PlainLoop, Timer
-from pipeline.cluster.ports import free_port
+from pipeline.cluster.ports import free_port, remove_shared_memory
 from pipeline.config.hardware import device_peak_flops
 from pipeline.config.run_config import RunConfig
 from pipeline.model.architecture import model_config
@@ -251,6 +251,13 @@ def _become_rank(rank: int, ranks: int, port: int) -> None:
     os.environ.update(environment_of_rank(rank, ranks, port))
 
 
+def _remove_shared_memory() -> None:
+    """Remove the 69 MB that DeepSpeed leaves for each rank where a peer has set it up."""
+    port = os.environ.get("MASTER_PORT")
+    if port is not None:
+        remove_shared_memory(int(port))
+
+
 MEASUREMENTS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -271,7 +278,10 @@ def main() -> None:
     if "config" in arguments:
         content = Path(arguments["config"]).read_text()
         arguments["config"] = RunConfig.model_validate(json.loads(content))
-    measured = MEASUREMENTS[sys.argv[1]](**arguments)
+    try:
+        measured = MEASUREMENTS[sys.argv[1]](**arguments)
+    finally:
+        _remove_shared_memory()
     print(json.dumps(measured), flush=True)
     # Threads that read data, and DeepSpeed's, may outlive the interpreter's shutdown.
     os._exit(0)
