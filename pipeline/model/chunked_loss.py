@@ -167,16 +167,19 @@ class _HeadLosses(torch.autograd.Function):
         # Keep the gradients for the backward pass, which only scales them.
         ctx.mark_non_differentiable(losses)
         if for_hidden is not None and for_weight is not None:
-            ctx.save_for_backward(for_hidden, for_weight, for_bias)
+            ctx.gradients = (for_hidden, for_weight, for_bias)
             ctx.weight_format = weight.dtype
             ctx.bias_format = bias.dtype if bias is not None else None
         return objective, losses
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        for_hidden, for_weight, for_bias = ctx.saved_tensors
-        # In place: a second gradient of the head would be the largest tensor of a step. A second
-        # backward pass fails, because torch sees the change.
+        # In place, and given away: a second gradient of the head would be the largest tensor of a
+        # step. Whoever gets the only reference may add to it in place, too.
+        if ctx.gradients is None:
+            raise RuntimeError("the losses of a head have only one backward pass")
+        for_hidden, for_weight, for_bias = ctx.gradients
+        ctx.gradients = None
         scale = outputs[0]
         of_hidden = for_hidden.mul_(scale.to(for_hidden.dtype))
         of_weight = for_weight.mul_(scale).to(ctx.weight_format)

@@ -15,6 +15,8 @@ import torch
 
 LEAST_GAIN = 0.9
 """A larger number of chunks has to take at most this fraction of the time of a row."""
+MOST_ROWS = 64
+"""Largest number of rows at once: more gain little, and their logits take memory."""
 USUAL_CACHE_BYTES = 1 << 20
 """Second-level cache of a core where the system does not tell it."""
 
@@ -31,7 +33,7 @@ def chunks_together(
     """
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return 1
-    most = min(len(hidden), weight.shape[1] - chunk) // chunk
+    most = min(len(hidden), weight.shape[1] - chunk, MOST_ROWS) // chunk
     if most < 2:
         return 1
     head = _HeadWeights(weight, bias)
