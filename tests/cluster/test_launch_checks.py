@@ -14,6 +14,7 @@ from pipeline.cluster.launch_checks import check_device, check_launch
 from pipeline.cluster.stop_request import StopRequest
 from pipeline.cluster.supervisor import TrainingJob
 from pipeline.cluster.time_limit import TimeLimit
+from pipeline.cluster.warm.forkable_ranks import ForkableRanks
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
@@ -161,6 +162,8 @@ def test_what_a_rank_refuses_is_not_started_again(
 
     monkeypatch.setattr(supervisor, "_start_once", start_once)
     limit = TimeLimit(config, 0.0)
-    job = TrainingJob(config, run_dir / "config.yaml", StopRequest(), limit, 0.0)
+    job = TrainingJob(
+        config, run_dir / "config.yaml", StopRequest(), limit, ForkableRanks(config), 0.0
+    )
     supervisor._run_to_an_outcome(job)
     assert (len(starts), read_events(run_dir, "restart")) == (1, [])

@@ -12,6 +12,7 @@ from pipeline.cluster.start_failures import StartFailure, common_failure
 from pipeline.cluster.stop_request import StopRequest
 from pipeline.cluster.supervisor import TrainingFailed, TrainingJob
 from pipeline.cluster.time_limit import TimeLimit
+from pipeline.cluster.warm.forkable_ranks import ForkableRanks
 from pipeline.config.run_file import load
 from pipeline.store.events import FIRST_STEP, read_events, write_event
 
@@ -105,7 +106,9 @@ def starts_until_given_up(
     monkeypatch.setattr(supervisor, "_start_once", start_once)
     limit, now = TimeLimit(config, time.time()), time.time()
     with pytest.raises(TrainingFailed) as failed:
-        job = TrainingJob(config, run_dir / "config.yaml", StopRequest(), limit, now)
+        job = TrainingJob(
+            config, run_dir / "config.yaml", StopRequest(), limit, ForkableRanks(config), now
+        )
         supervisor._run_to_an_outcome(job)
     assert failed.value.exit_code == 1
     return 1 + len(read_events(run_dir, "restart"))
