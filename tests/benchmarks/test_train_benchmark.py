@@ -1,7 +1,9 @@
 """The benchmark of training runs through at small sizes; its arithmetic by hand."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import LlamaConfig
@@ -216,33 +218,53 @@ def test_an_interruption_leaves_what_was_measured(
     assert "1m, zero1" in capsys.readouterr().out
 
 
-@pytest.mark.ranks
-def test_every_side_trains_and_is_compared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def measured_at_small_size(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **choice: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Measure one round of a small model at ZeRO 1; return what was written, and its sides."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    plan = CpuPlan(
-        {"small": MeasuredSize(SMALL, steps=4, warm_up=1)},
-        ["zero1"],
-        parts_steps=1,
-        scaling=SMALL,
-        scaling_steps=1,
-    )
-    measure_and_show(plan, 1, tmp_path / "found.json")
-    found = json.loads((tmp_path / "found.json").read_text())
-    sides = {**found["sides"]["small"][NO_TEMPLATE], **found["sides"]["small"]["zero1"]}
-    assert set(sides) == {PLAIN, DEEPSPEED, ACCELERATE, TRAINER, OURS}
+    size = MeasuredSize(SMALL, steps=4, warm_up=1)
+    plan = CpuPlan({"small": size}, ["zero1"], parts_steps=1, scaling_steps=1, **choice)
+    measure_and_show(plan, 1, folder / "found.json")
+    found = json.loads((folder / "found.json").read_text())
+    of_size = found["sides"]["small"]
+    return found, {**of_size.get(NO_TEMPLATE, {}), **of_size["zero1"]}
+
+
+def check_sides(sides: Mapping[str, Any]) -> None:
+    """Check that sides took time, and that DeepSpeed's peers made the same steps."""
     for (measured,) in sides.values():
         assert measured["cpu_seconds"] > 0
         # An untrained model is about as good as guessing one of 384 ids: log 384 = 5.95.
         assert 5.5 < measured["loss"] < 6.5
-    # DeepSpeed's peers train the same model on the same rows: they make the same steps.
-    losses = [sides[name][0]["loss"] for name in (DEEPSPEED, ACCELERATE, TRAINER)]
-    assert losses == pytest.approx([losses[0]] * 3, abs=2e-4)
+    # They train the same model on the same rows.
+    peers = [name for name in (DEEPSPEED, ACCELERATE, TRAINER) if name in sides]
+    losses = [sides[name][0]["loss"] for name in peers]
+    assert losses == pytest.approx([losses[0]] * len(losses), abs=2e-4)
+
+
+@pytest.mark.ranks
+def test_our_side_is_compared_with_a_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, sides = measured_at_small_size(
+        tmp_path, monkeypatch, sides=[OURS, TRAINER], scaling=None
+    )
+    assert set(sides) == {OURS, TRAINER}
+    check_sides(sides)
+    assert set(found["limits"]["small"]["zero1"]) == {TRAINER}
+    assert "Where the time of a step goes" in capsys.readouterr().out
+
+
+@pytest.mark.full
+@pytest.mark.ranks
+def test_every_side_trains_and_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, sides = measured_at_small_size(tmp_path, monkeypatch, scaling=SMALL)
+    assert set(sides) == {PLAIN, DEEPSPEED, ACCELERATE, TRAINER, OURS}
+    check_sides(sides)
     assert set(found["limits"]["small"]["zero1"]) == {DEEPSPEED, ACCELERATE, TRAINER}
     assert all(seconds > 0 for seconds in found["parts"]["small"]["zero1"]["ours"].values())
     assert len(found["scaling_efficiency"]) == 3
-    assert "Where the time of a step goes" in capsys.readouterr().out
 
 
 def test_a_gpus_speed_is_compared_with_its_peak_and_its_product(
