@@ -11,6 +11,9 @@ from pipeline.errors import UserError
 PORTS = range(20_000, 32_000)
 """Ports to choose from: below those that Linux uses for outgoing connections, from 32,768 on."""
 
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps memory that processes share, as files."""
+
 
 def free_port() -> int:
     """Return one of PORTS that is free now; ranks listen on it only seconds later.
@@ -44,5 +47,5 @@ def is_occupied(port: int) -> bool:
 
 def remove_shared_memory(port: int) -> None:
     """Remove the buffers of ended ranks that met at a port: DeepSpeed leaves them in /dev/shm."""
-    for leftover in Path("/dev/shm").glob(f"deepspeed_*_{port}_*"):
+    for leftover in SHARED_MEMORY.glob(f"deepspeed_*_{port}_*"):
         leftover.unlink(missing_ok=True)

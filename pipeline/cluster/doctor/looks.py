@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.cluster.ports import SHARED_MEMORY
 from pipeline.errors import one_line
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import doctor_probe
@@ -33,7 +34,6 @@ A name that was looked for in vain stays unknown to an NFS client for up to 30 s
 so nobody looks earlier.
 """
 PROBE_PAUSE_SECONDS = 0.5
-SHARED_MEMORY = Path("/dev/shm")
 LARGEST_LISTING = 10_000
 """Files of a folder that are compared between nodes, the first ones in sorted order."""
 LIMITS = {

@@ -8,7 +8,6 @@ Reads the annotations of a source's shards; writes a file for each shard, then o
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from heapq import nsmallest
 from pathlib import Path
 from typing import TypedDict
 
@@ -92,7 +91,7 @@ def write_held_grams(
     columns = {
         "gram": grams_in_order,
         "documents": [counts[gram] for gram in grams_in_order],
-        "texts": [nsmallest(limit + 1, texts[gram]) for gram in grams_in_order],
+        "texts": [sorted(texts[gram]) for gram in grams_in_order],
     }
     step = DecontaminationFolder(folder).grams
     path = step.of_shard(own.name)

@@ -47,7 +47,7 @@ from pipeline.store.curation.annotation_folder import annotation_folder
 from pipeline.store.curation.selection_folder import SelectionFolder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder
-from pipeline.store.records import Json
+from pipeline.store.records import FileRecord, Json
 from pipeline.work.executor import run_tasks
 from pipeline.work.task import Task
 from pipeline.work.workers import Workers
@@ -222,8 +222,7 @@ class Rounds:
         kept: dict[str, WrittenRound] = self._run(
             write_kept, arguments, before, folder, "select: what is left"
         )
-        records = {name: each for result in kept.values() for name, each in result["files"].items()}
-        return KeptSoFar(folder, records)
+        return KeptSoFar(folder, _files_of(kept))
 
     def _find_copies(self, rows: Mapping[str, int]) -> None:
         """Find documents that are almost the same, and paragraphs of those that are left.
@@ -304,7 +303,7 @@ class Rounds:
         done: dict[str, EmptiedShards] = self._run(
             write_emptied_rows, arguments, before, folder, "select: emptied documents"
         )
-        records = {name: each for result in done.values() for name, each in result["files"].items()}
+        records = _files_of(done)
         paths: dict[str, Path] = {}
         checksums: dict[str, str] = {}
         for shard in self.shards:
@@ -372,6 +371,11 @@ def _of_group(paths: Mapping[str, Path], group: ShardGroup) -> dict[str, Path]:
         for shard in group.shards
         if compared_name(shard) in paths
     }
+
+
+def _files_of(results: Mapping[str, EmptiedShards | WrittenRound]) -> dict[str, FileRecord]:
+    """Return all files of a round, by path below its folder."""
+    return {name: each for result in results.values() for name, each in result["files"].items()}
 
 
 def _records(results: Mapping[str, JudgedShards | WrittenRound]) -> list[Json]:
