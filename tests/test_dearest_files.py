@@ -40,7 +40,7 @@ def test_fixtures_and_processes_count_for_the_file_in_every_worker(tmp_path: Pat
     (tmp_path / "test_dear.py").write_text(DEAR)
     (tmp_path / "test_cheap.py").write_text("def test_nothing(): pass\n")
     options = ["-q", "-p", "cpu_seconds", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
-    command = [sys.executable, "-m", "pytest", *options, "--dearest-files", "3", "."]
+    command = [sys.executable, "-m", "pytest", *options, "--dearest-files", "9", "."]
     ended = subprocess.run(
         command,
         capture_output=True,
