@@ -30,8 +30,8 @@ from pipeline.store.layout import run_folder
 ENVIRONMENT_VARIABLE = "DS_ENV_FILE"
 """Variable that names the file from which DeepSpeed's launcher reads variables for other hosts."""
 CARRIED = (
-    "CUDA_DEVICE", "DS_ACCELERATOR", "GLOO_", "HF_", "LD_LIBRARY_PATH", "NCCL_", "OMP_", "PATH", "PIPELINE_", "PYTHON",
-    "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
+    "CUDA_DEVICE", "DS_ACCELERATOR", "GLIBC_TUNABLES", "GLOO_", "HF_", "LD_LIBRARY_PATH", "MALLOC_", "NCCL_",
+    "OMP_", "PATH", "PIPELINE_", "PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
 )  # fmt: skip
 """Prefixes of the variables that are passed on to ranks on other hosts."""
 SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")

@@ -17,7 +17,11 @@ from pipeline.cluster.ports import free_port
 from pipeline.config.groups import GroupSizes
 from pipeline.config.kinds import FORKED_LAUNCH_KINDS, LAUNCH_KINDS
 from pipeline.config.run_config import RunConfig
-from pipeline.store.rank_environment import THREADS_VARIABLE, without_ranks
+from pipeline.store.rank_environment import (
+    THREADS_VARIABLE,
+    host_memory_variables,
+    without_ranks,
+)
 from pipeline.work.warm import warm_python
 
 WORKER = "pipeline.training.worker"
@@ -161,6 +165,7 @@ def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not gpus:
         environment["DS_ACCELERATOR"] = "cpu"
+        environment |= host_memory_variables()
     return environment
 
 

@@ -14,6 +14,31 @@ LOCAL_RANK = "LOCAL_RANK"
 """Number of the rank among the ranks of one machine."""
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 """Number of threads of each rank; the launch sets it where the user has not."""
+ALLOCATOR_VARIABLE = "GLIBC_TUNABLES"
+ALLOCATOR = "glibc.malloc."
+"""What the names of malloc's settings in ALLOCATOR_VARIABLE begin with."""
+KEPT_MEMORY = {
+    "mmap_threshold": 1 << 30,
+    "trim_threshold": 1 << 40,
+    "hugetlb": 1,
+}
+"""Settings of malloc: freed memory is kept for the next step, up to tensors of 1 GiB, and asked for in
+huge pages. By default large tensors are given back to the kernel when they are freed, which clears
+every page of the next step's again: up to 30,000 pages a step with 10 million parameters.
+Source: the GNU C library's manual, "Memory Allocation Tunables"."""
+
+
+def host_memory_variables() -> dict[str, str]:
+    """Return the variables that let ranks on CPUs keep their memory from step to step.
+
+    The C library reads them when a program starts; other C libraries ignore them. What the user has
+    set for malloc stays as it is.
+    """
+    tunables = os.environ.get(ALLOCATOR_VARIABLE, "")
+    if ALLOCATOR in tunables or any(name.startswith("MALLOC_") for name in os.environ):
+        return {}
+    ours = [f"{ALLOCATOR}{name}={value}" for name, value in KEPT_MEMORY.items()]
+    return {ALLOCATOR_VARIABLE: ":".join([*filter(None, [tunables]), *ours])}
 
 
 def groups_of_this_process() -> RankGroups:

@@ -1,23 +1,23 @@
 """The benchmark of training runs through at small sizes; its arithmetic by hand."""
 
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from transformers import LlamaConfig
 
 from pipeline.benchmarks.training import side_rounds
 from pipeline.benchmarks.training.gpu_results import MatrixProduct, gpu_speed, show_gpu_speeds
-from pipeline.benchmarks.training.measure_train import StepClock
 from pipeline.benchmarks.training.nanogpt import VARIABLE
 from pipeline.benchmarks.training.side_names import ACCELERATE, DEEPSPEED, OURS, PLAIN, TRAINER
 from pipeline.benchmarks.training.side_results import (
-    NO_TEMPLATE,
     CpuFigures,
     Estimate,
-    SideFigures,
+    TurnFigures,
     all_limits,
     estimate,
     rate_ratio,
@@ -25,6 +25,7 @@ from pipeline.benchmarks.training.side_results import (
     show_cpu_figures,
     verdict_of,
 )
+from pipeline.benchmarks.training.side_rounds import ONE_THREAD
 from pipeline.benchmarks.training.sizes import SIZES, CpuPlan, MeasuredSize
 from pipeline.benchmarks.training.step_settings import (
     StepSettings,
@@ -39,6 +40,8 @@ from pipeline.benchmarks.training.train import (
     cpu_plan,
     measure_and_show,
 )
+from pipeline.benchmarks.training.turn_clock import NEXT, TurnClock
+from pipeline.benchmarks.training.turns import MeasuredProcess
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
@@ -47,8 +50,8 @@ from pipeline.model.sizes import count_parameters
 SMALL = StepSettings(llama_section(64, 1, 384, 32), 32, 2, 128)
 
 
-def figures(cpu: float, wall: float = 1.0) -> SideFigures:
-    return {"cpu_seconds": cpu, "wall_seconds": wall, "loss": 6.0, "peak_bytes": 5 * 10**8}
+def figures(cpu: float, wall: float = 1.0) -> TurnFigures:
+    return {"cpu_seconds": cpu, "wall_seconds": wall, "peak_bytes": 5 * 10**8}
 
 
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
@@ -123,8 +126,8 @@ def test_results_name_what_is_reached_of_each_side(capsys: pytest.CaptureFixture
     measured: CpuFigures = {
         "sides": {
             "1m-2k": {
-                NO_TEMPLATE: {PLAIN: [figures(0.9)]},
                 "zero1": {
+                    PLAIN: [figures(0.9)],
                     DEEPSPEED: [figures(0.97)],
                     ACCELERATE: [figures(1.0)],
                     TRAINER: [figures(1.2, wall=2.0)],
@@ -132,6 +135,7 @@ def test_results_name_what_is_reached_of_each_side(capsys: pytest.CaptureFixture
                 },
             }
         },
+        "losses": {},
         "parts": {},
         "scaling": {"1 rank": [100.0, 100.0], "2 ranks": [190.0, 192.0]},
     }
@@ -148,20 +152,60 @@ def test_results_name_what_is_reached_of_each_side(capsys: pytest.CaptureFixture
     show_cpu_figures(measured)
     printed = capsys.readouterr().out
     assert "1m-2k, zero1" in printed
-    assert NO_TEMPLATE not in printed
     assert "0.970 (0.970-0.970)" in printed
     assert "Ranks, each on a core of its own" in printed
 
 
-def test_only_steps_after_the_first_ones_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    walls = iter([10.0, 11.0, 13.0, 15.0])
-    cpus = iter([1.0, 2.0, 3.0, 4.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(walls))
-    monkeypatch.setattr("time.process_time", lambda: next(cpus))
-    clock = StepClock(warm_up=2)
-    for _ in range(4):
+def answers(clock: TurnClock, connection: socket.socket, steps: int) -> list[Any]:
+    """Mark steps; return what was told after them."""
+    for _ in range(steps):
         clock.mark()
-    assert clock.seconds_per_step() == (2.0, 1.0)
+    connection.setblocking(False)
+    told = b""
+    with suppress(BlockingIOError):
+        told = connection.recv(10_000)
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def test_turns_are_measured_from_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        clock = TurnClock(theirs, warm_up=2, steps=2, turns=2)
+        walls = iter([10.0, 20.0, 24.0, 30.0, 31.0, 31.0])
+        cpus = iter([1.0, 2.0, 4.0])
+        monkeypatch.setattr("time.perf_counter", lambda: next(walls))
+        monkeypatch.setattr("time.process_time", lambda: next(cpus))
+        ours.sendall(NEXT * 2)
+        assert answers(clock, ours, 1) == []
+        assert answers(clock, ours, 1) == ["warm"]
+        # From 20 to 24 on the clock, and all CPU time since the end of warming up.
+        (first,) = answers(clock, ours, 2)
+        assert (first["wall_seconds"], first["cpu_seconds"]) == (2.0, 0.5)
+        assert first["peak_bytes"] > 1e6
+        # Nobody is waited for after the last turn.
+        (second,) = answers(clock, ours, 2)
+        assert (second["wall_seconds"], second["cpu_seconds"]) == (0.5, 1.0)
+        assert answers(clock, ours, 5) == []
+
+
+def test_a_process_that_nobody_asks_any_more_ends() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        clock = TurnClock(theirs, warm_up=1, steps=1, turns=1)
+        ours.shutdown(socket.SHUT_WR)
+        with pytest.raises(SystemExit):
+            clock.mark()
+        ours.close()
+
+
+@pytest.mark.ranks
+def test_a_side_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
+    missing = {"config": str(tmp_path / "none.json")}
+    with (
+        MeasuredProcess("measure_side", missing, ONE_THREAD) as process,
+        pytest.raises(UserError, match=r"ended with exit code 1:[\s\S]*No such file"),
+    ):
+        process.wait_until_warm()
 
 
 def test_unknown_names_are_refused_together(tmp_path: Path) -> None:
@@ -194,52 +238,71 @@ def test_nanogpt_is_left_out_or_refused_without_its_model(
         measure_and_show(plan, 1, tmp_path / "found.json")
 
 
-def test_an_interruption_leaves_what_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    turns: list[str] = []
+class FakeProcess:
+    """A side whose fourth turn, over all sides, is interrupted."""
 
-    def measure(plan: CpuPlan, size: str, template: str, side: str, folder: Path) -> SideFigures:
-        turns.append(side)
-        if len(turns) == 4:
+    turns: ClassVar[list[str]] = []
+
+    def __init__(self, function: str, arguments: Mapping[str, Any], variables: object) -> None:
+        self.side = arguments["side"]
+
+    def __enter__(self) -> "FakeProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_until_warm(self) -> None:
+        pass
+
+    def turn(self) -> TurnFigures:
+        self.turns.append(self.side)
+        if len(self.turns) == 4:
             raise KeyboardInterrupt
         return figures(1.0)
 
-    monkeypatch.setattr(side_rounds, "_measure_side", measure)
+
+def test_an_interruption_leaves_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeProcess, "turns", [])
+    monkeypatch.setattr(side_rounds, "MeasuredProcess", FakeProcess)
     plan = CpuPlan({"1m": MeasuredSize(SMALL)}, ["zero1"], [PLAIN, OURS])
     with pytest.raises(Interrupted):
         measure_and_show(plan, 2, tmp_path / "found.json")
-    assert turns == [PLAIN, OURS, OURS, PLAIN]
+    assert FakeProcess.turns == [PLAIN, OURS, OURS, PLAIN]
     found = json.loads((tmp_path / "found.json").read_text())
-    assert {name: len(rounds) for name, rounds in found["sides"]["1m"]["zero1"].items()} == {
-        OURS: 2
-    }
-    assert len(found["sides"]["1m"][NO_TEMPLATE][PLAIN]) == 1
+    rounds = {name: len(turns) for name, turns in found["sides"]["1m"]["zero1"].items()}
+    assert rounds == {PLAIN: 1, OURS: 2}
     assert "1m, zero1" in capsys.readouterr().out
+
+
+def test_sides_get_new_processes_after_some_rounds() -> None:
+    assert list(side_rounds.blocks(12)) == [range(1, 6), range(6, 11), range(11, 13)]
+    assert list(side_rounds.blocks(3)) == [range(1, 4)]
 
 
 def measured_at_small_size(
     folder: Path, monkeypatch: pytest.MonkeyPatch, **choice: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """Measure one round of a small model at ZeRO 1; return what was written, and its sides."""
+    """Measure one round of a small model at ZeRO 1; return what was written, and the losses."""
     monkeypatch.delenv(VARIABLE, raising=False)
     size = MeasuredSize(SMALL, steps=4, warm_up=1)
     plan = CpuPlan({"small": size}, ["zero1"], parts_steps=1, scaling_steps=1, **choice)
     measure_and_show(plan, 1, folder / "found.json")
     found = json.loads((folder / "found.json").read_text())
-    of_size = found["sides"]["small"]
-    return found, {**of_size.get(NO_TEMPLATE, {}), **of_size["zero1"]}
+    for (turn,) in found["sides"]["small"]["zero1"].values():
+        assert turn["cpu_seconds"] > 0
+    return found, found["losses"]["small"]["zero1"]
 
 
-def check_sides(sides: Mapping[str, Any]) -> None:
-    """Check that sides took time, and that DeepSpeed's peers made the same steps."""
-    for (measured,) in sides.values():
-        assert measured["cpu_seconds"] > 0
+def check_losses(sides: Mapping[str, Sequence[float]]) -> None:
+    """Check that every side has trained, and that DeepSpeed's peers made the same steps."""
+    for (loss,) in sides.values():
         # An untrained model is about as good as guessing one of 384 ids: log 384 = 5.95.
-        assert 5.5 < measured["loss"] < 6.5
+        assert 5.5 < loss < 6.5
     # They train the same model on the same rows.
-    peers = [name for name in (DEEPSPEED, ACCELERATE, TRAINER) if name in sides]
-    losses = [sides[name][0]["loss"] for name in peers]
+    losses = [sides[name][0] for name in (DEEPSPEED, ACCELERATE, TRAINER) if name in sides]
     assert losses == pytest.approx([losses[0]] * len(losses), abs=2e-4)
 
 
@@ -247,11 +310,11 @@ def check_sides(sides: Mapping[str, Any]) -> None:
 def test_our_side_is_compared_with_a_peer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, sides = measured_at_small_size(
+    found, losses = measured_at_small_size(
         tmp_path, monkeypatch, sides=[OURS, TRAINER], scaling=None
     )
-    assert set(sides) == {OURS, TRAINER}
-    check_sides(sides)
+    assert set(losses) == {OURS, TRAINER}
+    check_losses(losses)
     assert set(found["limits"]["small"]["zero1"]) == {TRAINER}
     assert "Where the time of a step goes" in capsys.readouterr().out
 
@@ -259,9 +322,9 @@ def test_our_side_is_compared_with_a_peer(
 @pytest.mark.full
 @pytest.mark.ranks
 def test_every_side_trains_and_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, sides = measured_at_small_size(tmp_path, monkeypatch, scaling=SMALL)
-    assert set(sides) == {PLAIN, DEEPSPEED, ACCELERATE, TRAINER, OURS}
-    check_sides(sides)
+    found, losses = measured_at_small_size(tmp_path, monkeypatch, scaling=SMALL)
+    assert set(losses) == {PLAIN, DEEPSPEED, ACCELERATE, TRAINER, OURS}
+    check_losses(losses)
     assert set(found["limits"]["small"]["zero1"]) == {DEEPSPEED, ACCELERATE, TRAINER}
     assert all(seconds > 0 for seconds in found["parts"]["small"]["zero1"]["ours"].values())
     assert len(found["scaling_efficiency"]) == 3

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,11 +25,12 @@ from pipeline.benchmarks.training.gpu_results import MatrixProduct
 from pipeline.benchmarks.training.nanogpt import train_nanogpt
 from pipeline.benchmarks.training.peers import PEERS, peer_inputs
 from pipeline.benchmarks.training.side_names import NANOGPT, OURS, PLAIN
-from pipeline.benchmarks.training.side_results import StepFigures
 from pipeline.benchmarks.training.training_loops import LEARNING_RATE, OurLoop, PlainLoop, Timer
+from pipeline.benchmarks.training.turn_clock import TurnClock
 from pipeline.cluster.ports import free_port, remove_shared_memory
 from pipeline.config.hardware import device_peak_flops
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.groups import wait_for_world_ranks
 from pipeline.model.architecture import model_config
 from pipeline.model.sizes import count_parameters, model_size
 from pipeline.store.rank_environment import environment_of_rank
@@ -44,39 +46,17 @@ P = ParamSpec("P")
 ReturnT = TypeVar("ReturnT")
 
 
-class StepClock:
-    """Measures wall and CPU seconds of the steps after the first ones, which warm up."""
-
-    def __init__(self, warm_up: int) -> None:
-        """Leave the first `warm_up` steps out, at least one."""
-        self._warm_up = warm_up
-        self._completed = 0
-        self._started = (0.0, 0.0)
-        self._ended = (0.0, 0.0)
-
-    def mark(self) -> None:
-        """Count a completed step."""
-        self._completed += 1
-        self._ended = (time.perf_counter(), time.process_time())
-        if self._completed == self._warm_up:
-            self._started = self._ended
-
-    def seconds_per_step(self) -> tuple[float, float]:
-        """Return the mean wall seconds and CPU seconds, of all threads, of the steps that count."""
-        steps = self._completed - self._warm_up
-        wall, cpu = (end - start for start, end in zip(self._started, self._ended, strict=True))
-        return wall / steps, cpu / steps
-
-
-def measure_side(config: RunConfig, side: str, warm_up: int, steps: int) -> StepFigures:
-    """Measure one side's training on one rank: `warm_up` steps, then `steps` that count.
+def measure_side(
+    config: RunConfig, side: str, warm_up: int, steps: int, turns: int, connection: int
+) -> float:
+    """Measure one side's training on one rank in turns of `steps` steps; return the last loss.
 
     A multiple of the steps between two measurements of the noise scale gives their mean cost.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     _become_rank(0, 1, free_port())
-    clock = StepClock(warm_up)
-    total = warm_up + steps
+    clock = TurnClock(socket.socket(fileno=connection), warm_up, steps, turns)
+    total = warm_up + turns * steps
     if side == OURS:
         loss = OurLoop(config, total).train(clock.mark)
     elif side == PLAIN:
@@ -85,8 +65,8 @@ def measure_side(config: RunConfig, side: str, warm_up: int, steps: int) -> Step
         loss = train_nanogpt(config, LEARNING_RATE, total, clock.mark)
     else:
         loss = PEERS[side](peer_inputs(config, LEARNING_RATE), total, clock.mark)
-    wall, cpu = clock.seconds_per_step()
-    return {"wall_seconds": wall, "cpu_seconds": cpu, "loss": loss or math.nan}
+    clock.tell(loss or math.nan)
+    return loss or math.nan
 
 
 def _train_plain(config: RunConfig, steps: int, mark: Callable[[], None]) -> float:
@@ -173,11 +153,17 @@ def _timed(timer: Timer, part: str, function: Callable[P, ReturnT]) -> Callable[
 
 
 def measure_ranks(
-    config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0
-) -> dict[str, float]:
-    """Measure a step of `count` ranks, each with one thread on a core of its own.
+    config: RunConfig,
+    count: int,
+    steps: int,
+    turns: int,
+    connection: int = 0,
+    rank: int = 0,
+    port: int = 0,
+) -> None:
+    """Measure `count` ranks in turns, each with one thread on a core of its own.
 
-    The process of rank 0 starts the others.
+    The process of rank 0 starts the others, which begin a turn when it does.
     """
     port = port or free_port()
     others: list[subprocess.Popen[bytes]] = []
@@ -191,12 +177,27 @@ def measure_ranks(
     torch.set_num_threads(1)
 
     _become_rank(rank, count, port)
-    ours = OurLoop(config, steps + 1)
-    ours.step()
-    seconds = [_seconds(ours.step, 1) for _ in range(steps)]
+    ours = OurLoop(config, 1 + turns * steps)
+    mark: Callable[[], None] = _nothing
+    if rank == 0:
+        mark = TurnClock(socket.socket(fileno=connection), 1, steps, turns).mark
+    done = 0
+
+    def mark_together() -> None:
+        nonlocal done
+        mark()
+        # Ranks that are not asked wait here for the one that is.
+        if done % steps == 0:
+            wait_for_world_ranks(ours.run.engine.device)
+        done += 1
+
+    ours.train(mark_together)
     for process in others:
         process.wait()
-    return {"tokens_per_second": config.batch.global_batch_tokens / statistics.median(seconds)}
+
+
+def _nothing() -> None:
+    pass
 
 
 def _start_rank(rank: int, port: int) -> subprocess.Popen[bytes]:

@@ -11,7 +11,5 @@ TRAINER = "trainer"
 """transformers' Trainer with DeepSpeed."""
 NANOGPT = "nanogpt"
 """nanoGPT's own model and loop."""
-WITHOUT_DEEPSPEED = (PLAIN, NANOGPT)
-"""Sides that no template changes: they are measured once for all templates."""
 SIDES = (PLAIN, NANOGPT, DEEPSPEED, ACCELERATE, TRAINER, OURS)
 """All sides, in the order of a round."""

@@ -17,8 +17,6 @@ from pipeline.benchmarks.training.side_names import (
 )
 from pipeline.logs import human_bytes
 
-NO_TEMPLATE = "no template"
-"""Stands for the template of sides without DeepSpeed."""
 LEAST_RATIOS = {DEEPSPEED: 0.98, ACCELERATE: 1.0, TRAINER: 1.0}
 """Side -> the lowest rate that ours should have, as a multiple of that side's."""
 ONE_RANK = "1 rank"
@@ -30,33 +28,28 @@ RESAMPLES = 2000
 Clock = Literal["wall_seconds", "cpu_seconds"]
 
 
-class StepFigures(TypedDict):
-    """What a process of one side measures."""
+class TurnFigures(TypedDict):
+    """What one side's process measures in a turn."""
 
     wall_seconds: float
-    """Mean of the steps that count."""
+    """Mean of the steps of the turn."""
     cpu_seconds: float
     """The same in CPU seconds of all threads."""
-    loss: float
-    """Loss of the last step, in nats."""
-
-
-class SideFigures(StepFigures):
-    """One process of one side."""
-
     peak_bytes: int
-    """Largest resident memory of the process."""
+    """Largest resident memory of the process until then."""
 
 
-Measured = Mapping[str, Sequence[SideFigures]]
+Measured = Mapping[str, Sequence[TurnFigures]]
 """Side -> its figures in each round."""
 
 
 class CpuFigures(TypedDict):
     """Everything that is measured on CPUs; less where the benchmark was interrupted."""
 
-    sides: dict[str, dict[str, dict[str, list[SideFigures]]]]
-    """Size -> template, or NO_TEMPLATE -> side -> figures of each round."""
+    sides: dict[str, dict[str, dict[str, list[TurnFigures]]]]
+    """Size -> template -> side -> figures of each round."""
+    losses: dict[str, dict[str, dict[str, list[float]]]]
+    """Size -> template -> side -> loss of the last step of each process, in nats."""
     parts: dict[str, dict[str, Mapping[str, Figures]]]
     """Size -> template -> loop -> part of a step -> seconds."""
     scaling: dict[str, list[float]]
@@ -98,7 +91,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def rate_ratio(
-    side: Sequence[SideFigures], other: Sequence[SideFigures], clock: Clock
+    side: Sequence[TurnFigures], other: Sequence[TurnFigures], clock: Clock
 ) -> Estimate | None:
     """Return a side's rate as a multiple of another's, compared within each round.
 
@@ -108,14 +101,6 @@ def rate_ratio(
     if not ratios:
         return None
     return estimate(ratios)
-
-
-def sides_of_template(
-    templates: Mapping[str, Mapping[str, Sequence[SideFigures]]], template: str
-) -> Measured:
-    """Return the sides that were measured with a template, and those that need none."""
-    sides = {**templates.get(NO_TEMPLATE, {}), **templates.get(template, {})}
-    return {name: rounds for name, rounds in sides.items() if rounds}
 
 
 def checked_ratios(sides: Measured) -> dict[str, CheckedRatio]:
@@ -153,11 +138,7 @@ def scaling_efficiency(scaling: Mapping[str, Sequence[float]]) -> Estimate | Non
 def all_limits(figures: CpuFigures) -> dict[str, dict[str, dict[str, CheckedRatio]]]:
     """Return size -> template -> side -> our rate as a multiple of that side's."""
     return {
-        size: {
-            template: checked_ratios(sides_of_template(templates, template))
-            for template in templates
-            if template != NO_TEMPLATE
-        }
+        size: {template: checked_ratios(sides) for template, sides in templates.items()}
         for size, templates in figures["sides"].items()
     }
 
@@ -165,10 +146,8 @@ def all_limits(figures: CpuFigures) -> dict[str, dict[str, dict[str, CheckedRati
 def show_cpu_figures(figures: CpuFigures) -> None:
     """Print everything that was measured on CPUs as tables."""
     for size, templates in figures["sides"].items():
-        for template in templates:
-            sides = sides_of_template(templates, template)
-            is_repeated = template == NO_TEMPLATE and len(templates) > 1
-            if sides and not is_repeated:
+        for template, sides in templates.items():
+            if any(sides.values()):
                 _show_sides(f"{size}, {template}", sides)
     _show_parts(figures)
     _show_scaling(figures["scaling"])
@@ -179,6 +158,8 @@ def _show_sides(title: str, sides: Measured) -> None:
     ours = sides.get(OURS, [])
     rows: list[Sequence[str]] = []
     for name, rounds in sides.items():
+        if not rounds:
+            continue
         wall = statistics.median(each["wall_seconds"] for each in rounds)
         cpu = statistics.median(each["cpu_seconds"] for each in rounds)
         memory = statistics.median(each["peak_bytes"] for each in rounds)
@@ -198,7 +179,7 @@ def _show_sides(title: str, sides: Measured) -> None:
     )
 
 
-def _ratio_in_words(side: Sequence[SideFigures], other: Sequence[SideFigures], clock: Clock) -> str:
+def _ratio_in_words(side: Sequence[TurnFigures], other: Sequence[TurnFigures], clock: Clock) -> str:
     ratio = rate_ratio(side, other, clock)
     if ratio is None:
         return ""

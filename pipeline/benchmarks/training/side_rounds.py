@@ -1,48 +1,53 @@
-"""Measure the sides in turn, each in a fresh process; then the parts of a step, and two ranks.
+"""Measure the sides in turns; then the parts of a step, and two ranks beside one.
 
 Fills a record as it goes, so that an interruption loses only what was being measured.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.benchmarks.common import run_python
 from pipeline.benchmarks.training.nanogpt import VARIABLE, nanogpt_checkout
-from pipeline.benchmarks.training.side_names import NANOGPT, WITHOUT_DEEPSPEED
-from pipeline.benchmarks.training.side_results import (
-    NO_TEMPLATE,
-    ONE_RANK,
-    TWO_RANKS,
-    CpuFigures,
-    SideFigures,
-    StepFigures,
-)
+from pipeline.benchmarks.training.side_names import NANOGPT, OURS
+from pipeline.benchmarks.training.side_results import ONE_RANK, TWO_RANKS, CpuFigures
 from pipeline.benchmarks.training.sizes import CpuPlan
 from pipeline.benchmarks.training.step_settings import MEASURING_MODULE, ON_CPU, random_corpus
+from pipeline.benchmarks.training.turns import MeasuredProcess
 from pipeline.logs import note, warn
+from pipeline.store.rank_environment import host_memory_variables
 
 ONE_THREAD = {**ON_CPU, "OMP_NUM_THREADS": "1"}
 """Environment of one rank that computes with one thread."""
+ROUNDS_OF_A_PROCESS = 5
+"""Rounds after which the sides get new processes: what differs from process to process, such as where
+memory lies, is part of the intervals."""
 
 
 def measure_on_cpu(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:
     """Measure `count` rounds into `figures`; the corpora of random tokens are written to `folder`."""
     sides = _sides_here(plan.sides)
-    for number in range(1, count + 1):
+    for rounds in blocks(count):
         for size in plan.sizes:
-            turns = list(_turns(plan, size, sides))
-            # Every other round goes backwards: no side is always the first after another.
-            for template, side in turns if number % 2 else reversed(turns):
-                note(f"benchmark: round {number} of {count}, {size}, {template}, {side}")
-                measured = _measure_side(plan, size, template, side, folder)
-                templates = figures["sides"].setdefault(size, {})
-                templates.setdefault(template, {}).setdefault(side, []).append(measured)
+            for template in plan.templates:
+                note(f"benchmark: rounds {_in_words(rounds, count)}, {size}, {template}")
+                _measure_sides(plan, size, template, sides, folder, rounds, figures)
     if plan.parts_steps:
         _measure_parts(plan, folder, figures)
     if plan.scaling is not None:
         _measure_scaling(plan, folder, count, figures)
+
+
+def blocks(count: int) -> Iterator[range]:
+    """Yield the numbers of the rounds that are measured in the same processes."""
+    for first in range(1, count + 1, ROUNDS_OF_A_PROCESS):
+        yield range(first, min(first + ROUNDS_OF_A_PROCESS, count + 1))
+
+
+def _in_words(rounds: range, count: int) -> str:
+    return f"{rounds[0]} to {rounds[-1]} of {count}"
 
 
 def _sides_here(sides: Sequence[str]) -> list[str]:
@@ -53,31 +58,51 @@ def _sides_here(sides: Sequence[str]) -> list[str]:
     return [side for side in sides if side != NANOGPT]
 
 
-def _turns(plan: CpuPlan, size: str, sides: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield (template, side) of a round: first what no template changes."""
-    yield from ((NO_TEMPLATE, side) for side in sides if side in WITHOUT_DEEPSPEED)
-    for template in plan.templates:
-        yield from ((template, side) for side in sides if side not in WITHOUT_DEEPSPEED)
+def _measure_sides(
+    plan: CpuPlan,
+    size: str,
+    template: str,
+    sides: Sequence[str],
+    folder: Path,
+    rounds: range,
+    figures: CpuFigures,
+) -> None:
+    """Measure some rounds of all sides, each in a process of its own."""
+    measured = figures["sides"].setdefault(size, {}).setdefault(template, {})
+    losses = figures["losses"].setdefault(size, {}).setdefault(template, {})
+    with ExitStack() as stack:
+        processes = {
+            side: stack.enter_context(_side_process(plan, size, template, side, folder, rounds))
+            for side in sides
+        }
+        for process in processes.values():
+            process.wait_until_warm()
+        for number in rounds:
+            # Every other round goes backwards: no side is always the first after another.
+            for side in sides if number % 2 else reversed(sides):
+                turn = processes[side].turn()
+                measured.setdefault(side, []).append(turn)
+        for side, process in processes.items():
+            losses.setdefault(side, []).append(process.result())
 
 
-def _measure_side(plan: CpuPlan, size: str, template: str, side: str, folder: Path) -> SideFigures:
-    """Measure one side in a fresh process."""
+def _side_process(
+    plan: CpuPlan, size: str, template: str, side: str, folder: Path, rounds: range
+) -> MeasuredProcess:
+    """Return one side's process, with the environment that the launch of a run gives ours."""
     measured = plan.sizes[size]
-    named = template
-    if template == NO_TEMPLATE:
-        named = plan.templates[0]
     corpus = random_corpus(folder, size, measured.settings)
     arguments = {
-        "config": str(measured.settings.write(corpus, named, named)),
+        "config": str(measured.settings.write(corpus, template, template)),
         "side": side,
         "warm_up": measured.warm_up,
         "steps": measured.steps,
+        "turns": len(rounds),
     }
-    process = run_python(
-        MEASURING_MODULE, "measure_side", json.dumps(arguments), variables=ONE_THREAD
-    )
-    step: StepFigures = process.measured
-    return {**step, "peak_bytes": process.peak_bytes}
+    variables: Mapping[str, str] = ONE_THREAD
+    if side == OURS:
+        variables = ONE_THREAD | host_memory_variables()
+    return MeasuredProcess("measure_side", arguments, variables)
 
 
 def _measure_parts(plan: CpuPlan, folder: Path, figures: CpuFigures) -> None:
@@ -94,17 +119,29 @@ def _measure_parts(plan: CpuPlan, folder: Path, figures: CpuFigures) -> None:
 
 
 def _measure_scaling(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:
-    """Measure one rank and two, whose batch grows with them, in turn."""
+    """Measure one rank and two, whose batch grows with them, in turns."""
     assert plan.scaling is not None
     corpus = random_corpus(folder, "scaling", plan.scaling)
-    for number in range(1, count + 1):
-        for name, ranks in ((ONE_RANK, 1), (TWO_RANKS, 2)):
-            note(f"benchmark: round {number} of {count}, {name}")
-            tokens = plan.scaling.global_batch_tokens * ranks
-            settings = replace(plan.scaling, global_batch_tokens=tokens)
-            path = settings.write(corpus, "zero1", f"ranks-{ranks}")
-            arguments = {"config": str(path), "count": ranks, "steps": plan.scaling_steps}
-            rate = run_python(
-                MEASURING_MODULE, "measure_ranks", json.dumps(arguments), variables=ON_CPU
-            ).measured["tokens_per_second"]
-            figures["scaling"].setdefault(name, []).append(rate)
+    for rounds in blocks(count):
+        note(f"benchmark: rounds {_in_words(rounds, count)}, one rank and two")
+        with ExitStack() as stack:
+            processes: dict[str, MeasuredProcess] = {}
+            tokens: dict[str, int] = {}
+            for name, ranks in ((ONE_RANK, 1), (TWO_RANKS, 2)):
+                tokens[name] = plan.scaling.global_batch_tokens * ranks
+                settings = replace(plan.scaling, global_batch_tokens=tokens[name])
+                arguments = {
+                    "config": str(settings.write(corpus, "zero1", f"ranks-{ranks}")),
+                    "count": ranks,
+                    "steps": plan.scaling_steps,
+                    "turns": len(rounds),
+                }
+                variables = ON_CPU | host_memory_variables()
+                process = MeasuredProcess("measure_ranks", arguments, variables)
+                processes[name] = stack.enter_context(process)
+            for process in processes.values():
+                process.wait_until_warm()
+            for _ in rounds:
+                for name, process in processes.items():
+                    rate = tokens[name] / process.turn()["wall_seconds"]
+                    figures["scaling"].setdefault(name, []).append(rate)

@@ -1,7 +1,7 @@
 """`pipeline benchmark train`: what a step costs in our loop and in what others would use.
 
 Needs no corpus: writes random tokens to a scratch folder and removes them. Each side is measured in
-a fresh process (`measure_train`), in turn with the others. On GPUs it measures model FLOPs
+a process of its own (`measure_train`), in turns with the others. On GPUs it measures model FLOPs
 utilisation instead, and compares it with the GPU's rate in one large matrix product. Writes JSON.
 What was measured on CPUs is also printed and written when the benchmark is interrupted.
 """
@@ -100,7 +100,7 @@ def _in_order(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
 
 def measure_and_show(plan: CpuPlan, count: int, output: Path) -> None:
     """Measure a plan on CPUs, print tables and write JSON, also when it is interrupted."""
-    figures: CpuFigures = {"sides": {}, "parts": {}, "scaling": {}}
+    figures: CpuFigures = {"sides": {}, "losses": {}, "parts": {}, "scaling": {}}
     is_interrupted = False
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         try:
