@@ -80,6 +80,28 @@ class DocumentRow(TypedDict):
     origin_row: int
 
 
+class _WaitingColumns:
+    """Documents that wait to become a row group, by column.
+
+    Lists of bytes, strings and numbers: a tuple for each document would be an object more for
+    Python's garbage collector, which walks through all that are alive whenever many have been made.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[bytes] = []
+        self.metas: list[bytes] = []
+        self.origin_files: list[str] = []
+        self.origin_rows: list[int] = []
+
+    def append(self, document: Document) -> None:
+        """Take the values of a document."""
+        text, meta, origin_file, origin_row = document
+        self.texts.append(text)
+        self.metas.append(meta)
+        self.origin_files.append(origin_file)
+        self.origin_rows.append(origin_row)
+
+
 class ShardWriter:
     """Writes the documents of one task and split as shards.
 
@@ -102,7 +124,7 @@ class ShardWriter:
         self._temporary: Path | None = None
         self._file: ChecksummedFile | None = None
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[Document] = []
+        self._waiting = _WaitingColumns()
         self._waiting_bytes = 0
         self._shard_bytes = 0
         self._shard_rows = 0
@@ -111,7 +133,7 @@ class ShardWriter:
         """Append a document."""
         text_bytes = len(document.text)
         row_bytes = text_bytes + len(document.meta) + ROW_BYTES
-        if self._waiting and self._waiting_bytes + row_bytes > ROW_GROUP_BYTES:
+        if self._waiting_bytes and self._waiting_bytes + row_bytes > ROW_GROUP_BYTES:
             self._write_row_group()
         self._waiting.append(document)
         self._waiting_bytes += row_bytes
@@ -126,7 +148,7 @@ class ShardWriter:
 
     def close(self) -> dict[str, FileRecord]:
         """Complete the last shard; return the size and checksum of each file by its name."""
-        if self._waiting or self._shard_rows:
+        if self._waiting_bytes or self._shard_rows:
             self._finish_shard()
         return self._records
 
@@ -166,21 +188,21 @@ class ShardWriter:
 
         # Take the waiting documents out of the writer, so that they are freed when this returns.
         first = self._shard_rows
-        rows = len(self._waiting)
-        texts, metas, files, origin_rows = zip(*self._waiting, strict=True)
+        waiting = self._waiting
+        rows = len(waiting.texts)
         waiting_bytes = self._waiting_bytes
-        self._waiting = []
+        self._waiting = _WaitingColumns()
         self._waiting_bytes = 0
-        self._keys.add(metas, first)
+        self._keys.add(waiting.metas, first)
 
         # Ids follow from the place of a document: source, shard and row.
         shard = f"{self._source}/{self._stem(self._parts)}"
         columns = [
             pa.array([f"{shard}/{row}" for row in range(first, first + rows)], pa.string()),
-            _text_column(texts),
-            pa.array(metas, pa.binary()).view(pa.string()),
-            pa.array(files, pa.string()),
-            pa.array(origin_rows, pa.int64()),
+            _text_column(waiting.texts),
+            pa.array(waiting.metas, pa.binary()).view(pa.string()),
+            pa.array(waiting.origin_files, pa.string()),
+            pa.array(waiting.origin_rows, pa.int64()),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
         self._shard_rows += rows
@@ -189,7 +211,7 @@ class ShardWriter:
             pa.default_memory_pool().release_unused()
 
     def _finish_shard(self) -> None:
-        if self._waiting:
+        if self._waiting_bytes:
             self._write_row_group()
         assert self._writer is not None and self._file is not None and self._temporary is not None
         self._writer.close()

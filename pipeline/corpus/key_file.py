@@ -46,13 +46,15 @@ def original_keys(meta: bytes) -> list[str]:
     # Most rows of RedPajama's books and code have no such key: they are not parsed.
     if b'"url"' not in meta and b'id"' not in meta:
         return []
-    named = loads_exactly(meta).items()
-    values = [
-        value for name, value in named if name == "url" or name == "id" or name.endswith("_id")
-    ]
-    return list(
-        dict.fromkeys(str(value) for value in values if type(value) in (str, int) and value != "")
-    )
+    # A dictionary without values: a set that keeps its order.
+    keys: dict[str, None] = {}
+    for name, value in loads_exactly(meta).items():
+        if name == "url" or name == "id" or name.endswith("_id"):
+            if type(value) is int:
+                value = str(value)
+            if type(value) is str and value:
+                keys[value] = None
+    return list(keys)
 
 
 def hash_key(key: str) -> int:

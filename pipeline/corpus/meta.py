@@ -18,12 +18,17 @@ from pipeline.corpus.exact_json import (
 )
 from pipeline.store.records import Json
 
+NO_META = b"{}"
+"""Meta of a row that is its text alone."""
+
 
 def plain_meta(fields: dict[str, Json]) -> bytes | None:
     """Return the meta of a row that orjson has read; None where orjson may have lost a value.
 
     `exact_meta` keeps such a value.
     """
+    if not fields:
+        return NO_META
     meta = fields.get("meta")
     if isinstance(meta, str):
         try:
@@ -74,8 +79,8 @@ def _joined(fields: dict[str, Json], meta: Json) -> dict[str, Json]:
 def _encoded(value: Json) -> bytes:
     try:
         # Copied: orjson's result is cut from a buffer of some kilobytes, and while it lives the
-        # allocator cannot use the rest of that buffer.
-        return memoryview(orjson.dumps(value, default=str)).tobytes()
+        # allocator cannot use the rest of that buffer. Joining two parts is the quickest copy.
+        return b"".join((orjson.dumps(value, default=str), b""))
     except TypeError:
         # Nested more than 254 deep: orjson reads up to 1,024 levels, but writes no more than these.
         with room_for_nesting():

@@ -254,14 +254,18 @@ def _read_file(file: InputFile, task: _Task) -> None:
     """Give each document of a file to the writer of its split; count rejects and losses."""
     settings = task.settings
     kind: SourceKind = SOURCE_KINDS[settings.kind]
+    makes_lf = settings.makes_lf
     with contextlib.closing(kind.read_rows(file.path, settings.rows, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
                 task.losses.count_reject(row, file.name)
             else:
-                task.losses.count_incomplete(row)
-                row, line_ends = with_lf(row, settings)
-                task.crlf_line_ends += line_ends
+                # Most rows lose nothing, and most kinds keep line ends: short documents pay for a call.
+                if row.nulls or row.blank_fields:
+                    task.losses.count_incomplete(row)
+                if makes_lf:
+                    row, line_ends = with_lf(row, settings)
+                    task.crlf_line_ends += line_ends
                 _add_document(row, file, task)
             # Otherwise this row would stay in memory while the next one is parsed.
             del row
@@ -273,18 +277,20 @@ def _add_document(row: Row, file: InputFile, task: _Task) -> None:
     """Choose the split of a document, and give the document to the writer of that split."""
     settings = task.settings
     position = hash_position(split_key(row, file.path, settings))
-    task.smallest_hash = min(task.smallest_hash, position)
-    task.largest_hash = max(task.largest_hash, position)
+    if position < task.smallest_hash:
+        task.smallest_hash = position
+    if position > task.largest_hash:
+        task.largest_hash = position
     split = choose_split(position, settings.validation_fraction)
-    if split == "train" and _is_held_out_elsewhere(row, task):
+    if task.held_out is not None and split == "train" and _is_held_out(row, task.held_out):
         split = "validation"
         task.held_out_elsewhere += 1
     task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
 
 
-def _is_held_out_elsewhere(row: Row, task: _Task) -> bool:
+def _is_held_out(row: Row, held_out: HeldOutTexts) -> bool:
     """Return whether the text of a row is held out by name, or in another source."""
-    return task.held_out is not None and xxhash.xxh3_64_intdigest(row.text) in task.held_out
+    return xxhash.xxh3_64_intdigest(row.text) in held_out
 
 
 def with_lf(row: Row, settings: ReadSettings) -> tuple[Row, int]:

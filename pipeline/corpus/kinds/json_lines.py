@@ -69,7 +69,7 @@ def json_row(line: bytes | bytearray, number: int, settings: RowSettings) -> Row
         meta = plain_meta(fields)
         if meta is None:
             return _odd_json_row(line, number, settings)
-        return Row(text.encode(), meta, number, blank_fields=blank_fields)
+        return Row(text.encode(), meta, number, (), blank_fields)
     return _without_text(text, field_names(fields, settings), line, number)
 
 

@@ -78,10 +78,10 @@ class ParquetFiles(RawFiles):
 
 def parquet_row(row: ParquetRow, number: int, settings: RowSettings) -> Row | Reject:
     """Return the document of a row, or the reject. `number`: the row's, from 0."""
-    taken = TakenText(row.texts[0])
+    text: Any = row.texts[0]
+    blank_fields: tuple[str, ...] = ()
     if len(row.texts) > 1:
-        taken = _joined(row.texts, settings)
-    text = taken.value
+        text, blank_fields = _joined(row.texts, settings)
     if isinstance(text, str):
         # Values of a dictionary-encoded column are decoded already.
         text = text.encode()
@@ -95,9 +95,9 @@ def parquet_row(row: ParquetRow, number: int, settings: RowSettings) -> Row | Re
         return reject_content(reason, number, text)
     meta = plain_meta(row.fields)
     if meta is not None:
-        return Row(text, meta, number, row.nulls, taken.blank_fields)
+        return Row(text, meta, number, row.nulls, blank_fields)
     meta, nulls = exact_meta(row.fields, {})
-    return Row(text, meta, number, row.nulls + nulls, taken.blank_fields)
+    return Row(text, meta, number, row.nulls + nulls, blank_fields)
 
 
 def _joined(values: Sequence[Any], settings: RowSettings) -> TakenText:
@@ -111,7 +111,7 @@ def _joined(values: Sequence[Any], settings: RowSettings) -> TakenText:
         text = None
     if isinstance(text, str):
         text = text.encode(errors="surrogateescape")
-    return TakenText(text, blank_fields)
+    return text, blank_fields
 
 
 def _parquet_rows(

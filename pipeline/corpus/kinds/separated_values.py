@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.urls import RawPath
-from pipeline.corpus.kinds.text_fields import TakenText, join_fields
+from pipeline.corpus.kinds.text_fields import join_fields
 from pipeline.corpus.meta import exact_meta, plain_meta
 from pipeline.corpus.raw_files import COMPRESSIONS, FileBroken, content_blocks
 from pipeline.corpus.recognised import why_not_lines
@@ -185,10 +185,11 @@ def _row(
 
     # The text is one field, or several.
     values = [fields[place] for place in columns.texts]
-    taken = TakenText(values[0])
+    taken: Any = values[0]
+    blank_fields: tuple[str, ...] = ()
     if len(values) > 1:
-        taken = join_fields(values, settings)
-    text = taken.value.encode(errors="surrogateescape")
+        taken, blank_fields = join_fields(values, settings)
+    text = taken.encode(errors="surrogateescape")
     reason = why_not_document(text)
     if reason is not None:
         return reject_content(reason, number, text)
@@ -207,7 +208,7 @@ def _row(
     if encoded is None:
         encoded, lost = exact_meta(meta, {})
         nulls += lost
-    return Row(text, encoded, number, tuple(nulls), taken.blank_fields)
+    return Row(text, encoded, number, tuple(nulls), blank_fields)
 
 
 def _is_utf8(value: str) -> bool:
