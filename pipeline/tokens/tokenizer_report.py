@@ -5,7 +5,8 @@ Keeps the measurements in data_dir/tokenizer/statistics.json where that can be w
 `tokenize` measures, since it runs again whenever documents or tokenizer change; `report` and
 `inspect` show what is kept. They measure only where what is kept does not fit: other tokenizers are
 to be compared, data_dir was made before `tokenize` measured, or it could not be written. Texts are
-encoded with `tokenizers`, the reference.
+encoded with `tokenizers`, the reference; or with gigatoken where it was proven to give the same ids,
+as `tokenize` does.
 
 Measured on the same text, for every source and for all together:
 
@@ -38,7 +39,7 @@ from pipeline.store.curation.selection_folder import selection_folder
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
 from pipeline.store.layout import data_folder, manifest_path
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
-from pipeline.tokens.encode import id_count
+from pipeline.tokens.encode import id_count, load_encoder, why_reference
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 from pipeline.tokens.tokenizer_figures import (
     Measured,
@@ -60,6 +61,8 @@ SAMPLE_SHARDS = 8
 """Shards, spread evenly, that a split's share of the sample comes from."""
 BATCH_TEXTS = 64
 """Texts encoded at once."""
+COMPARED_CHARACTERS = 2000
+"""Characters of each source that both encoders encode, where gigatoken encodes."""
 LISTED_PIECES = 10
 """Number of longest pieces, and of most frequent pieces, that are listed."""
 
@@ -181,6 +184,8 @@ def _measure(config: RunConfig) -> Measured:
     sizes = {name: _size(of_source) for name, of_source in all_texts.items()}
 
     # Count each tokenizer's ids in each source.
+    own_folder = data_folder(config).tokenizer
+    is_proven = config.tokens.encoder == "auto" and why_reference(own_folder, False) is None
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports: list[NamedFigures] = []
     with progress("tokenizer report", work, "bytes") as update:
@@ -188,7 +193,10 @@ def _measure(config: RunConfig) -> Measured:
         for name, file in files.items():
             counts: dict[str, np.ndarray] = {}
             for source, of_source in all_texts.items():
-                counts[source] = count_ids(file, of_source)
+                counted = None
+                if is_proven and not name:
+                    counted = count_ids_fast(own_folder, of_source)
+                counts[source] = count_ids(file, of_source) if counted is None else counted
                 done += sizes[source]["bytes"]
                 update(done, source)
             reports.append({"name": name, **_figures(pieces[name], counts, sizes)})
@@ -264,6 +272,25 @@ def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
         ids = np.fromiter((i for encoding in encoded for i in encoding.ids), np.int64)
         in_batch = np.bincount(ids, minlength=len(counts))
         counts = np.pad(counts, (0, len(in_batch) - len(counts))) + in_batch
+    return counts
+
+
+def count_ids_fast(folder: Path, texts: Sequence[str]) -> np.ndarray | None:
+    """Return how often each id occurs in the texts, `(ids,) int64`, encoding with gigatoken.
+
+    `folder`: data_dir/tokenizer, for which gigatoken was proven. A piece of one text is compared with
+    the reference; returns None where it differs, and where gigatoken cannot encode.
+    """
+    encoder = load_encoder(folder, "auto")
+    piece = "".join(texts[len(texts) // 2 :][:1])[:COMPARED_CHARACTERS]
+    if not encoder.has_fast or encoder.count_differences([piece]):
+        return None
+    try:
+        ids, _ = encoder.encode_fast([text.encode() for text in texts])
+    except Exception:  # whatever gigatoken cannot encode, the reference encodes
+        return None
+    counts = np.bincount(ids, minlength=encoder.vocab_size)
+    counts[encoder.end_of_document] -= len(texts)
     return counts
 
 

@@ -22,7 +22,14 @@ from pipeline.store.artifacts import expected_inputs
 from pipeline.store.files import read_json, write_json
 from pipeline.store.manifests.recorded_settings import differences
 from pipeline.store.stages import STAGES
-from pipeline.tokens.tokenizer_report import compared_files, measured_texts, tokenizer_report
+from pipeline.tokens.encode import SEPARATOR, Encoder
+from pipeline.tokens.tokenizer_report import (
+    compared_files,
+    count_ids,
+    count_ids_fast,
+    measured_texts,
+    tokenizer_report,
+)
 from pipeline.tokens.tokenizer_tables import piece_text, tables
 
 TEXT = "ab ab é\n"
@@ -66,6 +73,30 @@ def test_rates_by_hand(run_file: Path, write: Callable[[Path], None], fallback: 
     assert report["tokenizer"]["sources"] == {"web": rates}
     assert report["tokenizer"]["all"] == rates
     assert report["tokenizer"]["frequent_pieces"][0]["share"] == 1 / 6
+
+
+@pytest.mark.parametrize("write", [write_byte_level_tokenizer, write_sentencepiece_tokenizer])
+@pytest.mark.parametrize(
+    "texts", [[], [TEXT], ["a<|endoftext|>b", "", "\u2581 \U0001f642ab", SEPARATOR]]
+)
+def test_gigatoken_counts_the_ids_of_the_reference(
+    tmp_path: Path, write: Callable[[Path], None], texts: list[str]
+) -> None:
+    write(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {"eos_token": "<|endoftext|>"})
+    slow = count_ids(tmp_path / "tokenizer.json", texts)
+    fast = count_ids_fast(tmp_path, texts)
+    assert fast is not None
+    assert fast.tolist() == slow.tolist()
+
+
+def test_one_difference_leaves_the_counting_to_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_byte_level_tokenizer(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {"eos_token": "<|endoftext|>"})
+    monkeypatch.setattr(Encoder, "count_differences", lambda self, texts: 1)
+    assert count_ids_fast(tmp_path, [TEXT]) is None
 
 
 def test_the_vocabulary(run_file: Path) -> None:
