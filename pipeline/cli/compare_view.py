@@ -19,7 +19,6 @@ from pipeline.evaluation.comparing.scored_models import find_scored_model, only_
 from pipeline.evaluation.comparing.verdict import p_in_words, verdict
 from pipeline.evaluation.suite_scores import tasks_of_suite_entry
 from pipeline.logs import console, note, number_or_blank, print_json, print_wide, progress
-from pipeline.reporting.comparison_page import comparison_page
 from pipeline.store.files import write_atomic
 
 NUMBERS_WIDTH = 100
@@ -76,6 +75,9 @@ def show_comparison(
 
     # Show it.
     if page is not None:
+        # Drawing needs matplotlib, which the tables in the terminal do not wait for.
+        from pipeline.reporting.comparison_page import comparison_page
+
         write_atomic(page, comparison_page(comparison))
         note(f"wrote {page}")
     sentences = verdict(comparison)

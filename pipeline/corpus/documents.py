@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
+from pipeline.corpus.parquet_tables import row_numbers
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.checksummed_file import ChecksummedFile
@@ -400,6 +401,7 @@ def read_documents(
         for group, rows_of_group in sorted(wanted.items()):
             table = shard.read_row_group(group, columns=columns, use_threads=False)
             first = ends[group] - sizes[group]
-            values = table.take(pa.array([row - first for row in rows_of_group])).to_pylist()
+            places = row_numbers([row - first for row in rows_of_group])
+            values = table.take(places).to_pylist()
             documents.update(zip(rows_of_group, values, strict=True))
     return [documents[row] for row in rows]

@@ -1,8 +1,13 @@
-"""Small Parquet files that are read and written whole; documents have readers of their own."""
+"""Small Parquet files that are read and written whole; documents have readers of their own.
+
+Also `row_numbers`, with which the rows of any table are taken.
+"""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,3 +66,14 @@ def parquet_rows(path: Path) -> int | None:
         return pq.read_metadata(path).num_rows
     except (OSError, ValueError):
         return None
+
+
+def row_numbers(rows: Sequence[int] | np.ndarray) -> pa.Int64Array:
+    """Return row numbers for `Table.take`, `(rows,) int64`.
+
+    Not by `pa.array`: on its first call pyarrow imports pandas, for which commands that look at a few
+    documents would wait longer than for the documents.
+    """
+    numbers = np.asarray(rows, dtype=np.int64)
+    values = pa.py_buffer(np.ascontiguousarray(numbers))
+    return pa.Int64Array.from_buffers(pa.int64(), len(numbers), [None, values])

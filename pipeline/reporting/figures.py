@@ -10,9 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("svg")
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -287,7 +284,9 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 def canvas(height: float, width: float = 9.6) -> tuple[Figure, Axes]:
     """Return a figure and its axes; the size is in inches of 72 points."""
-    return pyplot.subplots(figsize=(width, height), layout="constrained")
+    # Not by pyplot, which would read all style sheets and keep the figure.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def _marker(points: Sized) -> str | None:
@@ -308,10 +307,9 @@ def _short_tick(value: float, _position: int) -> str:
 
 
 def svg_of(figure: Figure) -> str:
-    """Return a figure as an SVG element for an HTML page, and close it."""
+    """Return a figure as an SVG element for an HTML page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
 
     # Matplotlib escapes markup; control characters and direction marks are escaped here.
     text = re.sub(r"[^\n\t -~]", lambda match: escape(match[0]), buffer.getvalue())

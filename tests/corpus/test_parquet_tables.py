@@ -1,5 +1,6 @@
 """Small Parquet files: a byte that flips in them is found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN
-from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.corpus.parquet_tables import read_parquet, row_numbers, write_parquet
 from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SELECT_AGAIN
 
@@ -60,3 +61,10 @@ def test_only_a_file_that_is_there_is_to_be_deleted(tmp_path: Path, remedy: str)
         read_parquet(path, TABLE.schema, remedy)
     with pytest.raises(DataError, match=r"`pipeline inspect RUN\.YAML --verify`"):
         read_parquet(path, TABLE.schema, remedy)
+
+
+@pytest.mark.parametrize("rows", [[], [3], [7, 0, 7], np.arange(10)[::-3], np.array([2], np.int32)])
+def test_row_numbers_take_rows_in_the_order_asked_for(rows: Sequence[int] | np.ndarray) -> None:
+    table = pa.table({"square": [number**2 for number in range(10)]})
+    taken = table.take(row_numbers(rows))
+    assert taken["square"].to_pylist() == [int(row) ** 2 for row in rows]

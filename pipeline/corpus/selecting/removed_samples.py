@@ -13,7 +13,7 @@ from pipeline.config.curation.rules import parse_comparison
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.annotating.annotation_file import read_annotations
 from pipeline.corpus.documents import listed_shards, read_documents
-from pipeline.corpus.parquet_tables import read_parquet
+from pipeline.corpus.parquet_tables import read_parquet, row_numbers
 from pipeline.corpus.selecting.conclude import CANDIDATES, SAMPLES
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.rule_values import compared_values
@@ -130,7 +130,7 @@ def measured_values(
     first = 0
     for table in read_annotations(path, documents, columns):
         inside = [row - first for row in rows if first <= row < first + table.num_rows]
-        parts.append(table.take(pa.array(inside, pa.int64())))
+        parts.append(table.take(row_numbers(inside)))
         first += table.num_rows
     table = pa.concat_tables(parts)
     values: list[dict[str, float | str | None]] = [{} for _ in rows]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.corpus.parquet_tables import read_parquet, row_numbers, write_parquet
 from pipeline.store.curation.selection_folder import SELECT_AGAIN
 from pipeline.store.manifests.moved_files import existing_place
 from pipeline.store.records import FileRecord
@@ -115,7 +115,7 @@ def shard_verdicts(table: pa.Table) -> ShardVerdicts:
     lengths = pc.call_function("list_value_length", [table["spans"]])
     has_cuts = keep & (lengths.fill_null(0).to_numpy() > 0)
     rows = np.flatnonzero(has_cuts)
-    lists: list[list[Cut]] = table["spans"].take(pa.array(rows)).to_pylist()
+    lists: list[list[Cut]] = table["spans"].take(row_numbers(rows)).to_pylist()
     return ShardVerdicts(keep, dict(zip(rows.tolist(), lists, strict=True)))
 
 

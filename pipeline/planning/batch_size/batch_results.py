@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.special import gammaincinv
 
 from pipeline.planning.study.axes import AxisValue
 from pipeline.planning.study.points import StudyPoint
@@ -180,6 +179,9 @@ def deviations_of_seeds(results: Sequence[BatchResult]) -> dict[str, float]:
 
 def _median_of_variance(degrees: int) -> float:
     """Return the median of a variance of some degrees of freedom, over the true variance."""
+    # Not at the top: commands that only read results would wait for it.
+    from scipy.special import gammaincinv
+
     return 2 * float(gammaincinv(degrees / 2, 0.5)) / degrees
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import fminbound
 
 from pipeline.errors import RequirementError
 from pipeline.planning.laws.intervals import Interval, percentiles
@@ -148,6 +147,8 @@ def _best_curve(batches: Array, logs: Array) -> Hyperbola:
     For a given B_crit, log S_min is the mean of log S - log(1 + B_crit / B); what is left to be
     searched is one number.
     """
+    # Not at the top: commands that only read results would wait for it.
+    from scipy.optimize import fminbound
 
     def squares(log_critical: float) -> float:
         return float(np.var(logs - np.log1p(np.exp(log_critical) / batches)))

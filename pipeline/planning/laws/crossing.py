@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import root_scalar
 
 from pipeline.planning.laws.loss_law import PowerLaw
 
@@ -24,6 +23,8 @@ def crossings_of(
 
     `first`, `second`: the loss at a compute, in FLOPs.
     """
+    # Not at the top: commands that only read laws would wait for it.
+    from scipy.optimize import root_scalar
 
     def difference(log_flops: float) -> float:
         flops = math.exp(log_flops)

@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize, nnls
 
 from pipeline.planning.laws.loss_law import LossLaw, Unit
 from pipeline.planning.laws.points import LawPoint
@@ -170,6 +169,9 @@ class _Problem:
 
         `times`: how often each point counts.
         """
+        # Not at the top: commands that only read laws would wait for it.
+        from scipy.optimize import nnls
+
         weights = np.sqrt(times)
         floor = math.exp(self.least_log)
         # The last resort: three equal terms.
@@ -186,6 +188,8 @@ class _Problem:
 
     def minimum(self, starts: Sequence[Array], times: Array) -> tuple[Array, float]:
         """Return the place with the lowest objective that is reached from the starts, and it."""
+        from scipy.optimize import minimize
+
         bounds = [(self.least_log, None)] * 3 + [EXPONENTS] * 2
         ends: list[tuple[float, Array]] = []
         for start in starts:

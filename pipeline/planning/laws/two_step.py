@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from pipeline.errors import RequirementError
 from pipeline.evaluation.comparing.paired_tests import variances_around_trend
@@ -134,6 +133,9 @@ class _SigmoidProblem:
 
     def fitted(self, starts: Sequence[Array], times: Array) -> AccuracySigmoid:
         """Return the best sigmoid that is reached from the starts."""
+        # Not at the top: commands that only read laws would wait for it.
+        from scipy.optimize import least_squares
+
         weights = np.sqrt(times)
         fits = [
             least_squares(
