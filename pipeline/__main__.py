@@ -19,8 +19,9 @@ from pipeline.cli.command_groups import (
     output_folder,
 )
 from pipeline.cli.command_line.later_groups import AROUND_THEM, CommandsAndGroups
+from pipeline.cli.command_line.looking_command import LookingCommand
 from pipeline.cli.command_line.plain_help import CommandLine
-from pipeline.cli.stages.stage_commands import stage_command
+from pipeline.cli.stages.stage_commands import command_class, stage_command
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.harmless_text import make_library_messages_visible, print_plain
 from pipeline.store.stages import STAGES
@@ -36,6 +37,7 @@ for _stage in STAGES:
     _flow = f"{_stage.reads} -> {_stage.writes}"
     _add = app.command(
         _stage.name,
+        cls=command_class(_stage),
         help=f"{_stage.help}\n\n{_flow}",
         short_help=f"{_stage.help}\n{_flow}",
         rich_help_panel="Stages, in order",
@@ -51,7 +53,7 @@ def run(run_file: RunFile, overrides: Overrides = None) -> None:
     commands.run_all(STAGES, run_file, overrides or [])
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def status(run_file: RunFile, overrides: Overrides = None) -> None:
     """Show each stage: done, running, stale (and why) or missing, with counts, sizes and times."""
     from pipeline.cli import status_view
@@ -60,10 +62,10 @@ def status(run_file: RunFile, overrides: Overrides = None) -> None:
 
 
 for _command in BEFORE_A_RUN:
-    app.command(rich_help_panel=AROUND_THEM)(_command)
+    app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)(_command)
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def inspect(
     run_file: RunFile,
     overrides: Overrides = None,
@@ -148,7 +150,7 @@ def inspect(
     )
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def explain(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
@@ -167,7 +169,7 @@ def explain(
     show_explanation(run, overrides or [], document, characters, json)
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
@@ -251,7 +253,7 @@ def generate(
     show_generation(model, overrides or [], prompt, sampling, ids)
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def compare(
     models: Annotated[
         list[str],
@@ -295,7 +297,7 @@ def compare(
     )
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def config(
     run_file: Annotated[
         Path | None, typer.Argument(metavar="RUN.YAML", help="The run file.")
@@ -318,7 +320,7 @@ def config(
     print_settings(run_file, overrides or [], describe=describe, example=example)
 
 
-@app.command(rich_help_panel=AROUND_THEM)
+@app.command(cls=LookingCommand, rich_help_panel=AROUND_THEM)
 def presets(
     vocab_size: Annotated[
         int, typer.Option(help="Rows of the embedding, for the sizes.", metavar="N")

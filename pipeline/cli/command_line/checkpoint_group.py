@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import output_folder
+from pipeline.cli.command_line.looking_command import LookingCommand
 from pipeline.cli.command_line.plain_help import CommandLine
 
 NewFolder = Annotated[
@@ -20,7 +21,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or it
 Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step.", metavar="N")]
 
 
-@checkpoints.command("list")
+@checkpoints.command("list", cls=LookingCommand)
 def list_checkpoints(
     run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:

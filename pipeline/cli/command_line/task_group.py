@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import output_folder
+from pipeline.cli.command_line.looking_command import LookingCommand
 from pipeline.cli.command_line.plain_help import CommandLine
 
 tasks = CommandLine()
@@ -41,7 +42,7 @@ def fetch_questions(
     task_commands.fetch_questions(names, to, own_files)
 
 
-@tasks.command("list")
+@tasks.command("list", cls=LookingCommand)
 def list_questions(
     folder: TasksDir = TASKS_DIR,
     known: Annotated[

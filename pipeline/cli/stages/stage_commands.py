@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import Overrides, RunFile, output_file
+from pipeline.cli.command_line.looking_command import LookingCommand
+from pipeline.cli.command_line.plain_help import PlainCommand
 from pipeline.errors import UserError
 from pipeline.store.stages import STAGES
 from pipeline.store.table.stage_row import Stage
@@ -18,6 +20,13 @@ from pipeline.store.table.stage_row import Stage
 def stage_command(stage: Stage) -> Callable[..., None]:
     """Return the function of a stage's command, with its arguments and options."""
     return WITH_OPTIONS.get(stage.name, _plain_command)(stage)
+
+
+def command_class(stage: Stage) -> type[PlainCommand]:
+    """Return the class of a stage's command: of all stages only the report just looks."""
+    if stage.name == "report":
+        return LookingCommand
+    return PlainCommand
 
 
 def _plain_command(stage: Stage) -> Callable[..., None]:

@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import Overrides, output_file
+from pipeline.cli.command_line.looking_command import LookingCommand
 from pipeline.cli.command_line.plain_help import CommandLine
 from pipeline.cli.study import run_commands
 
 study = CommandLine()
 study.command("run")(run_commands.run)
-study.command("status")(run_commands.status)
-study.command("report")(run_commands.report)
+study.command("status", cls=LookingCommand)(run_commands.status)
+study.command("report", cls=LookingCommand)(run_commands.report)
 
 
 class UnitOption(StrEnum):
@@ -27,7 +28,7 @@ class UnitOption(StrEnum):
     BITS_PER_BYTE = "bits-per-byte"
 
 
-@study.command("fit")
+@study.command("fit", cls=LookingCommand)
 def fit_laws(
     points: Annotated[
         Path,
@@ -86,7 +87,7 @@ def fit_laws(
     show_fits(question, as_json=json)
 
 
-@study.command("compare")
+@study.command("compare", cls=LookingCommand)
 def compare_laws(
     tables: Annotated[
         list[Path],

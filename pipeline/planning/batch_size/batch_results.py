@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-
 from pipeline.planning.study.axes import AxisValue
 from pipeline.planning.study.points import StudyPoint
 
