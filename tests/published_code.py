@@ -13,9 +13,10 @@ import zstandard
 
 from pipeline.benchmarks.curating import redpajama_code
 from pipeline.benchmarks.curating.redpajama_code import VARIABLE, PublishedCode
+from pipeline.store.environment import user_variable
 
 needs_published_code = pytest.mark.skipif(
-    VARIABLE not in os.environ or "PIPELINE_TEST_CORPUS" not in os.environ,
+    not (user_variable(VARIABLE) and user_variable("PIPELINE_TEST_CORPUS")),
     reason=f"{VARIABLE} names no checkout of RedPajama-Data, or PIPELINE_TEST_CORPUS no text",
 )
 CHARACTERS = 60_000

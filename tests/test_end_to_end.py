@@ -15,6 +15,8 @@ import torch
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.store.environment import user_variable
+
 pytestmark = pytest.mark.ranks
 
 ENVIRONMENT = {
@@ -72,7 +74,7 @@ def make_corpus(folder: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("end-to-end")
-    corpus = os.environ.get("PIPELINE_TEST_CORPUS")
+    corpus = user_variable("PIPELINE_TEST_CORPUS")
     files = sorted(Path(corpus).glob("*.jsonl.zst")) if corpus else make_corpus(folder)
     sources = "\n".join(
         f"  {f.name.split('.')[0].split('_')[0]}: {{kind: jsonl, paths: [{f}]}}" for f in files

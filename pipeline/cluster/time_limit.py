@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import job_margin_seconds
+from pipeline.store.environment import user_variable
 from pipeline.store.events import OUT_OF_TIME, SaveEvent, all_events, read_events
 
 GIVEN_UP = "given up"
@@ -104,8 +105,8 @@ def _time_from_squeue(field: str) -> float | None:
 
 def tell_batch_script() -> None:
     """Write to the file that the batch script names, if any, that the run is out of time."""
-    path = os.environ.get(BATCH_SCRIPT_VARIABLE)
-    if path:
+    path = user_variable(BATCH_SCRIPT_VARIABLE)
+    if path is not None:
         Path(path).write_text("out of time\n")
 
 

@@ -1,5 +1,9 @@
-"""Facts on which a result depends besides the settings: versions, commit, command, machine."""
+"""Facts on which a result depends besides the settings: versions, commit, command, machine.
 
+Also the one function that reads the package's own environment variables, `PIPELINE_...`.
+"""
+
+import os
 import platform
 import subprocess
 import sys
@@ -21,6 +25,14 @@ LIBRARIES = (
     "lm_eval",
     "pyarrow",
 )
+
+
+def user_variable(name: str) -> str | None:
+    """Return the value of an environment variable; None where it is not set or is empty.
+
+    `NAME= pipeline ...` is how a shell takes a variable back for one command.
+    """
+    return os.environ.get(name) or None
 
 
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:

@@ -5,10 +5,10 @@ ranks on all machines watch.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import TypedDict
 
+from pipeline.store.environment import user_variable
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder
 from pipeline.store.processes import ProcessIdentity
@@ -74,7 +74,7 @@ def remove_start_order(run_dir: Path) -> None:
 
 def supervisor_of_this_rank() -> Supervisor | None:
     """Return the supervisor that has started this rank; None without one, as in tests."""
-    text = os.environ.get(SUPERVISOR_VARIABLE)
+    text = user_variable(SUPERVISOR_VARIABLE)
     if text is None:
         return None
     return json.loads(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.config.run_file import load
 from pipeline.engine import extensions
 from pipeline.errors import UserError
+from pipeline.store.environment import user_variable
 from pipeline.store.files import FILE_MODE
 from pipeline.store.heartbeat import Heartbeat, write_stacks_on_request
 from pipeline.store.layout import run_folder
@@ -72,8 +73,8 @@ def main() -> None:
 
 def adopt_visible_devices() -> None:
     """Restore the command's own CUDA_VISIBLE_DEVICES, since the launcher numbers GPUs from 0."""
-    names = os.environ.get("PIPELINE_VISIBLE_DEVICES")
-    if names:
+    names = user_variable("PIPELINE_VISIBLE_DEVICES")
+    if names is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = names
 
 

@@ -31,6 +31,7 @@ from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.row_settings import RowSettings
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import ConfigError, DataError
+from pipeline.store.environment import user_variable
 
 WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
 """Key of the task that reads web.jsonl."""
@@ -620,7 +621,7 @@ def test_a_missing_file_is_said_before_anything_is_read(run_file: Path) -> None:
 def test_a_real_corpus_is_prepared_whole(run_file: Path) -> None:
     """Every row of a RedPajama-shaped corpus, of `PIPELINE_TEST_CORPUS` or made here, is a
     document."""
-    corpus = Path(os.environ.get("PIPELINE_TEST_CORPUS", run_file.parent))
+    corpus = Path(user_variable("PIPELINE_TEST_CORPUS") or run_file.parent)
     if not (files := sorted(corpus.glob("*.jsonl.zst"))):
         write_jsonl(corpus / "book.jsonl.zst", [f"chapter {i}" for i in range(30)])
         write_jsonl(corpus / "c4.jsonl.zst", [f"page {i}\n" for i in range(30)])

@@ -25,6 +25,7 @@ from pipeline.corpus.text_search import (
     search_documents,
 )
 from pipeline.errors import DataError, LeaseError, TasksFailed
+from pipeline.store.environment import user_variable
 from pipeline.store.layout import DataFolder
 from pipeline.store.lease import Lease
 
@@ -225,7 +226,7 @@ REAL = ("PIPELINE_TEST_CORPUS", "PIPELINE_TEST_EVAL")
 
 
 @pytest.mark.skipif(
-    any(name not in os.environ for name in REAL),
+    any(user_variable(name) is None for name in REAL),
     reason=f"reads a real corpus and real questions: {' and '.join(REAL)} name their folders",
 )
 def test_no_real_question_is_found_in_an_unrelated_corpus() -> None:

@@ -27,6 +27,7 @@ from pipeline.evaluation.known_tasks import build_tasks
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.split_choice import KEYS
 from pipeline.evaluation.task_data.stored_tasks import COLLECTION
+from pipeline.store.environment import user_variable
 from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder
 from pipeline.store.tasks_folder import TasksFolder
 
@@ -46,7 +47,7 @@ CASES = [
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(
-        "PIPELINE_TEST_TASKS" not in os.environ,
+        user_variable("PIPELINE_TEST_TASKS") is None,
         reason="real questions were not asked: PIPELINE_TEST_TASKS, a fetched folder, is not set",
     ),
 ]
@@ -228,7 +229,7 @@ def definition_of(name: str) -> Path:
 def model_folder(model: str, folder: Path) -> Path:
     """Return the folder of a model: that of PIPELINE_TEST_MODEL, or a random one."""
     if model == "real":
-        if "PIPELINE_TEST_MODEL" not in os.environ:
+        if user_variable("PIPELINE_TEST_MODEL") is None:
             pytest.skip("no real model was asked: PIPELINE_TEST_MODEL, a folder, is not set")
         return Path(os.environ["PIPELINE_TEST_MODEL"])
     return random_model(folder, 0)

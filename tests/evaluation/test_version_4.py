@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from pipeline.config.run_file import load
 from pipeline.evaluation.published import publish, publish_config, version_4_misreading
 from pipeline.model.architecture import model_config
+from pipeline.store.environment import user_variable
 from pipeline.store.files import read_json
 from pipeline.tokens.encode import load_reference
 
@@ -56,7 +57,7 @@ MODELS["gpt2"] = f"model={{architecture: gpt2, config: {{{GPT2}}}}}"
 def answers(folders: Sequence[Path], file: Path) -> dict[str, dict[str, Any]]:
     """Return what transformers 4 makes of each folder, by its name."""
     library = Path(
-        os.environ.get("PIPELINE_TEST_TRANSFORMERS_4", Path(sys.prefix) / "transformers4")
+        user_variable("PIPELINE_TEST_TRANSFORMERS_4") or Path(sys.prefix) / "transformers4"
     )
     assert (library / "transformers").is_dir(), (
         f"{library} holds no transformers: run `bash jobs/setup.sh full`"

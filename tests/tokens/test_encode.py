@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import random
 import sysconfig
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from pipeline.config.sections import TokenizerSection
+from pipeline.store.environment import user_variable
 from pipeline.tokens import byte_level_bpe
 from pipeline.tokens.encode import (
     SEPARATOR,
@@ -38,7 +38,7 @@ END = "<|endoftext|>"
 def real_texts() -> list[str]:
     """Return texts of every slice of PIPELINE_TEST_CORPUS; without it, of this Python's standard
     library."""
-    if corpus := os.environ.get("PIPELINE_TEST_CORPUS"):
+    if corpus := user_variable("PIPELINE_TEST_CORPUS"):
         texts = []
         for file in sorted(Path(corpus).glob("*.jsonl.zst")):
             content = (

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from pipeline.errors import DataError
+from pipeline.store.environment import user_variable
 from pipeline.store.files import file_record
 from pipeline.tokens import indexed_dataset, tokenizer_folder
 
@@ -147,10 +148,10 @@ def test_broken_shards_are_refused_with_their_name(tmp_path: Path) -> None:
 
 
 needs_megatron = pytest.mark.skipif(
-    "MEGATRON_PATH" not in os.environ, reason="MEGATRON_PATH names no checkout of Megatron-LM"
+    user_variable("MEGATRON_PATH") is None, reason="MEGATRON_PATH names no checkout of Megatron-LM"
 )
 needs_neox = pytest.mark.skipif(
-    "NEOX_PATH" not in os.environ, reason="NEOX_PATH names no checkout of GPT-NeoX"
+    user_variable("NEOX_PATH") is None, reason="NEOX_PATH names no checkout of GPT-NeoX"
 )
 DOCUMENTS = [[[5, 6], [7, 0]], [[8, 0]], [[9], [10], [65499, 0]]]
 """Documents of several sequences, as other builders may write them."""

@@ -7,7 +7,6 @@ the benchmark is interrupted.
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +34,7 @@ from pipeline.benchmarks.curating.redpajama_code import VARIABLE
 from pipeline.corpus.annotating.language import find_model
 from pipeline.errors import ConfigError, Interrupted
 from pipeline.logs import note, warn
+from pipeline.store.environment import user_variable
 
 MEASURING_MODULE = "pipeline.benchmarks.curating.measure_curate"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -109,13 +109,14 @@ def _parts(corpus: MeasuredCorpus) -> dict[str, Seconds]:
         "overrides": overrides,
     }
     parts[WITH_PUBLISHED] = lambda: _measure("annotate_documents", tree)
-    if VARIABLE not in os.environ:
+    checkout = user_variable(VARIABLE)
+    if checkout is None:
         warn(
             f"benchmark: {VARIABLE} names no checkout of togethercomputer/RedPajama-Data; its code "
             "is not measured"
         )
         return parts
-    theirs = {"run_file": corpus.run_file, "checkout": os.environ[VARIABLE]}
+    theirs = {"run_file": corpus.run_file, "checkout": checkout}
     parts[THEIR_SIGNALS] = lambda: _measure("compute_published_signals", theirs)
     parts[THEIR_MINHASH] = lambda: _measure("compute_published_minhash", theirs)
     return parts

@@ -5,7 +5,6 @@ its layers have as many parameters as those of a Llama, 12 times the width squar
 """
 
 import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.model.architecture import model_config
+from pipeline.store.environment import user_variable
 
 VARIABLE = "PIPELINE_BENCHMARK_NANOGPT"
 """Environment variable that names the checkout."""
@@ -29,9 +29,10 @@ def nanogpt_checkout() -> Path | None:
 
     Raises UserError where the folder has no `model.py`.
     """
-    if VARIABLE not in os.environ:
+    named = user_variable(VARIABLE)
+    if named is None:
         return None
-    checkout = Path(os.environ[VARIABLE])
+    checkout = Path(named)
     if not (checkout / "model.py").is_file():
         raise UserError(
             f"{VARIABLE} = {checkout}: has no model.py; name a checkout of "

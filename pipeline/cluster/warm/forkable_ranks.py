@@ -16,6 +16,7 @@ from pipeline.config.kinds import FORKED_LAUNCH_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.logs import note, warn
+from pipeline.store.environment import user_variable
 from pipeline.store.rank_environment import THREADS_VARIABLE
 from pipeline.work.warm import warm_python
 from pipeline.work.warm.held_python import HeldPython
@@ -111,12 +112,12 @@ def can_fork(config: RunConfig) -> bool:
 
     A command that was itself forked has the server that forked it.
     """
-    launcher = os.environ.get(LAUNCHER_VARIABLE, "")
-    if launcher not in ("", DEEPSPEED):
+    launcher = user_variable(LAUNCHER_VARIABLE)
+    if launcher not in (None, DEEPSPEED):
         raise ConfigError(
             [f"{LAUNCHER_VARIABLE} = {launcher}: must be {DEEPSPEED}, or not be set; change it"]
         )
-    if launcher or warm_python.parent() is not None:
+    if launcher is not None or warm_python.parent() is not None:
         return False
     if config.launch.kind not in FORKED_LAUNCH_KINDS or gpu_count():
         return False

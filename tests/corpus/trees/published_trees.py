@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import string
 import sys
@@ -23,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+
+from pipeline.store.environment import user_variable
 
 SUBSETS = ("arxiv", "book", "c4", "common_crawl", "github", "stackexchange", "wikipedia")
 SET_NAMES = ("RedPajamaCommonCrawl", "RedPajamaC4", "RedPajamaGithub", "RedPajamaBook")
@@ -51,7 +52,7 @@ def texts(count: int, skip: int = 0) -> list[str]:
     """
     count += skip
     taken: dict[str, None] = {}
-    folder = os.environ.get("PIPELINE_TEST_CORPUS")
+    folder = user_variable("PIPELINE_TEST_CORPUS")
     if folder:
         for path in sorted(Path(folder).glob("*.jsonl.zst")):
             for text in _texts_in(path, TEXTS_OF_A_FILE):

@@ -11,9 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pipeline.evaluation.grid.harness import HarnessModel, score_task
 from pipeline.evaluation.known_tasks import build_tasks, silence_libraries
 from pipeline.evaluation.models import LoadedModel
+from pipeline.store.environment import user_variable
 
 pytestmark = pytest.mark.skipif(
-    "PIPELINE_TEST_TASKS" not in os.environ,
+    user_variable("PIPELINE_TEST_TASKS") is None,
     reason="real questions were not asked: PIPELINE_TEST_TASKS, a fetched folder, is not set",
 )
 IDS = 1000

@@ -22,6 +22,7 @@ from pipeline.evaluation.task_data.items import item_of
 from pipeline.evaluation.task_data.source_records import damaged_questions, read_source
 from pipeline.evaluation.task_data.split_choice import KEYS
 from pipeline.evaluation.task_data.stored_tasks import COLLECTION
+from pipeline.store.environment import user_variable
 from pipeline.store.tasks_folder import TasksFolder
 
 NAMES = (
@@ -30,7 +31,7 @@ NAMES = (
     *("arc_challenge", "cb", "rte", "nq_open"),
 )
 pytestmark = pytest.mark.skipif(
-    "PIPELINE_TEST_TASKS" not in os.environ,
+    user_variable("PIPELINE_TEST_TASKS") is None,
     reason="real questions were not asked: PIPELINE_TEST_TASKS, a fetched folder, is not set",
 )
 

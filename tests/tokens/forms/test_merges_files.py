@@ -1,7 +1,6 @@
 """vocab.json with merges.txt gives the ids of transformers' own reader; what does not fit is named."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from taken_tokenizers import settings, taken
 
 from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, DataError
+from pipeline.store.environment import user_variable
 from pipeline.tokens.forms.merges_files import MergesFiles
 from pipeline.tokens.forms.tokenizer_form import form_of
 from pipeline.tokens.forms.transformers_folder import TransformersFolder
@@ -19,7 +19,7 @@ from pipeline.tokens.split_patterns import NAMED_PATTERNS
 from pipeline.tokens.tokenizer_folder import load_exported
 
 GPT2 = NAMED_PATTERNS["gpt2"].expression
-REAL = os.environ.get("PIPELINE_TEST_VOCABULARIES")
+REAL = user_variable("PIPELINE_TEST_VOCABULARIES")
 STRINGS = 20_000
 
 

@@ -1,6 +1,5 @@
 """A tiktoken file with its pattern gives the ids of the package tiktoken."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,14 @@ from tokenizers import Tokenizer
 
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
+from pipeline.store.environment import user_variable
 from pipeline.tokens.forms.sentencepiece_model_file import SentencePieceFile
 from pipeline.tokens.forms.tiktoken_file import TiktokenFile
 from pipeline.tokens.forms.tokenizer_form import form_of
 from pipeline.tokens.split_patterns import CL100K, NAMED_PATTERNS
 from pipeline.tokens.tokenizer_folder import load_exported
 
-REAL = os.environ.get("PIPELINE_TEST_VOCABULARIES")
+REAL = user_variable("PIPELINE_TEST_VOCABULARIES")
 STRINGS = 20_000
 OWN = r"\p{Han}|[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}]++|\s+"
 
