@@ -41,7 +41,7 @@ def read_parquet(path: Path, schema: pa.Schema, remedy: str) -> pa.Table:
     missing file nobody is told to delete it: a `DELETE_FIRST` at its beginning is left out.
     """
     try:
-        table = pq.read_table(path, columns=schema.names, page_checksum_verification=True)
+        table = _whole_table(path, schema.names)
         return table.select(schema.names).cast(schema)
     except FileNotFoundError:
         raise DataError(f"{path}: is missing. {remedy.removeprefix(DELETE_FIRST)}") from None
@@ -55,9 +55,18 @@ def table_of_bytes(content: bytes, path: Path, remedy: str) -> pa.Table:
     Raises DataError, which ends with `remedy`, where they are no Parquet file.
     """
     try:
-        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        return _whole_table(io.BytesIO(content))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: is damaged ({one_line(error)}). {remedy}") from None
+
+
+def _whole_table(source: Path | io.BytesIO, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return these columns of a file, or all; one that the file lacks is left out.
+
+    Not by `pq.read_table`, which imports `pyarrow.dataset` and, with it, pandas.
+    """
+    with pq.ParquetFile(source, page_checksum_verification=True) as file:
+        return file.read(columns)
 
 
 def parquet_rows(path: Path) -> int | None:

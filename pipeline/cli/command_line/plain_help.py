@@ -96,10 +96,10 @@ class CommandLine(typer.Typer):
         )
 
     def command(
-        self, name: str | None = None, *, cls: type[PlainCommand] = PlainCommand, **settings: Any
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **settings: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return the decorator that makes a function a command; typer's own, with plain help."""
-        return super().command(name, cls=cls, **settings)
+        return super().command(name, cls=cls or PlainCommand, **settings)
 
 
 def help_width() -> int:
