@@ -1,8 +1,9 @@
 """`pipeline benchmark commands`: CPU seconds of commands that a user waits for with empty hands.
 
 Each measurement is user and system time of a fresh process with warm caches; all commands take
-turns in every round, so that ratios compare the same minutes. Reads the finished run that
-`small_run.py` makes in a temporary folder; writes JSON.
+turns in every round, so that ratios compare the same minutes. The number of modules that a command
+imports is the same on every machine. Reads the finished run that `small_run.py` makes in a temporary
+folder; writes JSON.
 """
 
 import statistics
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from pipeline.benchmarks.command_line.small_run import make_small_run
+from pipeline.benchmarks.command_line.small_run import SmallRun, make_small_run
 from pipeline.benchmarks.common import met_or_missed, run_process, show_table, write_results
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
@@ -26,6 +27,11 @@ BARE = "python -c pass"
 TYPER = "python -c 'import typer'"
 HELP = "--help"
 REPORT = "report RUN"
+MISTYPED = (
+    "import sys; from pipeline.__main__ import main; sys.argv = ['pipeline', 'statsu']\n"
+    "try: main()\nexcept SystemExit as end: assert end.code == 2"
+)
+"""Python code that types a command wrongly, and ends with 0 as the others do."""
 MOST_TYPERS = 1.5
 """CPU time of `--help` at most, as a multiple of importing typer."""
 MOST_SECONDS = 1.5
@@ -48,6 +54,8 @@ class CommandSeconds(TypedDict):
     most: float
     typers: float
     """Median as a multiple of that of importing typer."""
+    modules: int
+    """Modules that the process imports, without those with which every Python starts."""
 
 
 class CheckedMaximum(TypedDict):
@@ -74,10 +82,11 @@ def benchmark_commands(rounds: int, output: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         commands = commands_of_run(make_small_run(Path(scratch)))
+        modules = {name: count_modules(command) for name, command in commands.items()}
         measured = measure_in_turns(rounds, commands)
     if not measured[BARE]:
         raise UserError("benchmark: stopped before the first round was finished")
-    seconds = summarised(measured)
+    seconds = summarised(measured, modules)
     results: CommandResults = {
         "rounds": len(measured[BARE]),
         "cpu_seconds": seconds,
@@ -87,29 +96,63 @@ def benchmark_commands(rounds: int, output: Path) -> None:
     write_results(output, results)
 
 
-def commands_of_run(run_file: Path) -> dict[str, MeasuredCommand]:
-    """Return the commands by the names that the tables show."""
-    config = load(run_file)
-    traced = trace_step(read_run(open_run(run_file, [])), 1)
+def commands_of_run(small: SmallRun) -> dict[str, MeasuredCommand]:
+    """Return the commands by the names that the tables show.
+
+    Not among them are `doctor`, which measures the machine for seconds, and `generate`: torch.
+    """
+    config = load(small.run_file)
+    traced = trace_step(read_run(open_run(small.run_file, [])), 1)
     document = traced["rows"][0]["documents"][0]["id"]
+    source = next(iter(config.sources))
     report = config.paths.run_dir / REPORT_MANIFEST
 
     def pipeline(*words: str) -> MeasuredCommand:
         return MeasuredCommand(("-m", "pipeline", *words))
 
-    run = str(run_file)
+    run = str(small.run_file)
+    curated = str(small.curated_file)
     return {
         BARE: MeasuredCommand(("-c", "pass")),
         TYPER: MeasuredCommand(("-c", "import typer")),
         HELP: pipeline("--help"),
+        "a mistyped command": MeasuredCommand(("-c", MISTYPED)),
+        "report --help": pipeline("report", "--help"),
         "presets": pipeline("presets"),
         "config RUN": pipeline("config", run),
+        "config --describe": pipeline("config", "--describe"),
         "status RUN": pipeline("status", run),
+        "plan RUN": pipeline("plan", run),
         REPORT: MeasuredCommand(("-m", "pipeline", "report", run), report.unlink),
         "report RUN, done already": pipeline("report", run),
         "trace RUN --step": pipeline("trace", run, "--step", "1"),
         "trace RUN --document": pipeline("trace", run, "--document", document),
+        "inspect RUN": pipeline("inspect", run),
+        "inspect RUN --document": pipeline("inspect", run, "--source", source, "--document", "0"),
+        "inspect RUN --tokenizer": pipeline("inspect", run, "--tokenizer"),
+        "explain RUN --document": pipeline("explain", curated, "--document", document),
+        "compare RUN RUN": pipeline("compare", run, run),
+        "checkpoints list RUN": pipeline("checkpoints", "list", run),
+        "tasks list": pipeline("tasks", "list", str(small.run_file.parent)),
+        "study status STUDY": pipeline("study", "status", str(small.study_file)),
     }
+
+
+def count_modules(command: MeasuredCommand) -> int:
+    """Return how many modules a command imports, each counted once.
+
+    Those with which Python itself starts are left out. Raises UserError where the command fails.
+    """
+    command.prepare()
+    quiet = run_process([sys.executable, "-X", "importtime", "-c", "pass"])
+    process = run_process([sys.executable, "-X", "importtime", *command.arguments])
+    return len(_imported(process.output) - _imported(quiet.output))
+
+
+def _imported(output: str) -> set[str]:
+    """Return the modules in what `-X importtime` prints: time, time with others, name."""
+    lines = (line for line in output.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip() for line in lines}
 
 
 def measure_in_turns(
@@ -133,8 +176,10 @@ def measure_in_turns(
     return measured
 
 
-def summarised(measured: Mapping[str, Sequence[float]]) -> dict[str, CommandSeconds]:
-    """Return median, range and ratio of each command."""
+def summarised(
+    measured: Mapping[str, Sequence[float]], modules: Mapping[str, int]
+) -> dict[str, CommandSeconds]:
+    """Return median, range, ratio and number of modules of each command."""
     typer = statistics.median(measured[TYPER])
     return {
         name: {
@@ -142,6 +187,7 @@ def summarised(measured: Mapping[str, Sequence[float]]) -> dict[str, CommandSeco
             "least": min(seconds),
             "most": max(seconds),
             "typers": statistics.median(seconds) / typer,
+            "modules": modules[name],
         }
         for name, seconds in measured.items()
     }
@@ -177,12 +223,13 @@ def show_command_seconds(results: CommandResults) -> None:
             f"{figures['least']:.3f}",
             f"{figures['most']:.3f}",
             f"{figures['typers']:.2f}",
+            f"{figures['modules']}",
         )
         for name, figures in results["cpu_seconds"].items()
     ]
     show_table(
         f"CPU seconds of fresh processes, {results['rounds']} rounds",
-        ("", "median", "least", "most", "of importing typer"),
+        ("", "median", "least", "most", "of importing typer", "modules"),
         rows,
     )
     limits = [

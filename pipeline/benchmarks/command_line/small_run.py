@@ -1,9 +1,11 @@
 """A finished run that is as small as one can be, for commands that read runs.
 
-Writes a run file, a corpus of a few kilobytes and all that `pipeline run` makes of them.
+Writes a corpus of a few kilobytes, a run file and all that `pipeline run` makes of them; the run file
+of a curated corpus and its selection; and the file of a study whose runs are not trained.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.benchmarks.common import run_python
@@ -34,26 +36,54 @@ evaluation: {tasks: [arithmetic], shots: [0], limit: 4, heldout_bytes: 500}
 launch: {kind: local, ranks: 1}
 deepspeed: zero1
 """
+CURATED_FILE = """\
+paths: {data_dir: curated}
+sources: {sums: {kind: jsonl, paths: [sums.jsonl]}}
+prepare: {validation_fraction: 0.1}
+annotate: {signals: [rps_doc_word_count]}
+select: {rules: [rps_doc_word_count >= 8], exact_duplicates: [text_hash]}
+"""
+STUDY_FILE = """\
+kind: few-shot
+base: run.yaml
+folder: study
+sizes: {widths: [16, 32], width_per_layer: 16, head_dim: 8}
+budgets: {tokens: [1024]}
+rules: {mup_base_width: 32, warmup: 0.08, decay: 0.25}
+executor: {kind: none}
+"""
 
 
-def write_small_run_file(folder: Path) -> Path:
-    """Write the corpus and the run file, and return the run file."""
+@dataclass(frozen=True)
+class SmallRun:
+    """The files that name a small run, the curated corpus of the same documents, and a study."""
+
+    run_file: Path
+    curated_file: Path
+    study_file: Path
+
+
+def write_small_run_files(folder: Path) -> SmallRun:
+    """Write the corpus and the files."""
     lines = (
         json.dumps({"text": f"Sum {n} says that {n} and {n + 1} make {2 * n + 1}."}) + "\n"
         for n in range(DOCUMENTS)
     )
     (folder / "sums.jsonl").write_text("".join(lines))
-    run_file = folder / "run.yaml"
-    run_file.write_text(RUN_FILE)
-    return run_file
+    small = SmallRun(folder / "run.yaml", folder / "curated.yaml", folder / "study.yaml")
+    small.run_file.write_text(RUN_FILE)
+    small.curated_file.write_text(CURATED_FILE)
+    small.study_file.write_text(STUDY_FILE)
+    return small
 
 
-def make_small_run(folder: Path) -> Path:
-    """Train a model of 15 thousand parameters for four steps, score it, and return the run file.
+def make_small_run(folder: Path) -> SmallRun:
+    """Train a model of 15 thousand parameters for four steps, score it, and curate its corpus.
 
     Raises UserError where a stage fails.
     """
-    run_file = write_small_run_file(folder)
+    small = write_small_run_files(folder)
     note("benchmark: making a run of four steps, about half a minute")
-    run_python("pipeline", "run", str(run_file))
-    return run_file
+    run_python("pipeline", "run", str(small.run_file))
+    run_python("pipeline", "run", str(small.curated_file))
+    return small

@@ -14,25 +14,33 @@ from pipeline.benchmarks.command_line.command_seconds import (
     MeasuredCommand,
     checked_maxima,
     commands_of_run,
+    count_modules,
     measure_in_turns,
     show_command_seconds,
     summarised,
 )
-from pipeline.benchmarks.command_line.small_run import write_small_run_file
+from pipeline.benchmarks.command_line.small_run import write_small_run_files
 
+MODULES = {BARE: 0, TYPER: 50, HELP: 120, "config": 400}
 MEASURED = {BARE: [1.0, 2.0, 9.0], TYPER: [4.0, 2.0, 3.0], HELP: [5.0, 4.0, 4.5], "config": [1.6]}
 
 
 def test_ratios_are_of_medians() -> None:
-    seconds = summarised(MEASURED)
-    assert seconds[HELP] == {"median": 4.5, "least": 4.0, "most": 5.0, "typers": 1.5}
+    seconds = summarised(MEASURED, MODULES)
+    assert seconds[HELP] == {
+        "median": 4.5,
+        "least": 4.0,
+        "most": 5.0,
+        "typers": 1.5,
+        "modules": 120,
+    }
     assert seconds[BARE]["typers"] == pytest.approx(2 / 3)
 
 
 def test_help_is_compared_with_typer_and_others_with_seconds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seconds = summarised(MEASURED)
+    seconds = summarised(MEASURED, MODULES)
     limits = checked_maxima(seconds)
     assert limits == {
         "--help, of importing typer": {"measured": 1.5, "at_most": 1.5, "met": True},
@@ -42,6 +50,11 @@ def test_help_is_compared_with_typer_and_others_with_seconds(
     printed = capsys.readouterr().out
     assert "CPU seconds of fresh processes, 3 rounds" in printed
     assert "MISSED" in printed
+
+
+@pytest.mark.ranks
+def test_modules_are_counted_without_those_of_every_python() -> None:
+    assert count_modules(MeasuredCommand(("-S", "-c", "import sys, this"))) == 1
 
 
 @pytest.mark.ranks
@@ -64,12 +77,15 @@ def test_ctrl_c_leaves_the_rounds_that_were_finished() -> None:
 
 
 def test_the_commands_name_the_run_and_a_document_of_its_first_step(tmp_path: Path) -> None:
-    run_file = write_small_run_file(tmp_path)
+    small = write_small_run_files(tmp_path)
+    run_file = small.run_file
     run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [])
     begin_run(run_file, [], completed=4)
-    commands = commands_of_run(run_file)
+    commands = commands_of_run(small)
     *_, document = commands["trace RUN --document"].arguments
     assert document.startswith("sums/train_")
+    *_, explained, _, same = commands["explain RUN --document"].arguments
+    assert (explained, same) == (str(small.curated_file), document)
     assert commands["status RUN"].arguments == ("-m", "pipeline", "status", str(run_file))
 
     # A report that is there would not be drawn again.
