@@ -2,15 +2,14 @@
 
 Trains a few steps of a run file undisturbed, and again with every process killed halfway. The
 killed run is resumed on the same number of ranks, and on another one. Each training is a `pipeline
-train` of its own, with this launcher; all runs are kept in one folder.
+train` of its own, with this launcher, on CPUs in a fork of one process that imports once; all runs are
+kept in one folder.
 """
 
 import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from pipeline.cluster.gpus import gpu_count
 from pipeline.cluster.launch import launch_kind
 from pipeline.cluster.local_launch import CPU_RANKS
 from pipeline.cluster.ranks import end_leftovers
+from pipeline.cluster.warm.training_starter import StartedTraining, TrainingStarter, process_number
 from pipeline.config.batch_division import dividing_ranks
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
@@ -55,6 +55,19 @@ ORPHANS_SECONDS = 60.0
 """Time that killed processes may take to end."""
 PASSED = "passed"
 FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """What all trainings of one check have in common."""
+
+    config: RunConfig
+    steps: int
+    ranks: int
+    """Ranks of the run that is killed; it may be resumed on others."""
+    folder: Path
+    """Holds a folder for each run."""
+    starter: TrainingStarter
 
 
 @dataclass(frozen=True)
@@ -107,19 +120,9 @@ def compare_resumed_runs(
     if other is None:
         other = _other_ranks(config, ranks)
 
-    # The run that the others are compared with, and the run that they resume.
-    undisturbed = _train(config, steps, ranks, folder / "undisturbed")
-    note(f"verify-resume: {steps} steps again, killed after step {steps // 2}")
-    _train_and_kill(config, steps, ranks, folder / "killed")
-
-    # On the same ranks everything is compared, on others the losses.
-    difference = run_difference(undisturbed, _resume_on(ranks, config, steps, ranks, folder))
-    allowed = _allowed(config, steps, ranks, folder, difference)
-    rows = [_table_row(ranks, ranks, difference, allowed, difference.largest <= allowed)]
-    if other is not None:
-        difference = run_difference(undisturbed, _resume_on(other, config, steps, ranks, folder))
-        allowed = OTHER_RANKS[config.precision.dtype]
-        rows.append(_table_row(ranks, other, difference, allowed, difference.loss <= allowed))
+    with TrainingStarter(config) as starter:
+        trainings = Trainings(config, steps, ranks, folder, starter)
+        rows = _table_rows(trainings, other)
 
     columns = ("", "losses", "weights", "moments", "allowed", "")
     show_table(f"Largest differences from an undisturbed run of {steps} steps", columns, rows)
@@ -131,17 +134,43 @@ def compare_resumed_runs(
         )
 
 
-def _resume_on(count: int, config: RunConfig, steps: int, ranks: int, folder: Path) -> Path:
+def _table_rows(trainings: Trainings, other: int | None) -> list[tuple[str, ...]]:
+    """Train, kill and resume; return a row of differences for each number of ranks.
+
+    `other`: the other number of ranks; None for no other.
+    """
+    config = trainings.config
+    steps = trainings.steps
+    ranks = trainings.ranks
+
+    # The run that the others are compared with, and the run that they resume.
+    undisturbed = _train(trainings, ranks, trainings.folder / "undisturbed")
+    note(f"verify-resume: {steps} steps again, killed after step {steps // 2}")
+    _train_and_kill(trainings, trainings.folder / "killed")
+
+    # On the same ranks everything is compared, on others the losses.
+    difference = run_difference(undisturbed, _resume_on(ranks, trainings))
+    allowed = _allowed(trainings, difference)
+    rows = [_table_row(ranks, ranks, difference, allowed, difference.largest <= allowed)]
+    if other is not None:
+        difference = run_difference(undisturbed, _resume_on(other, trainings))
+        allowed = OTHER_RANKS[config.precision.dtype]
+        rows.append(_table_row(ranks, other, difference, allowed, difference.loss <= allowed))
+    return rows
+
+
+def _resume_on(count: int, trainings: Trainings) -> Path:
     """Resume a copy of the killed run on `count` ranks; return its run folder."""
-    if count == ranks:
+    if count == trainings.ranks:
         note(f"verify-resume: resuming on {count} ranks")
     else:
-        note(f"verify-resume: resuming on {count} ranks instead of {ranks}")
+        note(f"verify-resume: resuming on {count} ranks instead of {trainings.ranks}")
+    folder = trainings.folder
     resumed = folder / f"resumed-on-{count}-ranks"
     # Leases and start orders belong to the killed processes, which may still watch them elsewhere.
     of_processes = shutil.ignore_patterns(f"{LEASE}*", START_ORDER)
     shutil.copytree(folder / "killed", resumed, copy_function=_link_or_copy, ignore=of_processes)
-    _train(config, steps, count, resumed)
+    _train(trainings, count, resumed)
     return resumed / "run"
 
 
@@ -232,9 +261,7 @@ def _loss_gap(one: float | None, other: float | None) -> float:
     return math.inf
 
 
-def _allowed(
-    config: RunConfig, steps: int, ranks: int, folder: Path, difference: Difference
-) -> float:
+def _allowed(trainings: Trainings, difference: Difference) -> float:
     """Return how much a run resumed on the same ranks may differ.
 
     Zero, unless two undisturbed runs differ on this machine by a finite number: then OWN_NOISE
@@ -252,8 +279,8 @@ def _allowed(
         "verify-resume: the results are not bit-identical; repeating the uninterrupted training, to "
         "measure how much two such runs differ on this machine"
     )
-    again = _train(config, steps, ranks, folder / "undisturbed-again")
-    own_noise = run_difference(folder / "undisturbed" / "run", again).largest
+    again = _train(trainings, trainings.ranks, trainings.folder / "undisturbed-again")
+    own_noise = run_difference(trainings.folder / "undisturbed" / "run", again).largest
     if not math.isfinite(own_noise):
         return 0.0
     return OWN_NOISE * own_noise
@@ -302,15 +329,14 @@ def _write_run_file(config: RunConfig, steps: int, ranks: int, home: Path) -> Pa
     return run_file
 
 
-def _start(run_file: Path) -> subprocess.Popen[bytes]:
-    with (run_file.parent / "train.log").open("ab") as log:
-        command = [sys.executable, "-m", "pipeline", "train", str(run_file)]
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+def _start(trainings: Trainings, ranks: int, home: Path) -> StartedTraining:
+    run_file = _write_run_file(trainings.config, trainings.steps, ranks, home)
+    return trainings.starter.start(run_file, ranks, home / "train.log")
 
 
-def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
+def _train(trainings: Trainings, ranks: int, home: Path) -> Path:
     """Train to the end; return the run folder. Raises UserError where training fails."""
-    code = _start(_write_run_file(config, steps, ranks, home)).wait()
+    code = _start(trainings, ranks, home).wait()
     if code:
         tail = "\n".join((home / "train.log").read_text(errors="replace").splitlines()[-20:])
         raise UserError(
@@ -329,14 +355,13 @@ def _link_or_copy(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> None:
+def _train_and_kill(trainings: Trainings, home: Path) -> None:
     """Train until the checkpoint halfway is complete, then send SIGKILL to all processes of the run.
 
     Raises UserError where the run had ended before.
     """
-    run_file = _write_run_file(config, steps, ranks, home)
     run_dir = home / "run"
-    process = _start(run_file)
+    process = _start(trainings, trainings.ranks, home)
     while not read_events(run_dir, "save"):
         time.sleep(POLL_SECONDS)
         if process.poll() is not None:
@@ -345,7 +370,7 @@ def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> No
     # The supervisor first, so that it cannot end its ranks in order.
     below: list[psutil.Process] = []
     if process.poll() is None:
-        below = psutil.Process(process.pid).children(recursive=True)
+        below = psutil.Process(process_number(process)).children(recursive=True)
     for victim in [process, *below]:
         with suppress(psutil.Error, ProcessLookupError):
             victim.send_signal(signal.SIGKILL)
@@ -355,5 +380,5 @@ def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> No
     if read_events(run_dir, "end"):
         raise UserError(
             "the run had ended before it could be killed; ask for more steps than --steps "
-            f"{steps}, in another --folder"
+            f"{trainings.steps}, in another --folder"
         )

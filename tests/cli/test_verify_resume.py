@@ -12,6 +12,7 @@ import torch
 
 from pipeline.checkpoint.stored_weights import RankShard, StoredWeights
 from pipeline.cli import verify_resume as verify
+from pipeline.cluster.warm.forkable_ranks import DEEPSPEED, LAUNCHER_VARIABLE
 from pipeline.config.run_file import load
 from pipeline.engine.shards import Slot
 from pipeline.errors import RequirementError
@@ -63,6 +64,8 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     def pretend(*given: Any) -> None:
         given[-1].mkdir(parents=True, exist_ok=True)
 
+    # Nothing is trained from here on, so nothing need be imported for it.
+    monkeypatch.setenv(LAUNCHER_VARIABLE, DEEPSPEED)
     monkeypatch.setattr(verify, "_train", pretend)
     monkeypatch.setattr(verify, "_train_and_kill", pretend)
     monkeypatch.setattr(verify, "_allowed", lambda *_: 0.0)
@@ -108,7 +111,9 @@ def test_no_noise_of_the_machine_allows_a_difference_that_is_not_finite(
     run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], loss: float
 ) -> None:
     difference = verify.Difference(loss, 0.0, 0.0)
-    assert verify._allowed(load(run_file), 4, 1, tmp_path, difference) == 0.0
+    config = load(run_file)
+    trainings = verify.Trainings(config, 4, 1, tmp_path, verify.TrainingStarter(config))
+    assert verify._allowed(trainings, difference) == 0.0
     printed = " ".join(capsys.readouterr().err.split())
     assert "counts as the largest difference" in printed
     assert list(tmp_path.glob("undisturbed-again")) == [], "nothing more is trained"

@@ -37,7 +37,7 @@ launch: {kind: local, ranks: 1}
 deepspeed: zero1
 """
 CURATED_FILE = """\
-paths: {data_dir: curated}
+paths: {data_dir: curated, run_dir: curated-run}
 sources: {sums: {kind: jsonl, paths: [sums.jsonl]}}
 prepare: {validation_fraction: 0.1}
 annotate: {signals: [rps_doc_word_count]}

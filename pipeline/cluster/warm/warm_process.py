@@ -31,11 +31,14 @@ PRELOADED = (
     "pipeline.cluster.warm.forked_launch",
     "pipeline.training.preflight",
     "pipeline.training.job",
+)
+"""Modules that are imported once. What `python -m` runs is not among them: it is run as `__main__`."""
+FOR_SCORING = (
     "pipeline.evaluation.export",
     "pipeline.evaluation.evaluate",
     "transformers.generation.utils",
 )
-"""Modules that are imported once. What `python -m` runs is not among them: it is run as `__main__`."""
+"""Further modules, where commands score as well."""
 DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
@@ -82,14 +85,17 @@ class ForkedCommand:
 class WarmProcess:
     """A warm process for commands; it ends with this context, or with the process that holds it."""
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str] = (), *, with_scoring: bool = True) -> None:
         """Take further modules to import, such as the model's.
+
+        Without `with_scoring`, only what training needs is imported.
 
         Raises ConfigError on a machine with GPUs, UserError on a system without Linux's forks.
         """
         refuse_gpus()
         environment = {**DEFAULTS, **program_environment(), "DS_ACCELERATOR": "cpu"}
-        self._python = HeldPython([*PRELOADED, *modules], environment)
+        preloaded = [*PRELOADED, *(FOR_SCORING if with_scoring else ()), *modules]
+        self._python = HeldPython(preloaded, environment)
         self._commands: list[ForkedCommand] = []
 
     def __enter__(self) -> "WarmProcess":
