@@ -31,7 +31,7 @@ train: {train_tokens: 320}
 deepspeed: zero1.json
 """
 
-pytest_plugins = ["training_data", "process_starts", "cpu_seconds"]
+pytest_plugins = ["forks", "training_data", "process_starts", "cpu_seconds"]
 
 hypothesis.settings.register_profile(
     "suite", deadline=None

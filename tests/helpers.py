@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from forks import forking
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
@@ -52,7 +53,8 @@ def run_stages(
     before_train = takewhile(lambda stage: stage.name != "train", STAGES)
     table = {stage.name: stage for stage in before_train}
     settings = ["executor.workers=1", *overrides]
-    with nullcontext() if whole_proof else patch.multiple(tokenizer_folder, **SHORT_PROOF):
+    proof = nullcontext() if whole_proof else patch.multiple(tokenizer_folder, **SHORT_PROOF)
+    with proof, forking():
         for name in names:
             commands.run_one(list(table.values()), table[name], run_file, settings)
 

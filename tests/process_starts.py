@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.work.warm.warm_python import ForkedProgram, WarmPython
+
 NOT_COUNTED = {"git", "ninja", "uname"}
 """A manifest asks git for the commit and uname for the machine, and transformers asks whether ninja is
 there."""
@@ -43,10 +45,18 @@ def _start_and_note(process: multiprocessing.process.BaseProcess) -> None:
     _start(process)
 
 
+def _fork_and_note(self: WarmPython, *given: Any, **named: Any) -> ForkedProgram:
+    started.append("a fork of a warm process")
+    return _fork(self, *given, **named)
+
+
 sys.addaudithook(_note)
 # A process of multiprocessing raises no event of the interpreter.
 _start = multiprocessing.process.BaseProcess.start
 multiprocessing.process.BaseProcess.start = _start_and_note
+# Nor does a process that a warm one forks.
+_fork = WarmPython.start
+WarmPython.start = _fork_and_note
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,15 @@
-"""Runs `pipeline ...` in this process: as quick as its work, where imports and signals do not matter."""
+"""Runs `pipeline ...` in this process: as quick as its work, where imports and signals do not matter.
+
+What it would start with `python -m` is forked from a warm process.
+"""
 
 import contextlib
 import io
 import subprocess
 import sys
 from unittest.mock import patch
+
+from forks import forking
 
 from pipeline.__main__ import main
 
@@ -18,6 +23,7 @@ def pipeline_here(*arguments: object) -> "subprocess.CompletedProcess[str]":
         patch.object(sys, "argv", words),
         # It is for the whole process.
         patch("pipeline.__main__.make_library_messages_visible"),
+        forking(),
     ):
         try:
             main()

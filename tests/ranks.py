@@ -2,7 +2,6 @@
 warm process."""
 
 import json
-import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import exit_codes, start_call
 
 from pipeline.cluster.ports import free_port
 from pipeline.config.run_config import RunConfig
@@ -19,10 +19,6 @@ from pipeline.store.rank_environment import environment_of_rank
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 extensions.use_operator_folder()
-# The fork server starts with the first job and imports these once; it never runs a thread, so
-# forking it is safe.
-FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.worker"])
 
 SECONDS = 1200
 """For a job that hangs. Its first one on a machine also compiles."""
@@ -57,28 +53,15 @@ def _job(config: RunConfig) -> dict[str, Any]:
 def _run(run_file: Path, ranks: int, overrides: Sequence[str], work: Work) -> dict[str, Any]:
     port = free_port()
     outcome = run_file.with_name(f"outcome-{port}.json")
-    processes = [
-        FORKING.Process(
-            target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome, work)
-        )
-        for rank in range(ranks)
+    logs = [run_file.parent / f"rank-{rank}-{port}.log" for rank in range(ranks)]
+    programs = [
+        start_call(_rank, run_file, list(overrides), rank, ranks, port, outcome, work, log=log)
+        for rank, log in enumerate(logs)
     ]
-    for process in processes:
-        process.start()
-    codes = exit_codes(processes)
-    logs = "".join(log.read_text() for log in run_file.parent.glob(f"rank-*-{port}.log"))
-    assert codes == [0] * ranks, f"ranks ended with {codes}:\n{logs[-6000:]}"
+    codes = exit_codes(programs, SECONDS)
+    printed = "".join(log.read_text() for log in logs)
+    assert codes == [0] * ranks, f"ranks ended with {codes}:\n{printed[-6000:]}"
     return json.loads(outcome.read_text())
-
-
-def exit_codes(processes: Sequence[multiprocessing.process.BaseProcess]) -> list[int | None]:
-    """Wait for processes and return how each ended; None for those that hang, which are killed."""
-    for process in processes:
-        process.join(SECONDS)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    return codes
 
 
 def _rank(
@@ -91,9 +74,6 @@ def _rank(
     work: Work,
 ) -> None:
     os.environ.update(environment_of_rank(rank, ranks, port))
-    log = os.open(run_file.parent / f"rank-{rank}-{port}.log", os.O_WRONLY | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     code = 1
     try:
         import torch

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from forks import CommandInFork, start_command
 
+from pipeline.cluster.gpus import gpu_count
 from pipeline.store.events import read_events
 
 LONG = [
@@ -21,6 +23,9 @@ LONG = [
 ]
 """A run that outlasts the test."""
 END_SECONDS = 30
+
+Job = subprocess.Popen[str] | CommandInFork
+"""`pipeline train`."""
 
 
 def start(
@@ -33,8 +38,18 @@ def start(
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 1200) -> tuple[int, str]:
+def start_forked(run_file: Path, *overrides: str) -> Job:
+    """Start `pipeline train` in a fork: the same command without its imports. It forks no ranks from a
+    server of its own, and on GPUs it is started like any other."""
+    if gpu_count():
+        return start(run_file, *overrides)
+    log = run_file.with_name(f"{run_file.stem}-{time.monotonic_ns()}.log")
+    return start_command("train", run_file, *overrides, log=log)
+
+
+def finish(process: Job, seconds: float = 1200) -> tuple[int, str]:
     output, _ = process.communicate(timeout=seconds)
+    assert process.returncode is not None
     return process.returncode, output
 
 
@@ -80,7 +95,7 @@ def steps(run_file: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def wait_for_steps(process: subprocess.Popen[str], run_file: Path, count: int) -> None:
+def wait_for_steps(process: Job, run_file: Path, count: int) -> None:
     wait_for(lambda: steps(run_file) >= count or process.poll() is not None, 600, f"step {count}")
     assert process.poll() is None, process.communicate()[0]
 

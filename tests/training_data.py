@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forks import forking
 from helpers import run_stages
 
 from pipeline.config.run_file import load
@@ -72,9 +73,9 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
         " ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)
     ]
     run_file = tokenize_texts(folder, prose, sums)
-    model_facts(
-        load(run_file)
-    )  # kept in data_dir, and copied with it: no run has to build this model again
+    with forking():
+        # Kept in data_dir, and copied with it: no run has to build this model again.
+        model_facts(load(run_file))
     return folder
 
 
