@@ -20,6 +20,8 @@ from pipeline.planning.laws.fits_file import write_fits
 from pipeline.planning.laws.loss_law import LossLaw
 from pipeline.store.stages import STAGES
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 MakeRun = Callable[..., Path]
 SMALL = (
     "{description: small, device_names: [Small], peak_bf16_tflops: 1, peak_fp16_tflops: 1,"

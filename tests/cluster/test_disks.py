@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 from helpers import memory_disk
-from supervised import finish, processes_of, start, steps_seen, wait_for_steps
+from supervised import (
+    Job,
+    finish,
+    processes_of,
+    start,
+    start_forked,
+    steps_seen,
+    wait_for_steps,
+)
 from training_data import write_run
 
 from pipeline.store.metrics import read_metrics
@@ -19,6 +27,7 @@ MakeRun = Callable[..., Path]
 STEPS = 200
 SETTINGS = [
     f"train.train_tokens={STEPS * 256}",
+    "batch.micro_batch_sequences=4",
     "checkpoint.save_every_steps=20",
     "train.validate_every_steps=1000",
 ]
@@ -46,9 +55,13 @@ def losses(run_file: Path) -> list[float]:
 def undisturbed_losses(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Return the losses of a run whose disk takes everything."""
     run_file = write_run(tokenized, tmp_path_factory.mktemp("undisturbed"))
-    code, output = finish(start(run_file, *SETTINGS))
+    code, output = finish(start_forked(run_file, *SETTINGS))
     assert code == 0, output
     return losses(run_file)
+
+
+def start_without_powers(run_file: Path, *overrides: str) -> Job:
+    return start(run_file, *overrides, prefix=WITHOUT_POWERS)
 
 
 def forbid(disk: Path) -> Callable[[], object]:
@@ -76,10 +89,10 @@ def fill(disk: Path) -> Callable[[], object]:
 
 @pytest.mark.fault("disk")
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "begin", "said"),
     [
-        (fill, "No space left on device|MiB more"),
-        pytest.param(forbid, "Permission denied", marks=pytest.mark.full),
+        (fill, start_forked, "No space left on device|MiB more"),
+        pytest.param(forbid, start_without_powers, "Permission denied", marks=pytest.mark.full),
     ],
 )
 def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
@@ -87,10 +100,11 @@ def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
     disk: Path,
     undisturbed_losses: list[float],
     spoil: Callable[[Path], Callable[[], object]],
+    begin: Callable[..., Job],
     said: str,
 ) -> None:
     run_file = make_run()
-    job = start(run_file, *SETTINGS, prefix=WITHOUT_POWERS)
+    job = begin(run_file, *SETTINGS)
     wait_for_steps(job, run_file, 30)
     mend = spoil(disk)
     code, output = finish(job)
@@ -98,7 +112,7 @@ def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
     assert re.search(said, output)
     assert processes_of(run_file) == []
     mend()
-    code, output = finish(start(run_file, *SETTINGS))
+    code, output = finish(start_forked(run_file, *SETTINGS))
     assert code == 0, output
     assert steps_seen(run_file) == list(range(1, STEPS + 1))
     assert losses(run_file) == undisturbed_losses
@@ -106,13 +120,21 @@ def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
 
 @pytest.mark.fault("disk")
 @pytest.mark.parametrize(
-    ("spoil", "said"), [(make_read_only, "Read-only file system"), (forbid, "Permission denied")]
+    ("spoil", "begin", "said"),
+    [
+        (make_read_only, start_forked, "Read-only file system"),
+        (forbid, start_without_powers, "Permission denied"),
+    ],
 )
 def test_a_folder_that_cannot_be_written_is_refused_at_once(
-    make_run: MakeRun, disk: Path, spoil: Callable[[Path], object], said: str
+    make_run: MakeRun,
+    disk: Path,
+    spoil: Callable[[Path], object],
+    begin: Callable[..., Job],
+    said: str,
 ) -> None:
     spoil(disk)
-    code, output = finish(start(make_run(), *SETTINGS, prefix=WITHOUT_POWERS))
+    code, output = finish(begin(make_run(), *SETTINGS))
     assert code == 2, output
     assert f"run: cannot be written ({said})" in output
     assert "make this one writable" in output

@@ -23,6 +23,7 @@ from supervised import (
     processes_of,
     ranks_of,
     start,
+    start_forked,
     steps,
     steps_seen,
     wait_for,
@@ -137,6 +138,7 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
         *WIDER,
         f"train.train_tokens={256 * STEPS_PER_FAULT * count}",
         f"checkpoint.save_every_steps={SAVE_EVERY}",
+        "batch.micro_batch_sequences=4",
     ]
     settings += ["train.validate_every_steps=1000000", "guard.max_restarts=1000"]
     before = abandoned_memory()
@@ -151,7 +153,7 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
     assert processes_of(run_file) == []
     assert abandoned_memory() <= before
     whole = make_run(name="whole")
-    code, output = finish(start(whole, *settings), seconds=1200 + 10 * count)
+    code, output = finish(start_forked(whole, *settings), seconds=1200 + 10 * count)
     assert code == 0, output
     found = run_difference(whole.parent / "whole", run_file.parent / "run")
     hit = dict(under_fire.hit)

@@ -15,6 +15,7 @@ from supervised import (
     processes_of,
     ranks_of,
     start,
+    start_forked,
     steps,
     steps_seen,
     wait_for,
@@ -32,6 +33,7 @@ STEPS = 240
 """As many as outlast three faults."""
 SETTINGS = [
     f"train.train_tokens={STEPS * 256}",
+    "batch.micro_batch_sequences=4",
     "checkpoint.save_every_steps=10",
     "train.validate_every_steps=1000",
 ]
@@ -88,7 +90,7 @@ def test_a_killed_rank_a_killed_launcher_and_a_hung_rank_cost_steps_and_nothing_
     assert steps_seen(run_file) == list(range(1, STEPS + 1))
     assert processes_of(run_file) == []
     whole = make_run(name="whole")
-    code, output = finish(start(whole, *SETTINGS))
+    code, output = finish(start_forked(whole, *SETTINGS))
     assert code == 0, output
     assert losses(run_file) == [record["loss"] for record in read_metrics(whole.parent / "whole")]
 

@@ -20,6 +20,7 @@ from supervised import (
     processes_of,
     ranks_of,
     start,
+    start_forked,
     steps,
     steps_seen,
     wait_for,
@@ -60,7 +61,7 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
     job = start(run_file, *LONG)
     wait_for_steps(job, run_file, 3)
 
-    code, output = finish(start(run_file, *LONG))
+    code, output = finish(start_forked(run_file, *LONG))
     assert code == 2
     assert f"process {job.pid} on {os.uname().nodename}" in output
     assert "is in use by `pipeline train`" in output
@@ -127,27 +128,37 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
 
 @pytest.mark.ranks
 def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> None:
-    code, output = finish(start(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=512"))
+    code, output = finish(
+        start_forked(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=512")
+    )
     assert code == 0, output
     assert "starting 2 CPU ranks" in output
-    code, output = finish(start(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=512"))
+    code, output = finish(
+        start_forked(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=512")
+    )
     assert code == 0
     assert output.startswith("train: done already: step ") and output.count("\n") == 1
-    code, output = finish(start(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=256"))
+    code, output = finish(
+        start_forked(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=256")
+    )
     assert code == 2
     assert "schedule.warmup_tokens: 512 -> 256; the run in" in output
     assert "set it back, or choose another paths.run_dir" in output
-    code, output = finish(start(run_file, "train.train_tokens=512", "schedule.warmup_tokens=512"))
+    code, output = finish(
+        start_forked(run_file, "train.train_tokens=512", "schedule.warmup_tokens=512")
+    )
     assert code == 2
     assert "train.train_tokens = 512: may only grow on resume; the run has 1024" in output
-    code, output = finish(start(run_file, "train.train_tokens=2048", "schedule.warmup_tokens=512"))
+    code, output = finish(
+        start_forked(run_file, "train.train_tokens=2048", "schedule.warmup_tokens=512")
+    )
     assert code == 0, output
     assert steps(run_file) == 8
     (event,) = read_events(load(run_file).paths.run_dir, LENGTHENED)
     assert (event["step"], event["rate_before"]) == (4, 0)
     assert f"train: {event['message']}\n" in output
     code, output = finish(
-        start(
+        start_forked(
             run_file, "train.train_tokens=4096", "schedule.warmup_tokens=512", "train.resume=never"
         )
     )
@@ -157,7 +168,7 @@ def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> N
 
 @pytest.mark.ranks
 def test_resume_required_needs_a_checkpoint(run_file: Path) -> None:
-    code, output = finish(start(run_file, "train.resume=required"))
+    code, output = finish(start_forked(run_file, "train.resume=required"))
     assert code == 2
     assert "train.resume = required:" in output
 

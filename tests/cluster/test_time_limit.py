@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from supervised import events, finish, killed_at_the_end, processes_of, start, steps, wait_for_steps
+from supervised import (
+    events,
+    finish,
+    killed_at_the_end,
+    processes_of,
+    start,
+    start_forked,
+    steps,
+    wait_for_steps,
+)
 
 from pipeline.cluster.stop_request import StopRequest
 from pipeline.cluster.tail import Tail
@@ -130,10 +139,10 @@ def test_a_run_saves_before_its_time_is_over_and_a_vain_chain_is_ended_once(
         write_event(
             run_file.parent / "run", OUT_OF_TIME
         )  # two jobs that were killed in their start-up
-    code, output = finish(start(run_file, *settings))
+    code, output = finish(start_forked(run_file, *settings))
     assert code == 1, output
     assert "2 jobs in a row ran out of time" in output
-    resumed = start(run_file, *settings)
+    resumed = start_forked(run_file, *settings)
     wait_for_steps(resumed, run_file, steps(run_file) + 1)
     resumed.send_signal(signal.SIGTERM)
     code, output = finish(resumed)

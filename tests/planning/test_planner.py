@@ -18,6 +18,8 @@ from pipeline.planning.planner import (
     with_all_attention,
 )
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 
 @pytest.mark.parametrize(
     ("attention", "counted"),

@@ -15,6 +15,8 @@ from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.layout import RunFolder
 from pipeline.store.studies.study_folder import StudyFolder
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 BATCH = """\
 kind: batch
 base: run.yaml

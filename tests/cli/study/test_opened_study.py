@@ -12,6 +12,8 @@ from pipeline.planning.study.scaling import ScalingStudy
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder, manifest_path
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: scaling
 base: run.yaml

@@ -14,6 +14,8 @@ from pipeline.errors import DataError
 from pipeline.store.layout import RunFolder
 from pipeline.store.scores_folder import ScoresFolder
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: scaling
 base: run.yaml

@@ -24,6 +24,8 @@ from pipeline.planning.laws.two_step import AccuracySigmoid
 from pipeline.store.layout import RunFolder
 from pipeline.store.scores_folder import ScoresFolder
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: scaling
 base: run.yaml

@@ -28,7 +28,8 @@ axes: {ranks: [1, 2, 4], variants: {template: {zero1: {}, zero2: {deepspeed: zer
 question: {batch_tokens: 256, predict: [8, 64]}
 """
 
-pytestmark = pytest.mark.ranks  # a process of its own looks at the model
+pytestmark = [pytest.mark.ranks, pytest.mark.usefixtures("forked_checks")]
+"""A process of its own looks at the model."""
 
 
 @pytest.fixture

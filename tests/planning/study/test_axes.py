@@ -14,6 +14,8 @@ from pipeline.planning.study.run_names import record_tokens
 from pipeline.planning.study.study_run import StudyRun
 from pipeline.store.studies.study_folder import StudyFolder
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: scaling
 base: run.yaml

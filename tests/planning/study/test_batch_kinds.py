@@ -15,6 +15,8 @@ from pipeline.planning.study.critical_batch import CriticalBatchQuestion, Critic
 from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_run import StudyRun
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 BATCH = """\
 kind: batch
 base: run.yaml

@@ -15,6 +15,8 @@ from pipeline.planning.study.study_kind import study_kind
 from pipeline.planning.study.study_run import StudyRun
 from pipeline.training.branch import check_branch
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: critical-batch
 base: run.yaml

@@ -11,6 +11,8 @@ from pipeline.errors import ConfigError
 from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_kind import study_kind
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 THROUGHPUT = """\
 kind: throughput
 base: run.yaml

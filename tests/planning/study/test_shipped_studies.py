@@ -11,6 +11,8 @@ from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_kind import study_kind
 from pipeline.planning.study.study_run import StudyRun
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 JOBS = Path(__file__).parents[3] / "jobs"
 STUDIES = sorted(path.name for path in JOBS.glob("study-*.yaml"))
 

@@ -13,6 +13,8 @@ from pipeline.errors import ConfigError
 from pipeline.planning.study.grid import batch_sequences, runs_of_study
 from pipeline.planning.study.study_run import StudyRun
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: scaling
 base: run.yaml

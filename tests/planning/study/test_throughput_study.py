@@ -13,6 +13,8 @@ from pipeline.planning.study.grid import runs_of_study
 from pipeline.planning.study.study_kind import study_kind
 from pipeline.planning.study.throughput import variant_of
 
+pytestmark = pytest.mark.usefixtures("forked_checks")
+
 STUDY = """\
 kind: throughput
 base: run.yaml

@@ -25,7 +25,7 @@ from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder
 from pipeline.store.studies.study_folder import StudyFolder
 
-pytestmark = pytest.mark.ranks
+pytestmark = [pytest.mark.ranks, pytest.mark.usefixtures("forked_checks")]
 
 STUDY = """\
 kind: width
