@@ -50,6 +50,11 @@ def _in_words(rounds: range, count: int) -> str:
     return f"{rounds[0]} to {rounds[-1]} of {count}"
 
 
+def _our_environment() -> dict[str, str]:
+    """Return ONE_THREAD with what the launch of a run adds for its ranks."""
+    return ONE_THREAD | host_memory_variables()
+
+
 def _sides_here(sides: Sequence[str]) -> list[str]:
     """Return the sides that can be measured here."""
     if nanogpt_checkout() is not None or NANOGPT not in sides:
@@ -101,7 +106,7 @@ def _side_process(
     }
     variables: Mapping[str, str] = ONE_THREAD
     if side == OURS:
-        variables = ONE_THREAD | host_memory_variables()
+        variables = _our_environment()
     return MeasuredProcess("measure_side", arguments, variables)
 
 
@@ -114,7 +119,7 @@ def _measure_parts(plan: CpuPlan, folder: Path, figures: CpuFigures) -> None:
             path = measured.settings.write(corpus, template, template)
             arguments = json.dumps({"config": str(path), "steps": plan.parts_steps})
             figures["parts"].setdefault(size, {})[template] = run_python(
-                MEASURING_MODULE, "measure_parts_of_step", arguments, variables=ONE_THREAD
+                MEASURING_MODULE, "measure_parts_of_step", arguments, variables=_our_environment()
             ).measured
 
 
