@@ -98,12 +98,18 @@ def start_call(function: Callable[..., object], *arguments: Any, log: Path) -> F
         return held_python().start([CALLER], dict(os.environ), (given, output, output))
 
 
+def start_module(
+    command: Sequence[str], environment: Mapping[str, str], *, log: Path
+) -> ForkedProgram:
+    """Start `python -m COMMAND` in a fork; what it prints is written to `log`."""
+    with Path(os.devnull).open("rb") as nothing, log.open("wb") as output:
+        return held_python().start(command, environment, (nothing, output, output))
+
+
 def start_command(*arguments: object, log: Path) -> "CommandInFork":
     """Start `pipeline ARGUMENTS` in a fork; what it prints is written to `log`."""
     words = ["pipeline", *map(str, arguments)]
-    with Path(os.devnull).open("rb") as nothing, log.open("wb") as output:
-        streams = (nothing, output, output)
-        return CommandInFork(held_python().start(words, program_environment(), streams), log)
+    return CommandInFork(start_module(words, program_environment(), log=log), log)
 
 
 class CommandInFork:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import start_module
+from program_here import pipeline_here
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -115,7 +117,7 @@ def test_every_stage_leaves_its_manifest_and_is_done_for_good(
     for path in written:
         made = json.loads(path.read_text())
         assert f"{made['stage']}: done already: {made['counts']['headline']}\n" in again.stderr
-    status = pipeline("status", run_file).stdout
+    status = pipeline_here("status", run_file).stdout
     assert status.count(" done ") == 7
     assert "stale" not in status
 
@@ -123,10 +125,10 @@ def test_every_stage_leaves_its_manifest_and_is_done_for_good(
 def test_a_changed_setting_makes_stale_what_depends_on_it_and_nothing_else(
     finished: Path, run_file: Path
 ) -> None:
-    status = pipeline("status", run_file, "evaluation.limit=10").stdout
+    status = pipeline_here("status", run_file, "evaluation.limit=10").stdout
     assert "evaluation.limit: 20 -> 10" in status
     assert status.count(" done ") == 5
-    status = pipeline("status", run_file, "tokenizer.vocab_size=600").stdout
+    status = pipeline_here("status", run_file, "tokenizer.vocab_size=600").stdout
     assert "tokenizer.vocab_size: 512 -> 600" in status
     assert status.count(" done ") == 1
 
@@ -160,8 +162,6 @@ def test_lm_evals_own_command_gives_the_same_scores(finished: Path, tmp_path: Pa
     run_dir = finished / "run"
     export = run_dir / "export" / manifest(run_dir / "export")["counts"]["folder"]
     command = [
-        sys.executable,
-        "-m",
         "lm_eval",
         "run",
         "--model",
@@ -187,10 +187,9 @@ def test_lm_evals_own_command_gives_the_same_scores(finished: Path, tmp_path: Pa
         "--output_path",
         str(tmp_path),
     ]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=1800, env=ENVIRONMENT, cwd=tmp_path
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    log = tmp_path / "lm_eval.log"
+    ended = start_module(command, ENVIRONMENT, log=log)
+    assert ended.wait() == 0, log.read_text()[-3000:]
     (file,) = tmp_path.rglob("results_*.json")
     theirs = json.loads(file.read_text())["results"]["heldout_cloze"]
     rows = manifest(run_dir / "evaluation")["counts"]["scores"]

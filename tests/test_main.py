@@ -94,33 +94,23 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
     ],
 )
 def test_answers_about_arguments_come_at_once(run_file: Path, arguments: list[str]) -> None:
-    """Few modules, and at most eight times the CPU time of importing typer in the same minute."""
+    """They import few modules, which is what such a command's time is spent on."""
     words = [str(run_file) if word == "RUN" else word for word in arguments]
     script = (
-        "import sys, time\n"
+        "import sys\n"
         f"sys.argv = ['pipeline', *{words!r}]\n"
         "from pipeline.__main__ import main\n"
         "try:\n    main()\n"
         "finally:\n"
         "    heavy = {'torch', 'deepspeed', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)\n"
-        "    sys.stderr.write(f'\\n{len(sys.modules)} {time.process_time()} {sorted(heavy)}')\n"
+        "    sys.stderr.write(f'\\n{len(sys.modules)} {sorted(heavy)}')\n"
     )
-    typer = "import sys, time, typer; sys.stderr.write(f'0 {time.process_time()} []')"
-    ratios: list[float] = []
-    for _ in range(3):
-        _, typer_seconds, _ = _last_error_line(typer).split(" ", 2)
-        modules, seconds, heavy = _last_error_line(script).split(" ", 2)
-        assert heavy == "[]"
-        assert int(modules) <= 500
-        ratios.append(float(seconds) / float(typer_seconds))
-    assert min(ratios) < 8
-
-
-def _last_error_line(script: str) -> str:
     process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
     )
-    return process.stderr.splitlines()[-1]
+    modules, heavy = process.stderr.splitlines()[-1].split(" ", 1)
+    assert heavy == "[]"
+    assert int(modules) <= 500
 
 
 def test_a_run_file_that_does_not_exist() -> None:

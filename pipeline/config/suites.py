@@ -4,6 +4,8 @@ Reads `presets/suites/*.yaml`. Imports no torch.
 """
 
 from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
@@ -73,10 +75,7 @@ def load_suite(name: str, present: Collection[str] = ()) -> Suite:
         path = shipped_file(name, SUITES, "suite")
     except ValueError as error:
         raise ConfigError([f"evaluation.suite = {name!r}: {error}"]) from None
-    try:
-        suite = _SuiteFile.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise ConfigError([f"{path}: {error}"]) from None
+    suite = _suite_in(path)
     missing = dict(suite.cannot_be_had)
     tasks: list[SuiteTask] = []
     for task in suite.tasks:
@@ -85,3 +84,12 @@ def load_suite(name: str, present: Collection[str] = ()) -> Suite:
         else:
             tasks.append(task)
     return Suite(name=name, description=suite.description, tasks=tuple(tasks), missing=missing)
+
+
+@cache
+def _suite_in(path: Path) -> _SuiteFile:
+    """Return what a shipped file says; it is read once, however many run files name the suite."""
+    try:
+        return _SuiteFile.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError([f"{path}: {error}"]) from None

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from program_here import pipeline_here
 from supervised import (
     END_SECONDS,
     LONG,
@@ -310,19 +309,18 @@ def test_slurm_needs_an_allocation_and_no_step(
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("command", ["train", "run", "evaluate --watch"])
-def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) -> None:
+def test_no_task_of_an_srun_step_does_the_whole(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     step = {
         "SLURM_JOB_ID": "1",
         "SLURM_STEP_ID": "0",
         "SLURM_PROCID": "1",
         "SLURM_STEP_NUM_TASKS": "2",
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipeline", *command.split(), str(run_file)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **step},
-    )
+    for name, value in step.items():
+        monkeypatch.setenv(name, value)
+    ended = pipeline_here(*command.split(), run_file)
     assert ended.returncode == 2
     assert f"each would do the whole of `pipeline {command}`" in ended.stderr
     assert (

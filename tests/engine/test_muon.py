@@ -1,7 +1,6 @@
 """Muon against torch's own, against singular values, and its division among ranks against whole
 matrices."""
 
-import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import exit_codes
+from forks import exit_codes, start_call
 
 from pipeline.cluster.ports import free_port
 from pipeline.config.groups import group_sizes, groups_of_rank
@@ -159,14 +158,12 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
 @pytest.mark.ranks
 @pytest.mark.parametrize(("ranks", "even"), [(2, False), (3, False), (3, True)])
 def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_path: Path) -> None:
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    processes = [
-        context.Process(target=flat_steps, args=(r, ranks, even, port, tmp_path))
-        for r in range(ranks)
+    port = free_port()
+    log = tmp_path / "log"
+    programs = [
+        start_call(flat_steps, rank, ranks, even, port, tmp_path, log=log) for rank in range(ranks)
     ]
-    for process in processes:
-        process.start()
-    assert exit_codes(processes) == [0] * ranks
+    assert exit_codes(programs, seconds=1200) == [0] * ranks, log.read_text()
     expected, covered = whole_steps(), 0
     for rank in range(ranks):
         shard = torch.from_numpy(np.load(tmp_path / f"{rank}.npy"))

@@ -2,8 +2,8 @@
 
 Each measurement is user and system time of a fresh process with warm caches; all commands take
 turns in every round, so that ratios compare the same minutes. The number of modules that a command
-imports is the same on every machine. Reads the finished run that `small_run.py` makes in a temporary
-folder; writes JSON.
+imports is the same on every machine. Reads the finished run that `../small_run.py` makes in a
+temporary folder; writes JSON.
 """
 
 import statistics
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from pipeline.benchmarks.command_line.small_run import SmallRun, make_small_run
 from pipeline.benchmarks.common import met_or_missed, run_process, show_table, write_results
+from pipeline.benchmarks.small_run import SmallRun, make_small_run
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
 from pipeline.logs import note

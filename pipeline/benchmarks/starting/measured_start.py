@@ -1,11 +1,10 @@
 """One start of a tiny training on two CPU ranks, and one restart, measured from outside.
 
-Makes the run file and its data in a folder; reads the CPU times of all processes in /proc, and the
+Trains the run of `small_run.py`; reads the CPU times of all processes in /proc, and the
 phases that rank 0 tells in events.jsonl. A killed rank is what makes the restart.
 """
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,10 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 import psutil
 
-from pipeline.benchmarks.common import run_python
 from pipeline.benchmarks.starting.process_times import (
     COMMAND,
     LAUNCHERS,
@@ -26,33 +23,23 @@ from pipeline.benchmarks.starting.process_times import (
     read_process_times,
     total,
 )
-from pipeline.config.shipped_files import TEMPLATES
-from pipeline.config.yaml_files import Document, to_yaml
 from pipeline.errors import UserError
 from pipeline.store.events import FIRST_STEP, FirstStepEvent, read_events
 from pipeline.training.stop import POLL_SECONDS
 
 RANKS = 2
-TEXTS = 120
-"""Documents of the corpus."""
-WORDS = (
-    "a",
-    "small",
-    "model",
-    "learns",
-    "that",
-    "one",
-    "word",
-    "often",
-    "follows",
-    "another",
-    "in",
-    "short",
-    "texts",
-)
 ENDLESS_TOKENS = 100_000_000
 """Tokens of a run that outlasts every measurement."""
 BATCH_TOKENS = 256
+SETTINGS = (
+    f"train.train_tokens={ENDLESS_TOKENS // BATCH_TOKENS * BATCH_TOKENS}",
+    f"batch.global_batch_tokens={BATCH_TOKENS}",
+    "batch.micro_batch_sequences=2",
+    f"launch.ranks={RANKS}",
+    "train.validate_every_steps=1000000",
+    "checkpoint.save_every_steps=1000000",
+)
+"""What the small run is trained with: two ranks that never validate and never save."""
 LOOK_SECONDS = 0.02
 """Time between two looks for the first step."""
 MOST_SECONDS = 1800.0
@@ -86,57 +73,6 @@ class MeasuredStart:
     """From the command to the first step."""
     restart: Parts
     """From the kill of a rank to the first step of the next start."""
-
-
-def write_endless_run(folder: Path) -> Path:
-    """Write a corpus and a run file of two ranks, do the data stages; return the run file.
-
-    The model has 33 thousand parameters, so that a step costs next to nothing.
-    """
-    # The texts.
-    draw = random.Random(1)
-    texts = [" ".join(draw.choices(WORDS, k=60)) for _ in range(TEXTS)]
-    raw = folder / "texts.jsonl"
-    raw.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
-
-    # The settings; the run never validates and never saves.
-    settings: Document = {
-        "paths": {"data_dir": str(folder / "data"), "run_dir": str(folder / "run")},
-        "sources": {"texts": {"kind": "jsonl", "paths": [str(raw)]}},
-        "prepare": {"validation_fraction": 0.2},
-        "tokenizer": {"kind": "byte-level-bpe", "vocab_size": 300},
-        "model": {
-            "architecture": "llama",
-            "config": {
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "max_position_embeddings": 64,
-                "tie_word_embeddings": True,
-            },
-        },
-        "data": {"sequence_length": 32, "validation_sequences": 4},
-        "optimizer": {"kind": "adamw", "peak_learning_rate": 0.01},
-        "schedule": {"warmup_tokens": 1024},
-        "batch": {"global_batch_tokens": BATCH_TOKENS, "micro_batch_sequences": 2},
-        "precision": {"dtype": "fp32"},
-        "train": {
-            "train_tokens": ENDLESS_TOKENS // BATCH_TOKENS * BATCH_TOKENS,
-            "validate_every_steps": 1_000_000,
-        },
-        "checkpoint": {"save_every_steps": 1_000_000},
-        "launch": {"kind": "local", "ranks": RANKS},
-        "executor": {"workers": 1},
-        "deepspeed": str(TEMPLATES / "zero1.json"),
-    }
-
-    # The data.
-    run_file = folder / "run.yaml"
-    run_file.write_text(to_yaml(settings, is_ascii=True))
-    for stage in ("prepare", "train-tokenizer", "tokenize"):
-        run_python("pipeline", stage, str(run_file))
-    return run_file
 
 
 def measure_start(run_file: Path, run_dir: Path, variables: Mapping[str, str]) -> MeasuredStart:
@@ -173,7 +109,7 @@ def _training(
 ) -> Generator[tuple[psutil.Process, Path]]:
     """Run `pipeline train` in a session of its own; end it, and all that it has started, at last."""
     log = run_dir.with_suffix(".log")
-    overrides = [f"paths.run_dir={run_dir}"]
+    overrides = [*SETTINGS, f"paths.run_dir={run_dir}"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "train", str(run_file), *overrides],

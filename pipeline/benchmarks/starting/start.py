@@ -11,11 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.benchmarks.common import write_results
-from pipeline.benchmarks.starting.measured_start import (
-    MeasuredStart,
-    measure_start,
-    write_endless_run,
-)
+from pipeline.benchmarks.small_run import make_small_data
+from pipeline.benchmarks.starting.measured_start import MeasuredStart, measure_start
 from pipeline.benchmarks.starting.start_results import (
     FORKED,
     SEPARATE,
@@ -56,7 +53,7 @@ def benchmark_start(count: int, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         try:
             note("benchmark: preparing the data")
-            run_file = write_endless_run(Path(scratch))
+            run_file = make_small_data(Path(scratch))
             note("benchmark: one start that fills the caches")
             measure_start(run_file, Path(scratch, "first"), {})
             for number in range(1, count + 1):

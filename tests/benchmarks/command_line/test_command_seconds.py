@@ -19,7 +19,7 @@ from pipeline.benchmarks.command_line.command_seconds import (
     show_command_seconds,
     summarised,
 )
-from pipeline.benchmarks.command_line.small_run import write_small_run_files
+from pipeline.benchmarks.small_run import write_small_run_files
 
 MODULES = {BARE: 0, TYPER: 50, HELP: 120, "config": 400}
 MEASURED = {BARE: [1.0, 2.0, 9.0], TYPER: [4.0, 2.0, 3.0], HELP: [5.0, 4.0, 4.5], "config": [1.6]}

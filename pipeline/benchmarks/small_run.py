@@ -1,4 +1,5 @@
-"""A finished run that is as small as one can be, for commands that read runs.
+"""A run that is as small as one can be: one is trained for the commands that read runs, and one is
+started for the seconds until its first step.
 
 Writes a corpus of a few kilobytes, a run file and all that `pipeline run` makes of them; the run file
 of a curated corpus and its selection; and the file of a study whose runs are not trained.
@@ -20,10 +21,10 @@ tokenizer: {kind: byte-level-bpe, vocab_size: 270}
 model:
   architecture: llama
   config:
-    hidden_size: 16
-    intermediate_size: 32
-    num_hidden_layers: 1
-    num_attention_heads: 2
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 4
     max_position_embeddings: 256
 data: {sequence_length: 32, validation_sequences: 4}
 optimizer: {peak_learning_rate: 1e-3}
@@ -77,8 +78,16 @@ def write_small_run_files(folder: Path) -> SmallRun:
     return small
 
 
+def make_small_data(folder: Path) -> Path:
+    """Do the data stages, and return the run file. Raises UserError where a stage fails."""
+    run_file = write_small_run_files(folder).run_file
+    for stage in ("prepare", "train-tokenizer", "tokenize"):
+        run_python("pipeline", stage, str(run_file))
+    return run_file
+
+
 def make_small_run(folder: Path) -> SmallRun:
-    """Train a model of 15 thousand parameters for four steps, score it, and curate its corpus.
+    """Train a model of 45 thousand parameters for four steps, score it, and curate its corpus.
 
     Raises UserError where a stage fails.
     """
