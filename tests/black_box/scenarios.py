@@ -114,9 +114,10 @@ class Program:
             is not None
         )
 
-    def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-        """Start one command in a folder."""
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a command."""
+        return {
             **os.environ,
             "PYTHONPATH": str(self.root),
             "HF_HUB_OFFLINE": "1",
@@ -126,6 +127,9 @@ class Program:
             "NO_COLOR": "1",
             "TERM": "dumb",
         }
+
+    def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        """Start one command in a folder."""
         return subprocess.Popen(
             [
                 sys.executable,
@@ -134,7 +138,7 @@ class Program:
                 *(argument.replace("ROOT", str(self.root)) for argument in arguments),
             ],
             cwd=folder,
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

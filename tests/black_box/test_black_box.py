@@ -1,7 +1,7 @@
 """The pipeline as a program: what it offers, refuses and makes is what the commit in observed.json
 offered, refused and made.
 
-Nothing of the pipeline is imported, so no redesign of its insides can change what is compared.
+Nothing of the pipeline is called, so no redesign of its insides can change what is compared.
 `record.py` wrote the file, and observed_quickstart.json, which needs a real corpus: the folder that
 PIPELINE_TEST_QUICKSTART_CORPUS names.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from allowed import ADDED_COMMANDS
+from forks import start_module
 from mistakes import MISTAKES
 from record import (
     OBSERVED,
@@ -75,15 +76,21 @@ def test_every_command_and_option_is_still_there(program: Program, tmp_path: Pat
 @pytest.mark.ranks
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_refused_by_name(
-    corpus: Path, program: Program, tmp_path: Path, name: str
+    corpus: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """In forks of one process that has imported this checkout's pipeline: they are many."""
     mistake = MISTAKES[name]
     folder = tmp_path / "typed"
     shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns("data", "stream"))
     if mistake.arrange:
         mistake.arrange(folder)
-    ended = program(folder, mistake.command, "run.yaml", *mistake.settings, exit_code=2)
-    message = re.sub(r"\s+", " ", ended.stderr)
+    command = ["pipeline", mistake.command, "run.yaml"]
+    settings = [setting.replace("ROOT", str(ROOT)) for setting in mistake.settings]
+    log = tmp_path / "log"
+    monkeypatch.chdir(folder)
+    ended = start_module([*command, *settings], program.environment, log=log)
+    assert ended.wait() == 2, log.read_text()
+    message = re.sub(r"\s+", " ", log.read_text())
     assert "Traceback" not in message
     assert [word for word in mistake.named if word not in message] == []
     assert not list(folder.rglob("manifest.json"))

@@ -100,7 +100,7 @@ def test_a_run_that_dies_at_once_again_and_again_is_given_up(
 ) -> None:
     """Killed at every start, before any checkpoint; with DeepSpeed's launcher."""
     monkeypatch.setenv(LAUNCHER_VARIABLE, DEEPSPEED)
-    job = start(run_file, *SETTINGS, "guard.max_restarts=1")
+    job = start(run_file, *SETTINGS, "guard.max_restarts=1", "launch.ranks=1")
     seen: set[int] = set()
 
     def kill_new() -> bool:

@@ -98,7 +98,7 @@ def test_where_the_server_cannot_fork_deepspeeds_launcher_starts_the_ranks(
     (tiny_run.parent / "sitecustomize.py").write_text(THREAD_OF_A_LIBRARY)
     path = os.pathsep.join([str(tiny_run.parent), *filter(None, sys.path)])
     monkeypatch.setenv("PYTHONPATH", path)
-    code, output = finish(start(tiny_run, *SHORT))
+    code, output = finish(start(tiny_run, *SHORT, "launch.ranks=1"))
     assert code == 0, output
     assert "warning: train: ranks cannot be forked, so that each imports for itself" in output
     assert "2 threads run after the imports of" in output
