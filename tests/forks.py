@@ -6,10 +6,8 @@ It starts with the first test that needs it, and ends with the process that runs
 
 import atexit
 import os
-import pickle
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from call_in_fork import call_as_text
 
 from pipeline.cluster.launch import program_environment
 from pipeline.cluster.warm.warm_process import DEFAULTS, PRELOADED
@@ -88,12 +87,10 @@ def forked_checks() -> Iterator[None]:
 def start_call(function: Callable[..., object], *arguments: Any, log: Path) -> ForkedProgram:
     """Call a function of a module in a fork, which ends with code 0 when it returns.
 
-    What it prints is added to `log`.
+    Arguments are what JSON knows, paths, and functions of modules. What it prints is added to `log`.
     """
     with tempfile.TemporaryFile() as given, log.open("ab") as output:
-        # The path first: the function's module has to be found before it can be read.
-        pickle.dump(sys.path, given)
-        pickle.dump((function, arguments), given)
+        given.write(call_as_text(function, arguments).encode())
         given.seek(0)
         return held_python().start([CALLER], dict(os.environ), (given, output, output))
 
