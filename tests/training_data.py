@@ -109,6 +109,14 @@ def write_run(tokenized: Path, folder: Path, name: str = "run", zero: str = "zer
     return path
 
 
+def take_batches_at_once(run_file: Path) -> Path:
+    """Have each of two ranks take its part of a batch in one micro-batch: half the work, where
+    accumulation is nothing to a test."""
+    text = run_file.read_text()
+    run_file.write_text(text.replace("micro_batch_sequences: 2", "micro_batch_sequences: 4"))
+    return run_file
+
+
 def choose_template(make_run: Callable[..., Path], zero: str) -> tuple[Path, list[str]]:
     """Return a run file of make_run and the overrides that have it use a template, shipped or of
     OFFLOAD."""

@@ -5,13 +5,14 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ranks import in_ranks, run_ranks
+from training_data import write_run
 
 from pipeline.checkpoint.integrity import content_flaw, size_flaw
 from pipeline.checkpoint.reader import damage_of_checkpoint
@@ -47,11 +48,20 @@ def losses(run_file: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(load(run_file).paths.run_dir)]
 
 
+@pytest.fixture(scope="module")
+def sound(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run file of a run that nobody damages."""
+    run_file = write_run(tokenized, tmp_path_factory.mktemp("sound"))
+    assert run_ranks(run_file, 1, [CONSTANT])["status"] == "done"
+    return run_file
+
+
 @pytest.fixture
-def made(make_run: Callable[..., Path]) -> Iterator[Made]:
-    run_file = make_run()
-    run_ranks(run_file, 1, [CONSTANT])
-    yield Made(run_file, losses(run_file))
+def made(sound: Path, tmp_path: Path) -> Made:
+    """Return a copy of the sound run."""
+    shutil.copytree(sound.parent, tmp_path, dirs_exist_ok=True)
+    run_file = tmp_path / sound.name
+    return Made(run_file, losses(run_file))
 
 
 def truncate(made: Made) -> None:

@@ -19,6 +19,7 @@ WIDER = [
     "model.config.hidden_size=256",
     "model.config.intermediate_size=512",
     "train.train_tokens=2048",
+    "batch.micro_batch_sequences=4",
 ]
 """1.4 million parameters, so that names and random states are small beside them."""
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import memory_disk
 from ranks import in_ranks, run_ranks
+from training_data import take_batches_at_once
 
 from pipeline.checkpoint.files import load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest, remove_checkpoint
@@ -24,6 +25,12 @@ from pipeline.store.metrics import read_metrics
 MakeRun = Callable[..., Path]
 CONSTANT = "schedule.kind=constant"
 """A longer run has the same learning rates."""
+
+
+@pytest.fixture
+def make_run(make_run: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that writes a run file, as the fixture of all tests does, of whole batches."""
+    return lambda **named: take_batches_at_once(make_run(**named))
 
 
 def run_dir_of(run_file: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from program_here import pipeline_here
+from training_data import take_batches_at_once
 
 from pipeline.checkpoint.stored_weights import RankShard, StoredWeights
 from pipeline.cli import verify_resume as verify
@@ -27,9 +28,7 @@ STEPS = 100
 def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_file = make_run()
-    text = run_file.read_text()
-    run_file.write_text(text.replace("micro_batch_sequences: 2", "micro_batch_sequences: 4"))
+    run_file = take_batches_at_once(make_run())
     folder = run_file.parent / "proof"
     command = [
         sys.executable,
