@@ -5,7 +5,7 @@ Reads tokenizer.json alone. No tokenizer is built, so showing a few documents ta
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ class Pieces:
     the high bit.
     """
 
-    @property
+    @cached_property
     def single_byte(self) -> np.ndarray:
         """Tell for each id whether its piece is one byte, `(ids,) bool`."""
         is_single = [
