@@ -15,11 +15,10 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
-from pipeline.corpus.parquet_tables import row_numbers
+from pipeline.corpus.parquet_tables import row_numbers, text_column
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.checksummed_file import ChecksummedFile
@@ -200,7 +199,7 @@ class ShardWriter:
         shard = f"{self._source}/{self._stem(self._parts)}"
         columns = [
             pa.array([f"{shard}/{row}" for row in range(first, first + rows)], pa.string()),
-            _text_column(waiting.texts),
+            text_column(waiting.texts),
             pa.array(waiting.metas, pa.binary()).view(pa.string()),
             pa.array(waiting.origin_files, pa.string()),
             pa.array(waiting.origin_rows, pa.int64()),
@@ -231,13 +230,6 @@ class ShardWriter:
         self._parts += 1
         self._shard_bytes = 0
         self._shard_rows = 0
-
-
-def _text_column(texts: Sequence[bytes]) -> pa.Array:
-    """Return texts as `large_string`. A single huge text is not copied: `join` returns it itself."""
-    offsets = pa.array(accumulate(map(len, texts), initial=0), pa.int64())
-    buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(texts))]
-    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 def document_shard(folder: Path, stem: str) -> Path:
@@ -363,11 +355,6 @@ def texts_of_group(file: pq.ParquetFile, group: int) -> list[memoryview]:
     bounds = np.frombuffer(offsets, "<i8", len(array) + 1, 8 * array.offset).tolist()
     view = memoryview(values or b"")
     return [view[start:end] for start, end in pairwise(bounds)]
-
-
-def text_lengths(texts: pa.ChunkedArray) -> np.ndarray:
-    """Return the length of each text in bytes of UTF-8, `(texts,) int64`."""
-    return pc.call_function("binary_length", [texts]).to_numpy().astype(np.int64)
 
 
 def shard_records(files: Mapping[str, ListedFile]) -> dict[str, ListedFile]:

@@ -1,14 +1,16 @@
 """Small Parquet files that are read and written whole; documents have readers of their own.
 
-Also `row_numbers`, with which the rows of any table are taken.
+Also columns of texts, and `row_numbers`, with which the rows of any table are taken.
 """
 
 import io
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import DELETE_FIRST, DataError, one_line
@@ -86,3 +88,15 @@ def row_numbers(rows: Sequence[int] | np.ndarray) -> pa.Int64Array:
     numbers = np.asarray(rows, dtype=np.int64)
     values = pa.py_buffer(np.ascontiguousarray(numbers))
     return pa.Int64Array.from_buffers(pa.int64(), len(numbers), [None, values])
+
+
+def text_column(texts: Sequence[bytes]) -> pa.Array:
+    """Return texts as `large_string`. A single huge text is not copied: `join` returns it itself."""
+    offsets = pa.array(accumulate(map(len, texts), initial=0), pa.int64())
+    buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
+
+
+def text_lengths(texts: pa.ChunkedArray) -> np.ndarray:
+    """Return the length of each text in bytes of UTF-8, `(texts,) int64`."""
+    return pc.call_function("binary_length", [texts]).to_numpy().astype(np.int64)

@@ -101,6 +101,7 @@ def commands_of_run(small: SmallRun) -> dict[str, MeasuredCommand]:
 
     Not among them are `doctor`, which measures the machine for seconds, and `generate`: torch.
     """
+    # What commands ask for.
     config = load(small.run_file)
     traced = trace_step(read_run(open_run(small.run_file, [])), 1)
     document = traced["rows"][0]["documents"][0]["id"]
@@ -110,6 +111,7 @@ def commands_of_run(small: SmallRun) -> dict[str, MeasuredCommand]:
     def pipeline(*words: str) -> MeasuredCommand:
         return MeasuredCommand(("-m", "pipeline", *words))
 
+    # The commands.
     run = str(small.run_file)
     curated = str(small.curated_file)
     return {

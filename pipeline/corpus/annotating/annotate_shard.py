@@ -19,7 +19,8 @@ from pipeline.corpus.annotating.document_text import DocumentText
 from pipeline.corpus.annotating.earlier_columns import EarlierColumns
 from pipeline.corpus.annotating.part import AnnotationPart, Value
 from pipeline.corpus.annotating.published_rows import PublishedRows, PublishedSource
-from pipeline.corpus.documents import open_shard, shard_footer, text_lengths
+from pipeline.corpus.documents import open_shard, shard_footer
+from pipeline.corpus.parquet_tables import text_lengths
 from pipeline.corpus.trees.published_record import PublishedRecord
 from pipeline.store.records import FileRecord
 from pipeline.work.task import report_progress

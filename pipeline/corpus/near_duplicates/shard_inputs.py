@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN, read_annotations
-from pipeline.corpus.documents import open_shard, text_lengths, texts_of_group
+from pipeline.corpus.documents import open_shard, texts_of_group
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
-from pipeline.corpus.parquet_tables import read_parquet
+from pipeline.corpus.parquet_tables import read_parquet, text_lengths
 from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SELECT_AGAIN
 

@@ -19,9 +19,9 @@ from pipeline.config.curation.select_section import SpanCut
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN, read_annotations
 from pipeline.corpus.annotating.pii import PersonalSpan, replacement
 from pipeline.corpus.decontaminating.decontaminate import read_contaminated
-from pipeline.corpus.documents import open_shard, text_lengths
+from pipeline.corpus.documents import open_shard
 from pipeline.corpus.near_duplicates.shard_inputs import CUT_OUT
-from pipeline.corpus.parquet_tables import write_parquet
+from pipeline.corpus.parquet_tables import text_lengths, write_parquet
 from pipeline.corpus.rows import is_blank
 from pipeline.corpus.selecting.judged_shards import JudgedShard
 from pipeline.corpus.selecting.rule_values import SCORE, compared_columns, failed_rules
