@@ -8,6 +8,7 @@ that key, and beside each shard a `.keys` file with the original ids and urls of
 import contextlib
 from bisect import bisect_right
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -80,26 +81,15 @@ class DocumentRow(TypedDict):
     origin_row: int
 
 
+@dataclass
 class _WaitingColumns:
-    """Documents that wait to become a row group, by column.
+    """Documents that wait to become a row group, by column: fewer objects than a tuple for each."""
 
-    Lists of bytes, strings and numbers: a tuple for each document would be an object more for
-    Python's garbage collector, which walks through all that are alive whenever many have been made.
-    """
-
-    def __init__(self) -> None:
-        self.texts: list[bytes] = []
-        self.metas: list[bytes] = []
-        self.origin_files: list[str] = []
-        self.origin_rows: list[int] = []
-
-    def append(self, document: Document) -> None:
-        """Take the values of a document."""
-        text, meta, origin_file, origin_row = document
-        self.texts.append(text)
-        self.metas.append(meta)
-        self.origin_files.append(origin_file)
-        self.origin_rows.append(origin_row)
+    texts: list[bytes] = field(default_factory=list)
+    metas: list[bytes] = field(default_factory=list)
+    origin_files: list[str] = field(default_factory=list)
+    origin_rows: list[int] = field(default_factory=list)
+    row_bytes: int = 0
 
 
 class ShardWriter:
@@ -125,30 +115,34 @@ class ShardWriter:
         self._file: ChecksummedFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._waiting = _WaitingColumns()
-        self._waiting_bytes = 0
         self._shard_bytes = 0
         self._shard_rows = 0
 
     def add(self, document: Document) -> None:
         """Append a document."""
-        text_bytes = len(document.text)
-        row_bytes = text_bytes + len(document.meta) + ROW_BYTES
-        if self._waiting_bytes and self._waiting_bytes + row_bytes > ROW_GROUP_BYTES:
+        text, meta, origin_file, origin_row = document
+        text_bytes = len(text)
+        row_bytes = text_bytes + len(meta) + ROW_BYTES
+        if self._waiting.texts and self._waiting.row_bytes + row_bytes > ROW_GROUP_BYTES:
             self._write_row_group()
-        self._waiting.append(document)
-        self._waiting_bytes += row_bytes
+        waiting = self._waiting
+        waiting.texts.append(text)
+        waiting.metas.append(meta)
+        waiting.origin_files.append(origin_file)
+        waiting.origin_rows.append(origin_row)
+        waiting.row_bytes += row_bytes
         self._shard_bytes += text_bytes
         self.text_bytes += text_bytes
         self.documents += 1
         if self._shard_bytes >= self._shard_text_bytes:
             self._finish_shard()
-        elif self._waiting_bytes >= ROW_GROUP_BYTES:
+        elif waiting.row_bytes >= ROW_GROUP_BYTES:
             # A huge document must not wait in memory for the next one, which may be huge, too.
             self._write_row_group()
 
     def close(self) -> dict[str, FileRecord]:
         """Complete the last shard; return the size and checksum of each file by its name."""
-        if self._waiting_bytes or self._shard_rows:
+        if self._waiting.texts or self._shard_rows:
             self._finish_shard()
         return self._records
 
@@ -190,9 +184,7 @@ class ShardWriter:
         first = self._shard_rows
         waiting = self._waiting
         rows = len(waiting.texts)
-        waiting_bytes = self._waiting_bytes
         self._waiting = _WaitingColumns()
-        self._waiting_bytes = 0
         self._keys.add(waiting.metas, first)
 
         # Ids follow from the place of a document: source, shard and row.
@@ -206,12 +198,12 @@ class ShardWriter:
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
         self._shard_rows += rows
-        if waiting_bytes > 2 * ROW_GROUP_BYTES:
+        if waiting.row_bytes > 2 * ROW_GROUP_BYTES:
             # Arrow's pool would keep the memory of a huge document for later ones.
             pa.default_memory_pool().release_unused()
 
     def _finish_shard(self) -> None:
-        if self._waiting_bytes:
+        if self._waiting.texts:
             self._write_row_group()
         assert self._writer is not None and self._file is not None and self._temporary is not None
         self._writer.close()
