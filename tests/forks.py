@@ -20,6 +20,7 @@ from call_in_fork import call_as_text
 
 from pipeline.cluster.launch import program_environment
 from pipeline.cluster.warm.warm_process import DEFAULTS, PRELOADED
+from pipeline.store.rank_environment import host_memory_variables
 from pipeline.work.warm import warm_python
 from pipeline.work.warm.held_python import HeldPython
 from pipeline.work.warm.warm_python import ForkedProgram, WarmPython
@@ -42,6 +43,7 @@ MODULES = (
 def held_python() -> HeldPython:
     """Return the warm process, started by the first call."""
     environment = {**DEFAULTS, **program_environment(), "DS_ACCELERATOR": "cpu"}
+    environment |= host_memory_variables()
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment["PYTHONPATH"]])
     held = HeldPython(MODULES, environment)
     held.__enter__()

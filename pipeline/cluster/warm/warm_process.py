@@ -19,7 +19,7 @@ from types import TracebackType
 from pipeline.cluster.launch import program_environment
 from pipeline.cluster.warm.forked_launch import refuse_gpus
 from pipeline.logs import note
-from pipeline.store.rank_environment import THREADS_VARIABLE
+from pipeline.store.rank_environment import THREADS_VARIABLE, host_memory_variables
 from pipeline.work.warm.held_python import HeldPython
 from pipeline.work.warm.warm_python import ForkedProgram
 
@@ -94,6 +94,7 @@ class WarmProcess:
         """
         refuse_gpus()
         environment = {**DEFAULTS, **program_environment(), "DS_ACCELERATOR": "cpu"}
+        environment |= host_memory_variables()
         preloaded = [*PRELOADED, *(FOR_SCORING if with_scoring else ()), *modules]
         self._python = HeldPython(preloaded, environment)
         self._commands: list[ForkedCommand] = []
