@@ -8,6 +8,7 @@ import atexit
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,12 @@ MODULES = (
     "deepspeed.runtime.zero.muon.muon_optimizer",
 )
 """What most forks would import. The last three are those that a rank imports with its model."""
+
+
+def is_in_fork() -> bool:
+    """Tell whether this process is a fork that calls a function of a test."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == CALLER
 
 
 @cache

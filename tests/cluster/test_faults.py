@@ -38,8 +38,8 @@ pytestmark = pytest.mark.ranks
 MakeRun = Callable[..., Path]
 SAVE_EVERY = 20
 STEPS_PER_FAULT = 60
-START_UP_SECONDS = 0.6
-"""From the launcher to the first step where ranks are forked; on a busy machine more."""
+START_UP_SECONDS = 0.3
+"""From the launcher to the first step at least, where ranks are forked."""
 WIDER = ["model.config.hidden_size=128", "model.config.intermediate_size=256"]
 """So that writing a checkpoint takes long enough to be hit."""
 

@@ -1,13 +1,13 @@
 """A kind of source is one class and one line in the table: a new one needs nothing else."""
 
 import csv
-import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from forks import is_in_fork
 from helpers import iterate_texts, run_stages
 from ranks import in_ranks
 
@@ -45,7 +45,7 @@ class Tables(RawFiles):
         advance(file.stat().st_size)
 
 
-if multiprocessing.current_process().name != "MainProcess":
+if is_in_fork():
     # A rank, which imports this file to find `train`, reads the run file only then.
     SOURCE_KINDS.paths["table"] = f"{__name__}:Tables"
 
