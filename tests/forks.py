@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,9 +19,8 @@ from typing import IO, Any
 import pytest
 from call_in_fork import call_as_text
 
-from pipeline.cluster.launch import program_environment
+from pipeline.cluster.launch import cpu_environment, program_environment
 from pipeline.cluster.warm.warm_process import DEFAULTS, PRELOADED
-from pipeline.store.rank_environment import host_memory_variables
 from pipeline.work.warm import warm_python
 from pipeline.work.warm.held_python import HeldPython
 from pipeline.work.warm.warm_python import ForkedProgram, WarmPython
@@ -49,8 +48,7 @@ def is_in_fork() -> bool:
 @cache
 def held_python() -> HeldPython:
     """Return the warm process, started by the first call."""
-    environment = {**DEFAULTS, **program_environment(), "DS_ACCELERATOR": "cpu"}
-    environment |= host_memory_variables()
+    environment = {**DEFAULTS, **cpu_environment()}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment["PYTHONPATH"]])
     held = HeldPython(MODULES, environment)
     held.__enter__()
@@ -76,7 +74,7 @@ class _LatePython(WarmPython):
 
 
 @contextmanager
-def forking() -> Iterator[None]:
+def forking() -> Generator[None]:
     """Have what this process would start with `python -m` forked from the warm process."""
     before = warm_python.parent()
     warm_python.set_parent(before or _LatePython())

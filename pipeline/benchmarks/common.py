@@ -21,6 +21,8 @@ from pipeline.store.environment import environment
 from pipeline.store.files import write_json
 from pipeline.work.cores import core_count
 
+SHOWN_CHARACTERS = 3000
+"""Length of the end of a failed process's output that is shown."""
 LEAST_WIDTH = 110
 """Minimum width of a table, in columns: a narrower terminal wraps whole lines, not figures."""
 Figures = Mapping[str, float]
@@ -48,6 +50,20 @@ class FinishedProcess:
         return json.loads(self.output.splitlines()[-1])
 
 
+def environment_of_process(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this process with `variables`, for a process that is measured."""
+    # With PYTHONDONTWRITEBYTECODE the process would compile every module again.
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    return inherited | dict(variables)
+
+
+def process_failed(what: str, code: int, output: str) -> UserError:
+    """Return the error of a measured process that failed, with the end of its output."""
+    return UserError(f"{what}\nended with exit code {code}:\n{output[-SHOWN_CHARACTERS:]}")
+
+
 def run_process(
     command: Sequence[str], variables: Mapping[str, str] | None = None
 ) -> FinishedProcess:
@@ -55,14 +71,10 @@ def run_process(
 
     Raises UserError, with the end of the output, where the command fails.
     """
-    # With PYTHONDONTWRITEBYTECODE the process would compile every module again.
-    inherited = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }
     started = time.monotonic()
     process = subprocess.Popen(
         command,
-        env=inherited | dict(variables or {}),
+        env=environment_of_process(variables or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,9 +87,7 @@ def run_process(
     wall = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise UserError(
-            f"{' '.join(command)}\nended with exit code {process.returncode}:\n{output[-3000:]}"
-        )
+        raise process_failed(" ".join(command), process.returncode, output)
     return FinishedProcess(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
 
 

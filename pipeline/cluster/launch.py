@@ -159,14 +159,16 @@ def name_ranks(gpus: int) -> str:
 
 def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
     """Return the environment of a launcher that starts `ranks_here` ranks on this machine."""
-    environment = program_environment()
+    environment = program_environment() if gpus else cpu_environment()
     cores = len(os.sched_getaffinity(0))
     environment.setdefault(THREADS_VARIABLE, str(max(1, cores // ranks_here)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not gpus:
-        environment["DS_ACCELERATOR"] = "cpu"
-        environment |= host_memory_variables()
     return environment
+
+
+def cpu_environment() -> dict[str, str]:
+    """Return the environment of a program that is, or forks, ranks on CPUs."""
+    return program_environment() | {"DS_ACCELERATOR": "cpu"} | host_memory_variables()
 
 
 def program_environment() -> dict[str, str]:

@@ -48,8 +48,8 @@ ReturnT = TypeVar("ReturnT")
 
 def measure_side(
     config: RunConfig, side: str, warm_up: int, steps: int, turns: int, connection: int
-) -> float:
-    """Measure one side's training on one rank in turns of `steps` steps; return the last loss.
+) -> None:
+    """Measure one side's training on one rank in turns of `steps` steps; tell the last loss.
 
     A multiple of the steps between two measurements of the noise scale gives their mean cost.
     """
@@ -66,7 +66,6 @@ def measure_side(
     else:
         loss = PEERS[side](peer_inputs(config, LEARNING_RATE), total, clock.mark)
     clock.tell(loss or math.nan)
-    return loss or math.nan
 
 
 def _train_plain(config: RunConfig, steps: int, mark: Callable[[], None]) -> float:
@@ -178,14 +177,15 @@ def measure_ranks(
 
     _become_rank(rank, count, port)
     ours = OurLoop(config, 1 + turns * steps)
-    mark: Callable[[], None] = _nothing
+    clock: TurnClock | None = None
     if rank == 0:
-        mark = TurnClock(socket.socket(fileno=connection), 1, steps, turns).mark
+        clock = TurnClock(socket.socket(fileno=connection), 1, steps, turns)
     done = 0
 
     def mark_together() -> None:
         nonlocal done
-        mark()
+        if clock is not None:
+            clock.mark()
         # Ranks that are not asked wait here for the one that is.
         if done % steps == 0:
             wait_for_world_ranks(ours.run.engine.device)
@@ -194,10 +194,6 @@ def measure_ranks(
     ours.train(mark_together)
     for process in others:
         process.wait()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _start_rank(rank: int, port: int) -> subprocess.Popen[bytes]:

@@ -15,16 +15,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from pipeline.benchmarks.common import environment_of_process, process_failed
 from pipeline.benchmarks.training.side_results import TurnFigures
 from pipeline.benchmarks.training.step_settings import MEASURING_MODULE
 from pipeline.benchmarks.training.turn_clock import NEXT
-from pipeline.cluster.launch import program_environment
-from pipeline.errors import UserError
 
 END_SECONDS = 60.0
 """Time to end the turn that a process is in, and what it leaves in shared memory."""
-SHOWN_CHARACTERS = 3000
-"""Length of the end of a failed process's output that is shown."""
 
 
 class MeasuredProcess:
@@ -48,12 +45,9 @@ class MeasuredProcess:
         self._lines = ours.makefile("rb")
         self._output = tempfile.TemporaryFile()
         arguments = json.dumps({**self._arguments, "connection": theirs.fileno()})
-        # With PYTHONDONTWRITEBYTECODE the process would compile every module again.
-        environment = program_environment() | self._variables
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._process = subprocess.Popen(
             [sys.executable, "-m", MEASURING_MODULE, self._function, arguments],
-            env=environment,
+            env=environment_of_process(self._variables),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
@@ -89,7 +83,7 @@ class MeasuredProcess:
         return self._read()
 
     def result(self) -> Any:
-        """Return what the function has returned, after its last turn."""
+        """Return what the process tells at its end, after its last turn."""
         return self._read()
 
     def _read(self) -> Any:
@@ -99,7 +93,4 @@ class MeasuredProcess:
         code = self._process.wait(END_SECONDS)
         self._output.seek(0)
         output = self._output.read().decode(errors="replace")
-        raise UserError(
-            f"benchmark: {self._function} with {self._arguments}\n"
-            f"ended with exit code {code}:\n{output[-SHOWN_CHARACTERS:]}"
-        )
+        raise process_failed(f"benchmark: {self._function} with {self._arguments}", code, output)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.cluster.launch import program_environment
+from pipeline.cluster.launch import cpu_environment, program_environment
 from pipeline.cluster.warm.forked_launch import refuse_gpus
 from pipeline.logs import note
-from pipeline.store.rank_environment import THREADS_VARIABLE, host_memory_variables
+from pipeline.store.rank_environment import THREADS_VARIABLE
 from pipeline.work.warm.held_python import HeldPython
 from pipeline.work.warm.warm_python import ForkedProgram
 
@@ -93,8 +93,7 @@ class WarmProcess:
         Raises ConfigError on a machine with GPUs, UserError on a system without Linux's forks.
         """
         refuse_gpus()
-        environment = {**DEFAULTS, **program_environment(), "DS_ACCELERATOR": "cpu"}
-        environment |= host_memory_variables()
+        environment = {**DEFAULTS, **cpu_environment()}
         preloaded = [*PRELOADED, *(FOR_SCORING if with_scoring else ()), *modules]
         self._python = HeldPython(preloaded, environment)
         self._commands: list[ForkedCommand] = []
