@@ -193,10 +193,11 @@ def _measure(config: RunConfig) -> Measured:
         for name, file in files.items():
             counts: dict[str, np.ndarray] = {}
             for source, of_source in all_texts.items():
-                counted = None
-                if is_proven and not name:
-                    counted = count_ids_fast(own_folder, of_source)
-                counts[source] = count_ids(file, of_source) if counted is None else counted
+                # The own tokenizer, which has no name, is the one that gigatoken was proven for.
+                counted = count_ids_fast(own_folder, of_source) if is_proven and not name else None
+                if counted is None:
+                    counted = count_ids(file, of_source)
+                counts[source] = counted
                 done += sizes[source]["bytes"]
                 update(done, source)
             reports.append({"name": name, **_figures(pieces[name], counts, sizes)})
