@@ -54,6 +54,7 @@ def main() -> None:
 
     # Train. Torch and DeepSpeed are imported only here.
     try:
+        import pipeline.model.lean_transformers  # noqa: F401
         from pipeline.training.job import run_job
 
         outcome: Outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))

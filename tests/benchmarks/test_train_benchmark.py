@@ -28,6 +28,7 @@ from pipeline.benchmarks.training.side_results import (
 from pipeline.benchmarks.training.side_rounds import ONE_THREAD
 from pipeline.benchmarks.training.sizes import SIZES, CpuPlan, MeasuredSize
 from pipeline.benchmarks.training.step_settings import (
+    MEASURING_MODULE,
     StepSettings,
     llama_section,
     settings_of_preset,
@@ -202,7 +203,7 @@ def test_a_process_that_nobody_asks_any_more_ends() -> None:
 def test_a_side_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
     missing = {"config": str(tmp_path / "none.json")}
     with (
-        MeasuredProcess("measure_side", missing, ONE_THREAD) as process,
+        MeasuredProcess(MEASURING_MODULE, "measure_side", missing, ONE_THREAD) as process,
         pytest.raises(UserError, match=r"ended with exit code 1:[\s\S]*No such file"),
     ):
         process.wait_until_warm()
@@ -243,7 +244,9 @@ class FakeProcess:
 
     turns: ClassVar[list[str]] = []
 
-    def __init__(self, function: str, arguments: Mapping[str, Any], variables: object) -> None:
+    def __init__(
+        self, module: str, function: str, arguments: Mapping[str, Any], variables: object
+    ) -> None:
         self.side = arguments["side"]
 
     def __enter__(self) -> "FakeProcess":

@@ -4,7 +4,7 @@ Fills a record as it goes, so that an interruption loses only what was being mea
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,8 @@ from pipeline.store.rank_environment import host_memory_variables
 
 ONE_THREAD = {**ON_CPU, "OMP_NUM_THREADS": "1"}
 """Environment of one rank that computes with one thread."""
+OUR_MODULE = "pipeline.benchmarks.training.measure_ours"
+"""MEASURING_MODULE in a process that imports what the ranks of a run import."""
 ROUNDS_OF_A_PROCESS = 5
 """Rounds after which the sides get new processes: what differs from process to process, such as where
 memory lies, is part of the intervals."""
@@ -94,7 +96,7 @@ def _measure_sides(
 def _side_process(
     plan: CpuPlan, size: str, template: str, side: str, folder: Path, rounds: range
 ) -> MeasuredProcess:
-    """Return one side's process, with the environment that the launch of a run gives ours."""
+    """Return one side's process; ours imports, and has the environment, as the ranks of a run do."""
     measured = plan.sizes[size]
     corpus = random_corpus(folder, size, measured.settings)
     arguments = {
@@ -104,10 +106,9 @@ def _side_process(
         "steps": measured.steps,
         "turns": len(rounds),
     }
-    variables: Mapping[str, str] = ONE_THREAD
     if side == OURS:
-        variables = _our_environment()
-    return MeasuredProcess("measure_side", arguments, variables)
+        return MeasuredProcess(OUR_MODULE, "measure_side", arguments, _our_environment())
+    return MeasuredProcess(MEASURING_MODULE, "measure_side", arguments, ONE_THREAD)
 
 
 def _measure_parts(plan: CpuPlan, folder: Path, figures: CpuFigures) -> None:
@@ -142,7 +143,7 @@ def _measure_scaling(plan: CpuPlan, folder: Path, count: int, figures: CpuFigure
                     "turns": len(rounds),
                 }
                 variables = ON_CPU | host_memory_variables()
-                process = MeasuredProcess("measure_ranks", arguments, variables)
+                process = MeasuredProcess(OUR_MODULE, "measure_ranks", arguments, variables)
                 processes[name] = stack.enter_context(process)
             for process in processes.values():
                 process.wait_until_warm()

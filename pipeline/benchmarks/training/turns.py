@@ -17,7 +17,6 @@ from typing import Any
 
 from pipeline.benchmarks.common import environment_of_process, process_failed
 from pipeline.benchmarks.training.side_results import TurnFigures
-from pipeline.benchmarks.training.step_settings import MEASURING_MODULE
 from pipeline.benchmarks.training.turn_clock import NEXT
 
 END_SECONDS = 60.0
@@ -28,12 +27,17 @@ class MeasuredProcess:
     """A fresh process that does its steps in turns; it ends with this context."""
 
     def __init__(
-        self, function: str, arguments: Mapping[str, object], variables: Mapping[str, str]
+        self,
+        module: str,
+        function: str,
+        arguments: Mapping[str, object],
+        variables: Mapping[str, str],
     ) -> None:
-        """Take a function of the measuring module, its arguments, and more environment variables.
+        """Take a measuring module, one of its functions, its arguments, more environment variables.
 
         The function also gets `connection`, the number of an inherited socket.
         """
+        self._module = module
         self._function = function
         self._arguments = dict(arguments)
         self._variables = dict(variables)
@@ -46,7 +50,7 @@ class MeasuredProcess:
         self._output = tempfile.TemporaryFile()
         arguments = json.dumps({**self._arguments, "connection": theirs.fileno()})
         self._process = subprocess.Popen(
-            [sys.executable, "-m", MEASURING_MODULE, self._function, arguments],
+            [sys.executable, "-m", self._module, self._function, arguments],
             env=environment_of_process(self._variables),
             stdin=subprocess.DEVNULL,
             stdout=self._output,

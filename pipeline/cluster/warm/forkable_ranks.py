@@ -25,8 +25,8 @@ from pipeline.work.warm.warm_python import WarmProcessEnded
 LAUNCHER_VARIABLE = "PIPELINE_LAUNCHER"
 """Environment variable by which a user asks for DeepSpeed's launcher on CPUs as well."""
 DEEPSPEED = "deepspeed"
-PRELOADED = ("pipeline.training.job",)
-"""Modules that the ranks of every run import."""
+PRELOADED = ("pipeline.model.lean_transformers", "pipeline.training.job")
+"""Modules that the ranks of every run import, in this order."""
 LOOK_SECONDS = 0.1
 """Time between two looks at a request to stop while modules are imported."""
 

@@ -24,6 +24,7 @@ from pipeline.work.warm.held_python import HeldPython
 from pipeline.work.warm.warm_python import ForkedProgram
 
 PRELOADED = (
+    "pipeline.model.lean_transformers",
     "pipeline.cli.commands",
     "pipeline.cli.before_a_run",
     "pipeline.cluster.supervisor",
@@ -32,7 +33,8 @@ PRELOADED = (
     "pipeline.training.preflight",
     "pipeline.training.job",
 )
-"""Modules that are imported once. What `python -m` runs is not among them: it is run as `__main__`."""
+"""Modules that are imported once, in this order. What `python -m` runs is not among them: it is run as
+`__main__`."""
 FOR_SCORING = (
     "pipeline.evaluation.export",
     "pipeline.evaluation.evaluate",

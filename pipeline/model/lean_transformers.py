@@ -1,0 +1,32 @@
+"""Imports transformers' models without libraries that training has no use for.
+
+To be imported first: `transformers` keeps what it found. Its loss for finding objects in images imports
+scipy, and accelerate's questions on SageMaker import boto3, wherever they are installed: 560 modules and
+44 MB of every rank. Both can still be imported later.
+"""
+
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+UNUSED = ("scipy", "boto3")
+"""Libraries that transformers and accelerate import if they are there, for what a rank never does."""
+
+
+@contextmanager
+def hidden(names: Sequence[str]) -> Generator[None]:
+    """Let libraries that have not been imported look as if they were not installed.
+
+    Python refuses to import, or to find, a module whose place in `sys.modules` is taken by None.
+    """
+    places = [name for name in names if name not in sys.modules]
+    try:
+        sys.modules.update(dict.fromkeys(places))  # pyright: ignore[reportArgumentType]
+        yield
+    finally:
+        for name in places:
+            sys.modules.pop(name, None)
+
+
+with hidden(UNUSED):
+    import transformers.modeling_utils  # noqa: F401
