@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from deepspeed import DeepSpeedEngine
 from torch import nn
 
 from pipeline.benchmarks.training.side_names import ACCELERATE, DEEPSPEED, TRAINER
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.deepspeed_config import read_template
+from pipeline.engine.deepspeed_config import read_template, zero_stage
+from pipeline.errors import UserError
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
 
@@ -89,6 +91,19 @@ def peer_inputs(config: RunConfig, learning_rate: float) -> PeerInputs:
     )
 
 
+def _check_stage(engine: object, inputs: PeerInputs) -> None:
+    """Raise UserError unless it is DeepSpeed's engine, and at the template's ZeRO stage.
+
+    Accelerate and the Trainer use something else where their settings rule DeepSpeed out, and do not say so.
+    """
+    wanted = zero_stage(inputs.deepspeed)
+    if not isinstance(engine, DeepSpeedEngine) or engine.zero_optimization_stage() != wanted:
+        raise UserError(
+            f"benchmark: a peer was to train with DeepSpeed at ZeRO stage {wanted}, but its model is "
+            f"a {type(engine).__name__}; report this with the versions of its library"
+        )
+
+
 def train_deepspeed(inputs: PeerInputs, steps: int, mark: Mark) -> float:
     """Train with DeepSpeed's engine alone; return the last step's loss."""
     import deepspeed
@@ -97,6 +112,7 @@ def train_deepspeed(inputs: PeerInputs, steps: int, mark: Mark) -> float:
         model=inputs.model, optimizer=inputs.optimizer(), config=dict(inputs.deepspeed)
     )
     engine = initialised[0]
+    _check_stage(engine, inputs)
     loss = 0.0
     for _ in range(steps):
         total = torch.zeros(())
@@ -118,7 +134,6 @@ def train_accelerate(inputs: PeerInputs, steps: int, mark: Mark) -> float:
 
     # Prepare everything that is trained with.
     accelerator = Accelerator(
-        cpu=True,
         gradient_accumulation_steps=inputs.accumulation,
         deepspeed_plugin=DeepSpeedPlugin(
             hf_ds_config=dict(inputs.deepspeed),
@@ -129,6 +144,7 @@ def train_accelerate(inputs: PeerInputs, steps: int, mark: Mark) -> float:
     batches: Any = DataLoader(inputs.rows, batch_size=inputs.micro_batch)  # pyright: ignore[reportArgumentType]
     prepared: Any = accelerator.prepare(inputs.model, inputs.optimizer(), batches)
     model, optimizer, batches = prepared
+    _check_stage(model, inputs)
 
     # Train.
     loss = 0.0
@@ -193,6 +209,7 @@ def train_trainer(inputs: PeerInputs, steps: int, mark: Mark) -> float:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        _check_stage(trainer.model_wrapped, inputs)
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return logged[-1]
 
