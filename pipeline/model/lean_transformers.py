@@ -8,6 +8,7 @@ scipy, and accelerate's questions on SageMaker import boto3, wherever they are i
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 UNUSED = ("scipy", "boto3")
 """Libraries that transformers and accelerate import if they are there, for what a rank never does."""
@@ -21,7 +22,8 @@ def hidden(names: Sequence[str]) -> Generator[None]:
     """
     places = [name for name in names if name not in sys.modules]
     try:
-        sys.modules.update(dict.fromkeys(places))  # pyright: ignore[reportArgumentType]
+        for name in places:
+            sys.modules[name] = None  # pyright: ignore[reportArgumentType]
         yield
     finally:
         for name in places:
@@ -29,4 +31,4 @@ def hidden(names: Sequence[str]) -> Generator[None]:
 
 
 with hidden(UNUSED):
-    import transformers.modeling_utils  # noqa: F401
+    import_module("transformers.modeling_utils")

@@ -8,6 +8,7 @@ the log is open.
 import os
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 from pipeline.config.run_file import load
@@ -54,7 +55,7 @@ def main() -> None:
 
     # Train. Torch and DeepSpeed are imported only here.
     try:
-        import pipeline.model.lean_transformers  # noqa: F401
+        import_module("pipeline.model.lean_transformers")
         from pipeline.training.job import run_job
 
         outcome: Outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -27,6 +28,13 @@ from pipeline.benchmarks.training.side_results import (
 )
 from pipeline.benchmarks.training.side_rounds import ONE_THREAD
 from pipeline.benchmarks.training.sizes import SIZES, CpuPlan, MeasuredSize
+from pipeline.benchmarks.training.step_parts import (
+    REST,
+    THREADS,
+    PartTimer,
+    TimedFunction,
+    timed,
+)
 from pipeline.benchmarks.training.step_settings import (
     MEASURING_MODULE,
     StepSettings,
@@ -224,14 +232,14 @@ def test_what_is_not_chosen_is_left_out(run_file: Path) -> None:
     choice = Choice(["zero1"], (), ["10m-2k", "1m-2k"], [OURS, PLAIN], False, False)
     plan = cpu_plan(None, choice)
     assert (list(plan.sizes), plan.templates) == (["1m-2k", "10m-2k"], ["zero1"])
-    assert (plan.sides, plan.parts_steps, plan.scaling) == ([PLAIN, OURS], 0, None)
+    assert (plan.sides, plan.with_parts, plan.scaling) == ([PLAIN, OURS], False, None)
     assert list(cpu_plan(load(run_file, []), Choice()).sizes) == ["the run file"]
 
 
 def test_nanogpt_is_left_out_or_refused_without_its_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = CpuPlan({}, sides=["nanogpt", OURS], parts_steps=0, scaling=None)
+    plan = CpuPlan({}, sides=["nanogpt", OURS], with_parts=False, scaling=None)
     monkeypatch.delenv(VARIABLE, raising=False)
     measure_and_show(plan, 1, tmp_path / "found.json")
     monkeypatch.setenv(VARIABLE, str(tmp_path))
@@ -291,7 +299,7 @@ def measured_at_small_size(
     """Measure one round of a small model at ZeRO 1; return what was written, and the losses."""
     monkeypatch.delenv(VARIABLE, raising=False)
     size = MeasuredSize(SMALL, steps=4, warm_up=1)
-    plan = CpuPlan({"small": size}, ["zero1"], parts_steps=1, scaling_steps=1, **choice)
+    plan = CpuPlan({"small": size}, ["zero1"], scaling_steps=1, **choice)
     measure_and_show(plan, 1, folder / "found.json")
     found = json.loads((folder / "found.json").read_text())
     for (turn,) in found["sides"]["small"]["zero1"].values():
@@ -319,7 +327,7 @@ def test_our_side_is_compared_with_a_peer(
     assert set(losses) == {OURS, TRAINER}
     check_losses(losses)
     assert set(found["limits"]["small"]["zero1"]) == {TRAINER}
-    assert "Where the time of a step goes" in capsys.readouterr().out
+    assert "small, zero1: parts of a step, CPU ms" in capsys.readouterr().out
 
 
 @pytest.mark.full
@@ -356,3 +364,19 @@ def test_a_gpus_speed_is_compared_with_its_peak_and_its_product(
     assert plain_line.split() == [
         *("plain", "50,000", "unknown", "peak", "25.0%", "1.000", "30.0", "12")
     ]
+
+
+def test_parts_of_a_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forward pass of 5 s, of which the loss takes 3, in a step of 17; other threads take 2."""
+    thread = iter([10.0, 20.0, 21.0, 24.0, 25.0, 27.0])
+    process = iter([100.0, 119.0])
+    monkeypatch.setattr("time.thread_time", lambda: next(thread))
+    monkeypatch.setattr("time.process_time", lambda: next(process))
+    timer = PartTimer(warm_up=1, steps=1)
+    owner = SimpleNamespace(loss=lambda: "a loss")
+    with timed(timer, [TimedFunction("loss", owner, "loss")]):
+        timer.mark()
+        with timer.time("forward"):
+            assert owner.loss() == "a loss"
+        timer.mark()
+    assert timer.seconds == {"loss": 3.0, "forward": 2.0, REST: 12.0, THREADS: 2.0}

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 
@@ -23,9 +23,14 @@ from pipeline.benchmarks.checkpoint import SaveFigures
 from pipeline.benchmarks.measure_saves import measure_saves
 from pipeline.benchmarks.training.gpu_results import MatrixProduct
 from pipeline.benchmarks.training.nanogpt import train_nanogpt
-from pipeline.benchmarks.training.peers import PEERS, peer_inputs
+from pipeline.benchmarks.training.peers import PEERS, functions_of_engines, peer_inputs
 from pipeline.benchmarks.training.side_names import NANOGPT, OURS, PLAIN
-from pipeline.benchmarks.training.training_loops import LEARNING_RATE, OurLoop, PlainLoop, Timer
+from pipeline.benchmarks.training.step_parts import (
+    PartTimer,
+    functions_of_our_loop,
+    timed,
+)
+from pipeline.benchmarks.training.training_loops import LEARNING_RATE, OurLoop, PlainLoop
 from pipeline.benchmarks.training.turn_clock import TurnClock
 from pipeline.cluster.ports import free_port, remove_shared_memory
 from pipeline.config.hardware import device_peak_flops
@@ -42,9 +47,6 @@ TIMED_PRODUCTS = 50
 MOST_SAVE_STEPS = 10_000
 """Steps that the measurement of saves can do."""
 
-P = ParamSpec("P")
-ReturnT = TypeVar("ReturnT")
-
 
 def measure_side(
     config: RunConfig, side: str, warm_up: int, steps: int, turns: int, connection: int
@@ -57,22 +59,30 @@ def measure_side(
     _become_rank(0, 1, free_port())
     clock = TurnClock(socket.socket(fileno=connection), warm_up, steps, turns)
     total = warm_up + turns * steps
+    clock.tell(_train_side(config, side, total, clock.mark) or math.nan)
+
+
+def _train_side(
+    config: RunConfig,
+    side: str,
+    steps: int,
+    mark: Callable[[], None],
+    timer: PartTimer | None = None,
+) -> float | None:
+    """Train as one side does, calling `mark` after each step; return the last step's loss.
+
+    `timer` adds up the parts of a step of the plain side.
+    """
     if side == OURS:
-        loss = OurLoop(config, total).train(clock.mark)
-    elif side == PLAIN:
-        loss = _train_plain(config, total, clock.mark)
-    elif side == NANOGPT:
-        loss = train_nanogpt(config, LEARNING_RATE, total, clock.mark)
-    else:
-        loss = PEERS[side](peer_inputs(config, LEARNING_RATE), total, clock.mark)
-    clock.tell(loss or math.nan)
-
-
-def _train_plain(config: RunConfig, steps: int, mark: Callable[[], None]) -> float:
+        return OurLoop(config, steps).train(mark)
+    if side == NANOGPT:
+        return train_nanogpt(config, LEARNING_RATE, steps, mark)
+    if side != PLAIN:
+        return PEERS[side](peer_inputs(config, LEARNING_RATE), steps, mark)
     plain = PlainLoop(config, torch.device("cpu"))
     loss = 0.0
     for _ in range(steps):
-        loss = plain.step()
+        loss = plain.step(timer)
         mark()
     return loss
 
@@ -110,45 +120,17 @@ def _model_figures(config: RunConfig) -> dict[str, float]:
     return {"parameters": sizes.total, "flops_per_token": flops}
 
 
-def measure_parts_of_step(config: RunConfig, steps: int) -> dict[str, dict[str, float]]:
-    """Measure the seconds of each part of a step, for both loops. Only for CPUs."""
+def measure_parts_of_step(
+    config: RunConfig, side: str, warm_up: int, steps: int
+) -> dict[str, float]:
+    """Measure the CPU seconds of each part of a step of one side, on one rank."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     _become_rank(0, 1, free_port())
-    ours = OurLoop(config, 2 * steps)
-    plain = PlainLoop(config, torch.device("cpu"))
-    for _ in range(steps):
-        ours.step()
-        plain.step()
-
-    # DeepSpeed's own methods are the parts of our step.
-    timers = {"ours": Timer(), "plain": Timer()}
-    engine = ours.run.engine
-    for part, method in (
-        ("forward", "forward"),
-        ("backward", "backward"),
-        ("update and gradients' care", "step"),
-    ):
-        setattr(engine, method, _timed(timers["ours"], part, getattr(engine, method)))
-
-    totals = dict.fromkeys(timers, 0.0)
-    for _ in range(steps):
-        totals["ours"] += _seconds(ours.step, 1)
-        totals["plain"] += _seconds(lambda: plain.step(timers["plain"]), 1)
-
-    # Seconds of one step; what no part has is the rest.
-    figures: dict[str, dict[str, float]] = {}
-    for loop, timer in timers.items():
-        rest = totals[loop] - sum(timer.seconds.values())
-        figures[loop] = {part: seconds / steps for part, seconds in timer.seconds.items()}
-        figures[loop]["rest"] = rest / steps
-    return figures
-
-
-def _timed(timer: Timer, part: str, function: Callable[P, ReturnT]) -> Callable[P, ReturnT]:
-    def call(*arguments: P.args, **named: P.kwargs) -> ReturnT:
-        with timer.time(part):
-            return function(*arguments, **named)
-
-    return call
+    timer = PartTimer(warm_up, steps)
+    functions = [*functions_of_engines(), *(functions_of_our_loop() if side == OURS else [])]
+    with timed(timer, functions):
+        _train_side(config, side, warm_up + steps, timer.mark, timer)
+    return timer.seconds
 
 
 def measure_ranks(

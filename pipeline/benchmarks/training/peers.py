@@ -14,6 +14,7 @@ from deepspeed import DeepSpeedEngine
 from torch import nn
 
 from pipeline.benchmarks.training.side_names import ACCELERATE, DEEPSPEED, TRAINER
+from pipeline.benchmarks.training.step_parts import BACKWARD, FORWARD, UPDATE, TimedFunction
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import read_template, zero_stage
@@ -212,6 +213,15 @@ def train_trainer(inputs: PeerInputs, steps: int, mark: Mark) -> float:
         _check_stage(trainer.model_wrapped, inputs)
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return logged[-1]
+
+
+def functions_of_engines() -> list[TimedFunction]:
+    """Return the parts of a step with DeepSpeed's engine, ours among them."""
+    return [
+        TimedFunction(FORWARD, DeepSpeedEngine, "forward"),
+        TimedFunction(BACKWARD, DeepSpeedEngine, "backward"),
+        TimedFunction(UPDATE, DeepSpeedEngine, "step"),
+    ]
 
 
 PEERS: Mapping[str, Callable[[PeerInputs, int, Mark], float]] = {

@@ -15,6 +15,7 @@ from pipeline.benchmarks.training.side_names import (
     OURS,
     TRAINER,
 )
+from pipeline.benchmarks.training.step_parts import REST, THREADS
 from pipeline.logs import human_bytes
 
 LEAST_RATIOS = {DEEPSPEED: 0.98, ACCELERATE: 1.0, TRAINER: 1.0}
@@ -50,8 +51,8 @@ class CpuFigures(TypedDict):
     """Size -> template -> side -> figures of each round."""
     losses: dict[str, dict[str, dict[str, list[float]]]]
     """Size -> template -> side -> loss of the last step of each process, in nats."""
-    parts: dict[str, dict[str, Mapping[str, Figures]]]
-    """Size -> template -> loop -> part of a step -> seconds."""
+    parts: dict[str, dict[str, dict[str, Figures]]]
+    """Size -> template -> side -> part of a step -> CPU seconds."""
     scaling: dict[str, list[float]]
     """Number of ranks -> tokens per second in each round."""
 
@@ -194,21 +195,25 @@ def _verdict(sides: Measured, name: str) -> str:
 
 
 def _show_parts(figures: CpuFigures) -> None:
-    """Print the parts of a step, one a line."""
-    rows = [
-        (
-            f"{size}, {template}, {loop}",
-            part,
-            f"{value * 1e3:.1f}",
-            f"{value / sum(seconds.values()):.1%}",
-        )
-        for size, templates in figures["parts"].items()
-        for template, loops in templates.items()
-        for loop, seconds in loops.items()
-        for part, value in seconds.items()
-    ]
-    if rows:
-        show_table("Where the time of a step goes", ("", "part", "ms", "share"), rows)
+    """Print a table for each training: a line for each part of a step, a column for each side."""
+    for size, templates in figures["parts"].items():
+        for template, sides in templates.items():
+            parts = list(dict.fromkeys(part for seconds in sides.values() for part in seconds))
+            parts.sort(key=(REST, THREADS).__contains__)  # stable: what has no name comes last
+            rows = [
+                [part, *(_milliseconds(seconds.get(part)) for seconds in sides.values())]
+                for part in parts
+            ]
+            rows.append(
+                ["step", *(_milliseconds(sum(seconds.values())) for seconds in sides.values())]
+            )
+            show_table(f"{size}, {template}: parts of a step, CPU ms", ("", *sides), rows)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds * 1e3:.1f}"
 
 
 def _show_scaling(scaling: Mapping[str, Sequence[float]]) -> None:

@@ -6,14 +6,14 @@ Fills a record as it goes, so that an interruption loses only what was being mea
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.benchmarks.common import run_python
 from pipeline.benchmarks.training.nanogpt import VARIABLE, nanogpt_checkout
 from pipeline.benchmarks.training.side_names import NANOGPT, OURS
 from pipeline.benchmarks.training.side_results import ONE_RANK, TWO_RANKS, CpuFigures
-from pipeline.benchmarks.training.sizes import CpuPlan
+from pipeline.benchmarks.training.sizes import CpuPlan, MeasuredSize
 from pipeline.benchmarks.training.step_settings import MEASURING_MODULE, ON_CPU, random_corpus
 from pipeline.benchmarks.training.turns import MeasuredProcess
 from pipeline.logs import note, warn
@@ -28,18 +28,49 @@ ROUNDS_OF_A_PROCESS = 5
 memory lies, is part of the intervals."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """What the sides train: a size with a template."""
+
+    size: str
+    template: str
+    measured: MeasuredSize
+    config: Path
+    """The file of its settings."""
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return f"{self.size}, {self.template}"
+
+    def arguments(self, side: str) -> dict[str, object]:
+        """Return what the measuring module is told of one side's training."""
+        warm_up, steps = self.measured.warm_up, self.measured.steps
+        return {"config": str(self.config), "side": side, "warm_up": warm_up, "steps": steps}
+
+
 def measure_on_cpu(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:
     """Measure `count` rounds into `figures`; the corpora of random tokens are written to `folder`."""
     sides = _sides_here(plan.sides)
+    trainings = list(_trainings(plan, folder))
     for rounds in blocks(count):
-        for size in plan.sizes:
-            for template in plan.templates:
-                note(f"benchmark: rounds {_in_words(rounds, count)}, {size}, {template}")
-                _measure_sides(plan, size, template, sides, folder, rounds, figures)
-    if plan.parts_steps:
-        _measure_parts(plan, folder, figures)
+        for training in trainings:
+            note(f"benchmark: rounds {_in_words(rounds, count)}, {training.name}")
+            _measure_sides(training, sides, rounds, figures)
+    if plan.with_parts:
+        for training in trainings:
+            _measure_parts(training, sides, figures)
     if plan.scaling is not None:
         _measure_scaling(plan, folder, count, figures)
+
+
+def _trainings(plan: CpuPlan, folder: Path) -> Iterator[Training]:
+    """Yield every size with every template, with their settings and corpora written."""
+    for size, measured in plan.sizes.items():
+        corpus = random_corpus(folder, size, measured.settings)
+        for template in plan.templates:
+            config = measured.settings.write(corpus, template, template)
+            yield Training(size, template, measured, config)
 
 
 def blocks(count: int) -> Iterator[range]:
@@ -57,6 +88,13 @@ def _our_environment() -> dict[str, str]:
     return ONE_THREAD | host_memory_variables()
 
 
+def _module_and_environment(side: str) -> tuple[str, dict[str, str]]:
+    """Return what measures a side; ours imports, and has the environment, as the ranks of a run do."""
+    if side == OURS:
+        return OUR_MODULE, _our_environment()
+    return MEASURING_MODULE, ONE_THREAD
+
+
 def _sides_here(sides: Sequence[str]) -> list[str]:
     """Return the sides that can be measured here."""
     if nanogpt_checkout() is not None or NANOGPT not in sides:
@@ -66,22 +104,19 @@ def _sides_here(sides: Sequence[str]) -> list[str]:
 
 
 def _measure_sides(
-    plan: CpuPlan,
-    size: str,
-    template: str,
-    sides: Sequence[str],
-    folder: Path,
-    rounds: range,
-    figures: CpuFigures,
+    training: Training, sides: Sequence[str], rounds: range, figures: CpuFigures
 ) -> None:
     """Measure some rounds of all sides, each in a process of its own."""
+    size, template = training.size, training.template
     measured = figures["sides"].setdefault(size, {}).setdefault(template, {})
     losses = figures["losses"].setdefault(size, {}).setdefault(template, {})
     with ExitStack() as stack:
-        processes = {
-            side: stack.enter_context(_side_process(plan, size, template, side, folder, rounds))
-            for side in sides
-        }
+        processes: dict[str, MeasuredProcess] = {}
+        for side in sides:
+            module, variables = _module_and_environment(side)
+            arguments = {**training.arguments(side), "turns": len(rounds)}
+            process = MeasuredProcess(module, "measure_side", arguments, variables)
+            processes[side] = stack.enter_context(process)
         for process in processes.values():
             process.wait_until_warm()
         for number in rounds:
@@ -93,35 +128,18 @@ def _measure_sides(
             losses.setdefault(side, []).append(process.result())
 
 
-def _side_process(
-    plan: CpuPlan, size: str, template: str, side: str, folder: Path, rounds: range
-) -> MeasuredProcess:
-    """Return one side's process; ours imports, and has the environment, as the ranks of a run do."""
-    measured = plan.sizes[size]
-    corpus = random_corpus(folder, size, measured.settings)
-    arguments = {
-        "config": str(measured.settings.write(corpus, template, template)),
-        "side": side,
-        "warm_up": measured.warm_up,
-        "steps": measured.steps,
-        "turns": len(rounds),
-    }
-    if side == OURS:
-        return MeasuredProcess(OUR_MODULE, "measure_side", arguments, _our_environment())
-    return MeasuredProcess(MEASURING_MODULE, "measure_side", arguments, ONE_THREAD)
-
-
-def _measure_parts(plan: CpuPlan, folder: Path, figures: CpuFigures) -> None:
-    """Measure the parts of a step of our loop and the plain one, once."""
-    for size, measured in plan.sizes.items():
-        corpus = random_corpus(folder, size, measured.settings)
-        for template in plan.templates:
-            note(f"benchmark: which part of a step takes which time: {size}, {template}")
-            path = measured.settings.write(corpus, template, template)
-            arguments = json.dumps({"config": str(path), "steps": plan.parts_steps})
-            figures["parts"].setdefault(size, {})[template] = run_python(
-                MEASURING_MODULE, "measure_parts_of_step", arguments, variables=_our_environment()
-            ).measured
+def _measure_parts(training: Training, sides: Sequence[str], figures: CpuFigures) -> None:
+    """Measure the parts of a step of each side but nanoGPT's, once, one side after another."""
+    size, template = training.size, training.template
+    found = figures["parts"].setdefault(size, {}).setdefault(template, {})
+    for side in sides:
+        if side == NANOGPT:
+            continue
+        note(f"benchmark: which part of a step takes which time: {training.name}, {side}")
+        module, variables = _module_and_environment(side)
+        arguments = json.dumps(training.arguments(side))
+        process = run_python(module, "measure_parts_of_step", arguments, variables=variables)
+        found[side] = process.measured
 
 
 def _measure_scaling(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:

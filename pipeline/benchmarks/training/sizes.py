@@ -52,8 +52,8 @@ class CpuPlan:
     """By name."""
     templates: Sequence[str] = STAGES
     sides: Sequence[str] = SIDES
-    parts_steps: int = 4
-    """Timed steps for the parts of a step; 0 leaves them out."""
+    with_parts: bool = True
+    """Whether the parts of a step are measured as well."""
     scaling: StepSettings | None = SCALING
     """Training of each rank, where two ranks are compared with one; None leaves it out."""
     scaling_steps: int = 2

@@ -85,9 +85,8 @@ def cpu_plan(config: RunConfig | None, choice: Choice) -> CpuPlan:
         sizes,
         _in_order(choice.templates, STAGES),
         _in_order(choice.sides, SIDES),
+        with_parts=choice.with_parts,
     )
-    if not choice.with_parts:
-        plan = replace(plan, parts_steps=0)
     if not choice.with_scaling:
         plan = replace(plan, scaling=None)
     return plan

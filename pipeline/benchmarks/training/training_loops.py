@@ -6,9 +6,8 @@ variables must be in the environment before `OurLoop` is made. Writes the record
 run folder.
 """
 
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.benchmarks.training.peers import CLIPPED_AT, adamw
+from pipeline.benchmarks.training.step_parts import BACKWARD, FORWARD, UPDATE, PartTimer
 from pipeline.checkpoint.saver import Saver
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import group_sizes
@@ -53,20 +53,6 @@ LEARNING_RATE = 1e-4
 """Learning rate of both loops."""
 HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """`precision.dtype` -> type of autocast; fp32 has none."""
-
-
-class Timer:
-    """Adds up seconds by name; for CPUs, where a call returns when its work is done."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, name: str) -> Generator[None]:
-        """Add the time until the context is left to a name."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 class _NeverStopped(StopSignal):
@@ -187,20 +173,20 @@ class PlainLoop:
         self._batch = torch.randint(1, architecture.vocab_size, (rows, length + 1), device=device)
         self._half = HALF_PRECISION.get(config.precision.dtype)
 
-    def step(self, timer: Timer | None = None) -> float:
+    def step(self, timer: PartTimer | None = None) -> float:
         """Do one optimizer step; return its loss. `timer` adds up the time of each part."""
-        timer = timer or Timer()
+        timer = timer or PartTimer(0, 1)
         total = torch.zeros((), device=self._batch.device)
         inputs = self._batch[:, :-1]
         targets = self._batch[:, 1:].flatten()
         for _ in range(self._accumulation):
-            with timer.time("forward"), self._autocast():
+            with timer.time(FORWARD), self._autocast():
                 logits = self._predict(input_ids=inputs, use_cache=False).logits
                 loss = F.cross_entropy(logits.float().flatten(0, 1), targets) / self._accumulation
-            with timer.time("backward"):
+            with timer.time(BACKWARD):
                 loss.backward()
             total += loss.detach()
-        with timer.time("clip and update"):
+        with timer.time(UPDATE):
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), CLIPPED_AT)
             self._optimizer.step()
             self._optimizer.zero_grad()
