@@ -9,7 +9,7 @@ import xxhash
 from helpers import list_documents
 
 from pipeline.corpus.annotating.annotation_file import AnnotationWriter
-from pipeline.corpus.documents import Document, ShardWriter, document_shard
+from pipeline.corpus.documents import ShardWriter, document_shard
 from pipeline.corpus.near_duplicates.repeated_paragraphs import PARAGRAPHS
 from pipeline.store.files import file_record, read_json, write_json
 
@@ -47,7 +47,7 @@ def write_corpus(
         writer = ShardWriter(folder, split, f"{key}{part:02d}", 1 << 40)
         for row in rows:
             meta = json.dumps((metas or [{}] * len(texts))[row]).encode()
-            writer.add(Document(texts[row].encode(), meta, "file", row))
+            writer.add(texts[row].encode(), meta, b"file", row)
         writer.close()
         shard = document_shard(folder, f"{split}_{key}{part:02d}_000")
         list_documents(folder.parent, [shard])

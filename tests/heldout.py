@@ -5,7 +5,7 @@ from pathlib import Path
 
 from helpers import list_documents
 
-from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.corpus.documents import ShardWriter
 from pipeline.evaluation.built_in.patterns import WORDS
 
 
@@ -25,7 +25,7 @@ def write_heldout(
         rng = random.Random(source)
         for row in range(count):
             text = " ".join(rng.choices((*WORDS, *also), k=words))
-            writer.add(Document(text.encode(), b"{}", "file", row))
+            writer.add(text.encode(), b"{}", b"file", row)
             texts[f"{source}/validation_0a_000/{row}"] = text
         list_documents(documents_dir, [folder / name for name in writer.close()])
     return texts

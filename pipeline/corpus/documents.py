@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
-from pipeline.corpus.parquet_tables import row_numbers, text_column
+from pipeline.corpus.parquet_tables import row_numbers, string_column, text_column
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.checksummed_file import ChecksummedFile
@@ -58,17 +58,6 @@ PREPARE_AGAIN = (
 """Remedy for a shard that is missing or damaged."""
 
 
-class Document(NamedTuple):
-    """One text and where it came from."""
-
-    text: bytes
-    """Valid UTF-8."""
-    meta: bytes
-    """JSON object."""
-    origin_file: str
-    origin_row: int
-
-
 class DocumentRow(TypedDict):
     """A row of a shard as Python values; it holds the columns that were asked for."""
 
@@ -87,7 +76,7 @@ class _WaitingColumns:
 
     texts: list[bytes] = field(default_factory=list)
     metas: list[bytes] = field(default_factory=list)
-    origin_files: list[str] = field(default_factory=list)
+    origin_files: list[bytes] = field(default_factory=list)
     origin_rows: list[int] = field(default_factory=list)
     row_bytes: int = 0
 
@@ -118,14 +107,17 @@ class ShardWriter:
         self._shard_bytes = 0
         self._shard_rows = 0
 
-    def add(self, document: Document) -> None:
-        """Append a document."""
-        text, meta, origin_file, origin_row = document
+    def add(self, text: bytes, meta: bytes, origin_file: bytes, origin_row: int) -> None:
+        """Append a document. `text`: valid UTF-8; `meta`: a JSON object; `origin_file`: UTF-8.
+
+        Not one record: for short documents it would cost as much as all that is done here.
+        """
         text_bytes = len(text)
         row_bytes = text_bytes + len(meta) + ROW_BYTES
-        if self._waiting.texts and self._waiting.row_bytes + row_bytes > ROW_GROUP_BYTES:
-            self._write_row_group()
         waiting = self._waiting
+        if waiting.row_bytes + row_bytes > ROW_GROUP_BYTES and waiting.texts:
+            self._write_row_group()
+            waiting = self._waiting
         waiting.texts.append(text)
         waiting.metas.append(meta)
         waiting.origin_files.append(origin_file)
@@ -188,13 +180,13 @@ class ShardWriter:
         self._keys.add(waiting.metas, first)
 
         # Ids follow from the place of a document: source, shard and row.
-        shard = f"{self._source}/{self._stem(self._parts)}"
+        shard = f"{self._source}/{self._stem(self._parts)}".encode()
         columns = [
-            pa.array([f"{shard}/{row}" for row in range(first, first + rows)], pa.string()),
+            string_column([b"%b/%d" % (shard, row) for row in range(first, first + rows)]),
             text_column(waiting.texts),
-            pa.array(waiting.metas, pa.binary()).view(pa.string()),
-            pa.array(waiting.origin_files, pa.string()),
-            pa.array(waiting.origin_rows, pa.int64()),
+            string_column(waiting.metas),
+            string_column(waiting.origin_files),
+            row_numbers(waiting.origin_rows),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
         self._shard_rows += rows

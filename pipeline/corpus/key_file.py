@@ -13,15 +13,17 @@ from math import isqrt
 from pathlib import Path
 
 import numpy as np
+import orjson
 import xxhash
 
 from pipeline.corpus.exact_json import loads_exactly
+from pipeline.corpus.meta import NO_META
 from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
 from pipeline.store.manifests.moved_files import stage_folder_of
-from pipeline.store.records import FileRecord
+from pipeline.store.records import FileRecord, Json
 
 KEYS_SUFFIX = ".keys"
 MAGIC = b"DOC-KEYS"
@@ -46,15 +48,29 @@ def original_keys(meta: bytes) -> list[str]:
     # Most rows of RedPajama's books and code have no such key: they are not parsed.
     if b'"url"' not in meta and b'id"' not in meta:
         return []
+    fields = _fields_of(meta)
+
     # A dictionary without values: a set that keeps its order.
     keys: dict[str, None] = {}
-    for name, value in loads_exactly(meta).items():
+    for name, value in fields.items():
         if name == "url" or name == "id" or name.endswith("_id"):
             if type(value) is int:
                 value = str(value)
             if type(value) is str and value:
                 keys[value] = None
     return list(keys)
+
+
+def _fields_of(meta: bytes) -> dict[str, Json]:
+    """Return the values of a meta; integers at its top level have all their digits."""
+    try:
+        fields = orjson.loads(meta)
+    except orjson.JSONDecodeError:
+        return loads_exactly(meta)
+    # Integers beyond 64 bits have become floats.
+    if float in map(type, fields.values()):
+        return loads_exactly(meta)
+    return fields
 
 
 def hash_key(key: str) -> int:
@@ -74,6 +90,9 @@ class ShardKeys:
         hashes = []
         rows = []
         for row, meta in enumerate(metas, first_row):
+            # Short documents without meta pay for a call.
+            if meta == NO_META:
+                continue
             for key in original_keys(meta):
                 hashes.append(hash_key(key))
                 rows.append(row)

@@ -5,12 +5,10 @@ Also columns of texts, and `row_numbers`, with which the rows of any table are t
 
 import io
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import DELETE_FIRST, DataError, one_line
@@ -92,11 +90,28 @@ def row_numbers(rows: Sequence[int] | np.ndarray) -> pa.Int64Array:
 
 def text_column(texts: Sequence[bytes]) -> pa.Array:
     """Return texts as `large_string`. A single huge text is not copied: `join` returns it itself."""
-    offsets = pa.array(accumulate(map(len, texts), initial=0), pa.int64())
-    buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(texts))]
+    buffers = [None, pa.py_buffer(_offsets(texts)), pa.py_buffer(b"".join(texts))]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
+
+
+def string_column(values: Sequence[bytes]) -> pa.Array:
+    """Return UTF-8 values of less than 2 GiB in all as `string`; like `row_numbers`, without pandas."""
+    offsets = _offsets(values)
+    assert offsets[-1] < 2**31, "offsets of this type have 32 bits"
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+
+
+def _offsets(values: Sequence[bytes]) -> np.ndarray:
+    """Return where each value begins when all are joined, and the end, `(values + 1,) int64`."""
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=offsets[1:])
+    return offsets
 
 
 def text_lengths(texts: pa.ChunkedArray) -> np.ndarray:
     """Return the length of each text in bytes of UTF-8, `(texts,) int64`."""
+    # Those who write documents need no kernels, whose import takes as long as a thousand documents.
+    import pyarrow.compute as pc
+
     return pc.call_function("binary_length", [texts]).to_numpy().astype(np.int64)

@@ -16,7 +16,7 @@ import xxhash
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.urls import RawPath
-from pipeline.corpus.documents import SPLITS, Document, ShardWriter, document_shard, shard_folder
+from pipeline.corpus.documents import SPLITS, ShardWriter, document_shard, shard_folder
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.held_out.held_out_texts import HeldOutTexts, read_held_out_texts
@@ -255,6 +255,7 @@ def _read_file(file: InputFile, task: _Task) -> None:
     settings = task.settings
     kind: SourceKind = SOURCE_KINDS[settings.kind]
     makes_lf = settings.makes_lf
+    origin_file = file.name.encode()
     with contextlib.closing(kind.read_rows(file.path, settings.rows, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
@@ -266,15 +267,16 @@ def _read_file(file: InputFile, task: _Task) -> None:
                 if makes_lf:
                     row, line_ends = with_lf(row, settings)
                     task.crlf_line_ends += line_ends
-                _add_document(row, file, task)
+                writer = task.writers[_split_of(row, file, task)]
+                writer.add(row.text, row.meta, origin_file, row.origin_row)
             # Otherwise this row would stay in memory while the next one is parsed.
             del row
             if task.read_bytes != task.reported_bytes:
                 task.report()
 
 
-def _add_document(row: Row, file: InputFile, task: _Task) -> None:
-    """Choose the split of a document, and give the document to the writer of that split."""
+def _split_of(row: Row, file: InputFile, task: _Task) -> str:
+    """Choose the split of a document, and count what decides it."""
     settings = task.settings
     position = hash_position(split_key(row, file.path, settings))
     if position < task.smallest_hash:
@@ -285,7 +287,7 @@ def _add_document(row: Row, file: InputFile, task: _Task) -> None:
     if task.held_out is not None and split == "train" and _is_held_out(row, task.held_out):
         split = "validation"
         task.held_out_elsewhere += 1
-    task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
+    return split
 
 
 def _is_held_out(row: Row, held_out: HeldOutTexts) -> bool:

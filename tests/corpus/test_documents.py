@@ -1,5 +1,7 @@
 """Parquet shards: rotation, ids, row groups, and what other readers see."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -9,7 +11,6 @@ from helpers import iterate_texts, list_documents
 
 from pipeline.corpus import documents
 from pipeline.corpus.documents import (
-    Document,
     ShardWriter,
     read_documents,
     shard_paths,
@@ -26,7 +27,7 @@ def write(
     folder.mkdir(exist_ok=True)
     writer = ShardWriter(folder, "train", key, shard_text_bytes)
     for row, text in enumerate(texts):
-        writer.add(Document(text.encode(), b'{"n":1}', "raw.jsonl", row))
+        writer.add(text.encode(), b'{"n":1}', b"raw.jsonl", row)
     records = writer.close()
     assert records == {name: file_record(folder / name) for name in records}
     assert (writer.documents, writer.text_bytes) == (
@@ -142,7 +143,7 @@ def test_two_attempts_at_once_write_to_files_of_their_own(tmp_path: Path) -> Non
     dying, writer = (ShardWriter(tmp_path / "web", "train", "0a", 10**9) for _ in range(2))
     for number in range(2 * documents.ROW_GROUP_BYTES // 100_000):
         for attempt in (dying, writer):
-            attempt.add(Document(b"%d " % number * 20_000, b"{}", "raw.jsonl", number))
+            attempt.add(b"%d " % number * 20_000, b"{}", b"raw.jsonl", number)
     assert len(list((tmp_path / "web").glob(".train_0a_000.parquet.*.partial"))) == 2
     records = writer.close()
     whole = (tmp_path / "web" / "train_0a_000.parquet").read_bytes()
@@ -154,14 +155,14 @@ def test_an_attempt_that_outlived_its_run_removes_nothing_of_the_next(tmp_path: 
     """The next run has removed what it was writing and written the same shards."""
     (tmp_path / "web").mkdir()
     orphan = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
-    document = Document(b"x" * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", 0)
+    document = (b"x" * documents.ROW_GROUP_BYTES, b"{}", b"raw.jsonl", 0)
     for _ in range(3):
-        orphan.add(document)
+        orphan.add(*document)
     for partial in (tmp_path / "web").glob(".*.partial"):
         partial.unlink()
     following = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
     for _ in range(3):
-        following.add(document)
+        following.add(*document)
     records = following.close()
     with pytest.raises(FileNotFoundError):
         orphan.close()
@@ -173,7 +174,7 @@ def test_what_is_discarded_leaves_what_is_complete(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     writer = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
     for row, size in enumerate((2, 1)):
-        writer.add(Document(b"x" * size * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", row))
+        writer.add(b"x" * size * documents.ROW_GROUP_BYTES, b"{}", b"raw.jsonl", row)
     assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [
         ".keys",
         ".parquet",
@@ -181,6 +182,19 @@ def test_what_is_discarded_leaves_what_is_complete(tmp_path: Path) -> None:
     ]
     writer.discard()
     assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".keys", ".parquet"]
+
+
+@pytest.mark.ranks
+def test_writing_shards_imports_no_pandas(tmp_path: Path) -> None:
+    """It would take longer than thousands of documents."""
+    code = (
+        "import sys; from pathlib import Path; import pipeline.corpus.prepare; "
+        "from pipeline.corpus.documents import ShardWriter; "
+        f"writer = ShardWriter(Path({str(tmp_path)!r}), 'train', '0a', 1); "
+        "writer.add(b'x', b'{}', b'raw.jsonl', 0); assert len(writer.close()) == 2; "
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_hugging_face_datasets_reads_the_shards(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import xxhash
 from helpers import list_documents
 
 from pipeline.corpus import documents, key_file
-from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.corpus.documents import ShardWriter
 from pipeline.corpus.key_file import ShardKeys, find_rows, original_keys
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError
@@ -27,7 +27,7 @@ def write(
     (folder / source).mkdir(parents=True, exist_ok=True)
     writer = ShardWriter(folder / source, split, "0a", shard_text_bytes=3)
     for row, meta in enumerate(metas):
-        writer.add(Document(b"x", json.dumps(meta).encode(), "raw.jsonl", row))
+        writer.add(b"x", json.dumps(meta).encode(), b"raw.jsonl", row)
         if row % 3 == 1:
             writer._write_row_group()
     for name, record in writer.close().items():
@@ -45,6 +45,7 @@ def write(
         ),
         ({"id": 17, "doc_id": -1, "big_id": 2**63}, ["17", "-1", str(2**63)]),
         ({"id": 2**64, "big_id": -(10**40), "n": 0.5}, [str(2**64), str(-(10**40))]),
+        ({"id": 10**400}, [str(10**400)]),
         (
             {"id": "", "url": None, "a_id": True, "b_id": 1.5, "c_id": ["x"], "d_id": {"id": "y"}},
             [],

@@ -8,8 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus import parquet_tables
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN
-from pipeline.corpus.parquet_tables import read_parquet, row_numbers, write_parquet
+from pipeline.corpus.parquet_tables import (
+    read_parquet,
+    row_numbers,
+    string_column,
+    text_column,
+    write_parquet,
+)
 from pipeline.errors import DataError
 from pipeline.store.curation.selection_folder import SELECT_AGAIN
 
@@ -68,3 +75,21 @@ def test_row_numbers_take_rows_in_the_order_asked_for(rows: Sequence[int] | np.n
     table = pa.table({"square": [number**2 for number in range(10)]})
     taken = table.take(row_numbers(rows))
     assert taken["square"].to_pylist() == [int(row) ** 2 for row in rows]
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a"], ["", "ä", "", "日本", "x" * 1000]])
+def test_columns_of_bytes_are_those_of_pyarrow(texts: Sequence[str]) -> None:
+    as_bytes = [text.encode() for text in texts]
+    assert string_column(as_bytes).equals(pa.array(texts, pa.string()))
+    assert text_column(as_bytes).equals(pa.array(texts, pa.large_string()))
+    for column in (string_column(as_bytes), text_column(as_bytes)):
+        column.validate(full=True)
+        assert column.null_count == 0
+
+
+def test_more_than_an_offset_can_hold_is_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`string` has offsets of 32 bits, which would begin anew at 2 GiB."""
+    end = np.array([0, 2**31], np.int64)
+    monkeypatch.setattr(parquet_tables, "_offsets", lambda values: end)
+    with pytest.raises(AssertionError, match="32 bits"):
+        string_column([b"a text that counts as 2 GiB"])

@@ -13,7 +13,7 @@ from helpers import list_documents
 
 from pipeline.config.run_sections import Executor
 from pipeline.corpus import text_search
-from pipeline.corpus.documents import Document, ShardWriter, document_shard, read_documents
+from pipeline.corpus.documents import ShardWriter, document_shard, read_documents
 from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.ngram_index import NgramIndex
 from pipeline.corpus.selecting.kept_documents import all_documents
@@ -53,7 +53,7 @@ def write_shards(
     for shard, first in enumerate(range(0, len(texts), documents)):
         writer = ShardWriter(folder, split, f"{shard:02d}", shard_text_bytes=10**6)
         for row, text in enumerate(texts[first : first + documents]):
-            writer.add(Document(text.encode(), b"{}", "raw.jsonl", row))
+            writer.add(text.encode(), b"{}", b"raw.jsonl", row)
             if row % 2:
                 writer._write_row_group()
         names = [name for name in writer.close() if name.endswith(".parquet")]

@@ -8,7 +8,7 @@ import pytest
 from helpers import run_stages
 
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import Document, ShardWriter, shard_records
+from pipeline.corpus.documents import ShardWriter, shard_records
 from pipeline.errors import DataError
 from pipeline.tokens.sample import Sample, _row_groups, choose, share_out
 
@@ -69,7 +69,7 @@ def test_of_a_large_source_only_a_part_is_read(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "web", "train", "0", 2**40)
     (tmp_path / "web").mkdir()
     for i in range(60):
-        writer.add(Document(bytes([97 + i % 26]) * 2**20, b"{}", "f", i))
+        writer.add(bytes([97 + i % 26]) * 2**20, b"{}", b"f", i)
     shards = [tmp_path / "web" / name for name in shard_records(writer.close())]
     assert (
         len(_row_groups("web", shards, 10**9)) == 9

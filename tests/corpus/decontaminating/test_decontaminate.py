@@ -27,7 +27,7 @@ from pipeline.corpus.decontaminating.decontaminate import (
 )
 from pipeline.corpus.decontaminating.decontamination_folder import DecontaminationFolder
 from pipeline.corpus.decontaminating.searched_tasks import searched_tasks
-from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.corpus.documents import ShardWriter
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.store.files import fingerprint
 from pipeline.work.workers import workers
@@ -47,7 +47,7 @@ def annotated_shard(
     (folder / source).mkdir(parents=True)
     writer = ShardWriter(folder / source, "train", "00", 10**8)
     for row, text in enumerate(texts):
-        writer.add(Document(text.encode(), b"{}", "raw", row))
+        writer.add(text.encode(), b"{}", b"raw", row)
     name = next(name for name in writer.close() if name.endswith(".parquet"))
     section = Decontaminate(tasks=("quiz",), fewest_words=fewest)
     part = Contamination(searched_tasks(section, tasks or folder / "tasks"))

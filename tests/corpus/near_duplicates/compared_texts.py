@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config.run_sections import Executor
 from pipeline.corpus.annotating.annotation_file import AnnotationWriter
-from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.corpus.documents import ShardWriter
 from pipeline.corpus.near_duplicates.band_records import BANDS
 from pipeline.corpus.near_duplicates.compared_shards import ComparedShard
 from pipeline.corpus.near_duplicates.emptied_documents import EmptiedDocuments
@@ -50,7 +50,7 @@ def write_shard(
     writer = ShardWriter(folder / "documents" / source, "train", stem or "00", 10**8)
     (folder / "documents" / source).mkdir(parents=True, exist_ok=True)
     for row, text in enumerate(texts):
-        writer.add(Document(text.encode(), b"{}", "raw.jsonl", row))
+        writer.add(text.encode(), b"{}", b"raw.jsonl", row)
         if row % 3 == 2:
             writer._write_row_group()
     (name,) = (name for name in writer.close() if name.endswith(".parquet"))

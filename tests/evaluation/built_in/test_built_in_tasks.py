@@ -7,7 +7,7 @@ from heldout import write_heldout
 from helpers import list_documents
 
 from pipeline.config.evaluation_section import Evaluation
-from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.corpus.documents import ShardWriter
 from pipeline.corpus.selecting.kept_documents import all_documents
 from pipeline.errors import ConfigError
 from pipeline.evaluation.built_in.built_in_tasks import questions_to_ask, write_tasks
@@ -103,7 +103,7 @@ def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     writer = ShardWriter(folder, "validation", "0a", 1 << 20)
     for row, text in enumerate(("first\u2028line", "äöü" * 10)):
-        writer.add(Document(text.encode(), b"{}", "file", row))
+        writer.add(text.encode(), b"{}", b"file", row)
     list_documents(folder.parent, [folder / name for name in writer.close()])
     # 12 bytes (U+2028 has 3), then 7: three letters of 2 bytes and half of one.
     write_tasks(
