@@ -169,7 +169,7 @@ PARQUET_READERS = {
     "corpus/trees/side_rows.py",
 }
 """What reads annotations, documents, raw files and those beside them, and small files whole."""
-PARQUET_WRITERS = {"benchmarks/measure_tokenize.py"}
+PARQUET_WRITERS = {"benchmarks/measure_conversion.py", "benchmarks/measure_tokenize.py"}
 
 
 def test_documents_are_read_in_one_place() -> None:
@@ -750,6 +750,7 @@ def test_the_rule_of_names(code: str, spelled: list[str]) -> None:
 
 PRINTS_TO_ITS_PARENT = (
     "corpus/kinds/compiled_docstrings.py",
+    "benchmarks/measure_conversion.py",
     "benchmarks/measure_tokenize.py",
     "benchmarks/measure_evaluate.py",
     "benchmarks/measure_loader.py",

@@ -6,7 +6,6 @@ that the libraries allow; its input is in memory before the clock starts. Two fu
 that other measurements read.
 """
 
-import io
 import json
 import sys
 import time
@@ -17,7 +16,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from pipeline.corpus.documents import SCHEMA, listed_shards, open_shard, texts_of_group
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
@@ -144,31 +142,6 @@ def write_token_ids(documents: Path, tokenizer: Path, folder: Path) -> float:
     return seconds
 
 
-def convert_raw_files(listed_in: Path) -> float:
-    """Convert raw `.jsonl` or `.jsonl.zst` files to Parquet without any check.
-
-    `listed_in` is a text file that lists the raw files, one path a line.
-    """
-    started = time.perf_counter()
-    for path in map(Path, listed_in.read_text().splitlines()):
-        content = path.read_bytes()
-        if path.suffix == ".zst":
-            decompressor = zstandard.ZstdDecompressor()
-            stream = decompressor.stream_reader(io.BytesIO(content), read_across_frames=True)
-            content = stream.read()
-        rows = [orjson.loads(line) for line in content.splitlines()]
-        texts = pa.array([row["text"] for row in rows], pa.large_string())
-        meta = pa.array([orjson.dumps(row.get("meta")) for row in rows], pa.binary())
-        pq.write_table(
-            pa.table({"text": texts, "meta": meta}),
-            io.BytesIO(),
-            compression="zstd",
-            use_dictionary=False,
-            write_statistics=False,
-        )
-    return time.perf_counter() - started
-
-
 def write_json_lines(documents: Path, output: Path) -> float:
     """Write all documents as JSON lines, which Megatron-LM reads."""
     started = time.perf_counter()
@@ -203,7 +176,6 @@ MEASUREMENTS: dict[str, Callable[..., float]] = {
         encode_as_the_stage,
         encode_with_reference,
         write_token_ids,
-        convert_raw_files,
         write_json_lines,
         write_large_document,
     )

@@ -46,6 +46,7 @@ from pipeline.work.cores import core_count
 from pipeline.work.stored_results import record_files
 
 MEASURING_MODULE = "pipeline.benchmarks.measure_tokenize"
+CONVERTING_MODULE = "pipeline.benchmarks.measure_conversion"
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false"}
 MEGATRON = """\
 import runpy, sys, typing, typing_extensions
@@ -153,7 +154,7 @@ def _all_parts(measurements: TokenizeMeasurements) -> dict[str, Measurement]:
     raw_files = _list_raw_files(measurements)
     if raw_files is not None:
         parts["prepare, 1 worker"] = lambda: _prepare(measurements)
-        parts["prepare, barest loop"] = _part("convert_raw_files", listed_in=raw_files)
+        parts["prepare, barest loop"] = lambda: _convert(raw_files)
 
     # Another program that does the same.
     if measurements.megatron is not None:
@@ -239,6 +240,12 @@ def _prepare(measurements: TokenizeMeasurements) -> dict[str, float]:
     seconds = read_json(DataFolder(data).documents_manifest)["seconds"]
     shutil.rmtree(data)
     return _process_figures(process) | {"seconds": seconds}
+
+
+def _convert(listed_in: Path) -> dict[str, float]:
+    """Run the barest loop over the raw files that a text file lists."""
+    process = run_python(CONVERTING_MODULE, str(listed_in), variables=ONE_THREAD)
+    return _process_figures(process) | process.measured
 
 
 def _run_stage(

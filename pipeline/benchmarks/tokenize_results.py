@@ -65,9 +65,10 @@ def speed_ratios(measured: Medians, large: Medians, cores: int) -> dict[str, flo
 
     # The stage before, and Megatron-LM.
     if "prepare, 1 worker" in seconds:
-        ratios["prepare / its barest loop"] = (
-            seconds["prepare, barest loop"] / seconds["prepare, 1 worker"]
-        )
+        stage = seconds["prepare, 1 worker"]
+        loop = measured["prepare, barest loop"]
+        ratios["prepare / its barest loop, both with imports"] = loop["seconds"] / stage
+        ratios["prepare / its barest loop without imports"] = loop["loop_seconds"] / stage
     whole = measured[STAGE_AUTO]["wall_seconds"]
     for name, figures in measured.items():
         if name.startswith("Megatron"):

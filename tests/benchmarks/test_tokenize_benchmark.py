@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import zstandard
 from helpers import run_stages
 
 from pipeline.benchmarks import tokenize as benchmark
+from pipeline.benchmarks.measure_conversion import measure_conversion
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.store.files import read_json
@@ -52,6 +54,15 @@ def test_every_part_is_measured_and_nothing_is_left(
     printed = capsys.readouterr().out
     assert "start, comparison, the rest" in printed and "core-hours of tokenize" in printed
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_the_barest_loop_counts_its_imports_apart(tmp_path: Path) -> None:
+    plain = tmp_path / "a.jsonl"
+    plain.write_bytes(b'{"text":"a","meta":{"url":"u"}}\n{"text":"b"}\n')
+    packed = tmp_path / "a.jsonl.zst"
+    packed.write_bytes(zstandard.compress(plain.read_bytes()) * 2)
+    measured = measure_conversion([plain, packed])
+    assert 0 < measured["loop_seconds"] < measured["seconds"]
 
 
 def test_it_needs_documents_and_a_tokenizer(run_file: Path, tmp_path: Path) -> None:
