@@ -34,11 +34,17 @@ def host_memory_variables() -> dict[str, str]:
     The C library reads them when a program starts; other C libraries ignore them. What the user has
     set for malloc stays as it is.
     """
-    tunables = os.environ.get(ALLOCATOR_VARIABLE, "")
-    if ALLOCATOR in tunables or any(name.startswith("MALLOC_") for name in os.environ):
+    if allocator_is_set():
         return {}
+    tunables = os.environ.get(ALLOCATOR_VARIABLE, "")
     ours = [f"{ALLOCATOR}{name}={value}" for name, value in KEPT_MEMORY.items()]
     return {ALLOCATOR_VARIABLE: ":".join([*filter(None, [tunables]), *ours])}
+
+
+def allocator_is_set() -> bool:
+    """Tell whether the environment of this process has settings of malloc."""
+    is_tuned = ALLOCATOR in os.environ.get(ALLOCATOR_VARIABLE, "")
+    return is_tuned or any(name.startswith("MALLOC_") for name in os.environ)
 
 
 def groups_of_this_process() -> RankGroups:

@@ -22,6 +22,7 @@ End-of-document tokens are not counted.
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TypedDict
@@ -65,6 +66,12 @@ COMPARED_CHARACTERS = 2000
 """Characters of each source that both encoders encode, where gigatoken encodes."""
 LISTED_PIECES = 10
 """Number of longest pieces, and of most frequent pieces, that are listed."""
+
+WHITE_SPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""All characters of white space, as `str.isspace` tells. None takes more than one UTF-16 code."""
 
 
 class KeptMeasurements(TypedDict):
@@ -208,7 +215,7 @@ def _measure(config: RunConfig) -> Measured:
         "bytes_per_source_at_most": SAMPLE_BYTES,
         "characters_per_document_at_most": DOCUMENT_CHARACTERS,
         "sources": {
-            name: {**size, "held_out_bytes": _size(texts[name]["validation"])["bytes"]}
+            name: {**size, "held_out_bytes": _byte_count(texts[name]["validation"])}
             for name, size in sizes.items()
         },
         "sources_without_text": [name for name in config.sources if name not in texts],
@@ -234,9 +241,13 @@ def measured_texts(
             if share == 0:
                 continue
             for _, text in documents.iterate_shard(paths[place * len(paths) // count]):
-                # "ignore" drops the first bytes of a character that the cut has divided.
-                encoded = text[:DOCUMENT_CHARACTERS].encode()[:share]
-                texts[split].append(encoded.decode("utf-8", "ignore"))
+                part = text[:DOCUMENT_CHARACTERS]
+                encoded = part.encode()
+                if len(encoded) > share:
+                    # "ignore" drops the first bytes of a character that the cut has divided.
+                    encoded = encoded[:share]
+                    part = encoded.decode("utf-8", "ignore")
+                texts[split].append(part)
                 share -= len(encoded)
                 left -= len(encoded)
                 if share <= 0:
@@ -247,10 +258,34 @@ def measured_texts(
 def _size(texts: Sequence[str]) -> TextSize:
     return {
         "documents": len(texts),
-        "bytes": sum(len(text.encode()) for text in texts),
+        "bytes": _byte_count(texts),
         "characters": sum(map(len, texts)),
-        "words": sum(len(text.split()) for text in texts),
+        "words": sum(map(count_words, texts)),
     }
+
+
+def count_words(text: str) -> int:
+    """Return the number of maximal runs of characters that are not white space, `len(text.split())`.
+
+    Makes no list of words, so it takes half as long.
+    """
+    codes = np.frombuffer(text.encode("utf-16-le"), "<u2")
+    is_space = _white_space()[codes]
+    # A word begins behind white space, or at the beginning.
+    begins = np.count_nonzero(is_space[:-1] > is_space[1:])
+    return int(begins + np.count_nonzero(~is_space[:1]))
+
+
+@cache
+def _white_space() -> np.ndarray:
+    """Tell of each UTF-16 code whether it is white space, `(65536,) bool`."""
+    is_space = np.zeros(1 << 16, bool)
+    is_space[[ord(character) for character in WHITE_SPACE]] = True
+    return is_space
+
+
+def _byte_count(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
 
 
 def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:

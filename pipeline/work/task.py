@@ -17,6 +17,7 @@ from pipeline.errors import Interrupted, UserError, out_of_space
 from pipeline.store.files import read_json, write_json
 from pipeline.store.manifests.shard_places import placed
 from pipeline.store.records import SizedFile
+from pipeline.work.kept_memory import keep_freed_memory
 from pipeline.work.progress_board import Send
 
 REPORT_SECONDS = 0.5
@@ -88,6 +89,7 @@ def execute_task(task: Task, records: Path, send: Send) -> TaskResult | UserErro
     """
     _current.send = send
     started = time.monotonic()
+    keep_freed_memory()
     try:
         result: TaskResult = task.function(**task.arguments)
         seconds = round(time.monotonic() - started, 3)
