@@ -20,12 +20,11 @@ Measured on the same text, for every source and for all together:
 End-of-document tokens are not counted.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -42,6 +41,7 @@ from pipeline.store.layout import data_folder, manifest_path
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.encode import id_count, load_encoder, why_reference
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
+from pipeline.tokens.text_size import byte_count, sizes_together, text_size
 from pipeline.tokens.tokenizer_figures import (
     Measured,
     NamedFigures,
@@ -54,6 +54,10 @@ from pipeline.tokens.tokenizer_figures import (
 )
 from pipeline.tokens.vocabulary_effect import vocabulary_effect
 
+Update: TypeAlias = Callable[[float, str], None]
+"""Takes the bytes of text that are measured, and the source that was measured last."""
+Bar: TypeAlias = Callable[[float], AbstractContextManager[Update]]
+"""Begins to show the measurement of so many bytes."""
 SAMPLE_BYTES = 2_000_000
 """Maximum size of the text per source: held-out documents first, then training documents."""
 DOCUMENT_CHARACTERS = 100_000
@@ -67,12 +71,6 @@ COMPARED_CHARACTERS = 2000
 LISTED_PIECES = 10
 """Number of longest pieces, and of most frequent pieces, that are listed."""
 
-WHITE_SPACE = (
-    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
-    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-)
-"""All characters of white space, as `str.isspace` tells. None takes more than one UTF-16 code."""
-
 
 class KeptMeasurements(TypedDict):
     """Content of statistics.json."""
@@ -82,22 +80,27 @@ class KeptMeasurements(TypedDict):
     measured: Measured
 
 
+def report_bar(work: float) -> AbstractContextManager[Update]:
+    """Show how far the measurement is; `work` is the bytes of text, once for each tokenizer."""
+    return progress("tokenizer report", work, "bytes")
+
+
 def tokenizer_report(config: RunConfig) -> TokenizerReport:
     """Return the whole report, measured only where nothing that fits is kept.
 
     Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot
     be read.
     """
-    return {**_measured(config), "model": vocabulary_effect(config)}
+    return {**_measured(config, report_bar), "model": vocabulary_effect(config)}
 
 
-def keep_measurements(config: RunConfig) -> None:
+def keep_measurements(config: RunConfig, bar: Bar) -> None:
     """Measure the tokenizer for `report`, unless the measurements are kept already.
 
     Where that fails, as for a missing tokenizer to compare with, nothing is raised: `report` will.
     """
     with suppress(DataError):
-        _measured(config)
+        _measured(config, bar)
 
 
 def compared_inventory(config: RunConfig) -> dict[str, str]:
@@ -149,7 +152,7 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
     return {str(file): file for file in files}
 
 
-def _measured(config: RunConfig) -> Measured:
+def _measured(config: RunConfig, bar: Bar) -> Measured:
     """Return the measurements: those of statistics.json where they fit, else new ones."""
     # The measurements depend on the texts and the tokenizers.
     data = data_folder(config)
@@ -174,13 +177,13 @@ def _measured(config: RunConfig) -> Measured:
     path = data.tokenizer_statistics
     kept: KeptMeasurements | None = read_json(path)
     if kept is None or kept["key"] != key:
-        kept = {"key": key, "measured": _measure(config)}
+        kept = {"key": key, "measured": _measure(config, bar)}
         with suppress(OSError):
             write_json(path, kept)
     return kept["measured"]
 
 
-def _measure(config: RunConfig) -> Measured:
+def _measure(config: RunConfig, bar: Bar) -> Measured:
     """Encode the sample of each source with each tokenizer, and describe what comes out."""
     # Read the tokenizers, and the texts to measure them on.
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
@@ -188,14 +191,14 @@ def _measure(config: RunConfig) -> Measured:
     documents = kept_documents(config)
     texts = {name: measured_texts(documents, name) for name in config.sources_with_text}
     all_texts = {name: [*chain.from_iterable(splits.values())] for name, splits in texts.items()}
-    sizes = {name: _size(of_source) for name, of_source in all_texts.items()}
+    sizes = {name: text_size(of_source) for name, of_source in all_texts.items()}
 
     # Count each tokenizer's ids in each source.
     own_folder = data_folder(config).tokenizer
     is_proven = config.tokens.encoder == "auto" and why_reference(own_folder, False) is None
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports: list[NamedFigures] = []
-    with progress("tokenizer report", work, "bytes") as update:
+    with bar(work) as update:
         done = 0
         for name, file in files.items():
             counts: dict[str, np.ndarray] = {}
@@ -215,7 +218,7 @@ def _measure(config: RunConfig) -> Measured:
         "bytes_per_source_at_most": SAMPLE_BYTES,
         "characters_per_document_at_most": DOCUMENT_CHARACTERS,
         "sources": {
-            name: {**size, "held_out_bytes": _byte_count(texts[name]["validation"])}
+            name: {**size, "held_out_bytes": byte_count(texts[name]["validation"])}
             for name, size in sizes.items()
         },
         "sources_without_text": [name for name in config.sources if name not in texts],
@@ -253,39 +256,6 @@ def measured_texts(
                 if share <= 0:
                     break
     return texts
-
-
-def _size(texts: Sequence[str]) -> TextSize:
-    return {
-        "documents": len(texts),
-        "bytes": _byte_count(texts),
-        "characters": sum(map(len, texts)),
-        "words": sum(map(count_words, texts)),
-    }
-
-
-def count_words(text: str) -> int:
-    """Return the number of maximal runs of characters that are not white space, `len(text.split())`.
-
-    Makes no list of words, so it takes half as long.
-    """
-    codes = np.frombuffer(text.encode("utf-16-le"), "<u2")
-    is_space = _white_space()[codes]
-    # A word begins behind white space, or at the beginning.
-    begins = np.count_nonzero(is_space[:-1] > is_space[1:])
-    return int(begins + np.count_nonzero(~is_space[:1]))
-
-
-@cache
-def _white_space() -> np.ndarray:
-    """Tell of each UTF-16 code whether it is white space, `(65536,) bool`."""
-    is_space = np.zeros(1 << 16, bool)
-    is_space[[ord(character) for character in WHITE_SPACE]] = True
-    return is_space
-
-
-def _byte_count(texts: Sequence[str]) -> int:
-    return sum(len(text.encode()) for text in texts)
 
 
 def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
@@ -366,16 +336,7 @@ def _figures(
             {**entries[i], "share": int(total[i]) / int(total.sum())} for i in frequent
         ],
         "sources": {source: _rates(row, sizes[source], pieces) for source, row in rows.items()},
-        "all": _rates(total, _together(sizes.values()), pieces),
-    }
-
-
-def _together(sizes: Collection[TextSize]) -> TextSize:
-    return {
-        "documents": sum(size["documents"] for size in sizes),
-        "bytes": sum(size["bytes"] for size in sizes),
-        "characters": sum(size["characters"] for size in sizes),
-        "words": sum(size["words"] for size in sizes),
+        "all": _rates(total, sizes_together(sizes.values()), pieces),
     }
 
 

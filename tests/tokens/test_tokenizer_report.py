@@ -1,7 +1,6 @@
 """The tokenizer report on texts whose tokens can be counted by eye."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,9 @@ from pipeline.store.manifests.recorded_settings import differences
 from pipeline.store.stages import STAGES
 from pipeline.tokens.encode import SEPARATOR, Encoder
 from pipeline.tokens.tokenizer_report import (
-    WHITE_SPACE,
     compared_files,
     count_ids,
     count_ids_fast,
-    count_words,
     measured_texts,
     tokenizer_report,
 )
@@ -277,10 +274,3 @@ def test_pieces_on_one_line() -> None:
     assert piece_text(" the\n") == "␣the↵"
     assert piece_text(" " * 64) == "␣, 64 times"
     assert piece_text("ab" * 40) == "ab" * 23 + "a…"
-
-
-def test_words_are_counted_as_split_does() -> None:
-    every = [chr(code) for code in range(sys.maxunicode + 1)]
-    assert [character for character in every if character.isspace()] == sorted(WHITE_SPACE)
-    for text in ("", " ", "ab", " ab  c\u3000d\U0001f642 ", "é\xa0\u200be\n"):
-        assert count_words(text) == len(text.split())
