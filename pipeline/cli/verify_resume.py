@@ -114,6 +114,8 @@ def compare_resumed_runs(
         raise _command_line_error(
             f"--folder {folder}: exists already; choose a new folder, or remove this one"
         )
+    # Ranks are found by the whole path of their run file, which they show as their argument.
+    folder = folder.absolute()
     ranks = launch_kind(config).rank_count(config)
     _refuse_other_ranks(config, ranks, other_ranks)
     other = other_ranks
@@ -170,8 +172,22 @@ def _resume_on(count: int, trainings: Trainings) -> Path:
     # Leases and start orders belong to the killed processes, which may still watch them elsewhere.
     of_processes = shutil.ignore_patterns(f"{LEASE}*", START_ORDER)
     shutil.copytree(folder / "killed", resumed, copy_function=_link_or_copy, ignore=of_processes)
-    _train(trainings, count, resumed)
-    return resumed / "run"
+    run = _train(trainings, count, resumed)
+    check_resumed_halfway(run, trainings.steps)
+    return run
+
+
+def check_resumed_halfway(run: Path, steps: int) -> None:
+    """Raise UserError where the copy of a killed run has trained another part than the second half.
+
+    A process that outlived the kill may have gone on training before the copy was made.
+    """
+    resumes = [event.get("step") for event in read_events(run, "resume")]
+    if resumes != [steps // 2]:
+        raise UserError(
+            f"{run}: was to resume once, after step {steps // 2}, but resumed after {resumes}, so that "
+            "nothing is proved; look for processes of the killed run, and try again with more --steps"
+        )
 
 
 def _table_row(

@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from pipeline.cli import verify_resume as verify
 from pipeline.cluster.warm.forkable_ranks import DEEPSPEED, LAUNCHER_VARIABLE
 from pipeline.config.run_file import load
 from pipeline.engine.shards import Slot
-from pipeline.errors import RequirementError
+from pipeline.errors import RequirementError, UserError
+from pipeline.store.events import write_event
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 STEPS = 100
@@ -37,16 +39,19 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
         "verify-resume",
         str(run_file),
         "--folder",
-        str(folder),
+        folder.name,
         f"--steps={STEPS}",
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert "2 ranks, killed, 2 ranks" in output
     assert "2 ranks, killed, 1 ranks" in output
     assert output.count("passed") == 2
+    monkeypatch.chdir(folder.parent)
     assert pipeline_here(*command[3:]).returncode == 2, "the folder is there already"
+    # Every process of the killed run was ended, wherever it was forked.
+    assert len(read_metrics(folder / "killed" / "run")) < STEPS
     assert (
         verify.run_difference(
             folder / "undisturbed" / "run", folder / "resumed-on-2-ranks" / "run"
@@ -68,11 +73,22 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     monkeypatch.setenv(LAUNCHER_VARIABLE, DEEPSPEED)
     monkeypatch.setattr(verify, "_train", pretend)
     monkeypatch.setattr(verify, "_train_and_kill", pretend)
+    monkeypatch.setattr(verify, "check_resumed_halfway", lambda *_: None)
     monkeypatch.setattr(verify, "_allowed", lambda *_: 0.0)
     monkeypatch.setattr(verify, "run_difference", lambda *_: found)
     with pytest.raises(RequirementError, match="a resumed run differs from the undisturbed one"):
         verify.compare_resumed_runs(config, 40, 1, folder / "new")
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("steps", [[], [20], [10, 20]])
+def test_a_copy_that_did_not_train_the_second_half_proves_nothing(
+    tmp_path: Path, steps: Sequence[int]
+) -> None:
+    for step in steps:
+        write_event(tmp_path, "resume", step=step)
+    with pytest.raises(UserError, match="was to resume once, after step 10"):
+        verify.check_resumed_halfway(tmp_path, 20)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
