@@ -1,6 +1,6 @@
 """Small Parquet files that are read and written whole; documents have readers of their own.
 
-Also columns of texts, and `row_numbers`, with which the rows of any table are taken.
+Also columns to and from memory without pandas, which pyarrow imports for its own conversions.
 """
 
 import io
@@ -107,6 +107,21 @@ def _offsets(values: Sequence[bytes]) -> np.ndarray:
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=offsets[1:])
     return offsets
+
+
+def column_numbers(column: pa.Array) -> np.ndarray:
+    """Return the numbers of a column, `(rows,) float64`, nan for null; like `row_numbers`, no pandas."""
+    numbers = column.cast(pa.float64())
+    if not len(numbers):
+        return np.zeros(0)
+    is_valid, content = numbers.buffers()
+    assert content is not None, "the column has rows"
+    first = numbers.offset
+    values = np.frombuffer(content, np.float64, len(numbers), 8 * first).copy()
+    if is_valid is not None:
+        bits = np.unpackbits(np.frombuffer(is_valid, np.uint8), bitorder="little")
+        values[bits[first : first + len(numbers)] == 0] = np.nan
+    return values
 
 
 def text_lengths(texts: pa.ChunkedArray) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 from pipeline.corpus import parquet_tables
 from pipeline.corpus.annotating.annotation_file import ANNOTATE_AGAIN
 from pipeline.corpus.parquet_tables import (
+    column_numbers,
     read_parquet,
     row_numbers,
     string_column,
@@ -93,3 +94,20 @@ def test_more_than_an_offset_can_hold_is_no_column(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(parquet_tables, "_offsets", lambda values: end)
     with pytest.raises(AssertionError, match="32 bits"):
         string_column([b"a text that counts as 2 GiB"])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([], pa.float64()),
+        pa.array([1.5, None, float("nan"), -2.0]),
+        pa.array([None, None], pa.float32()),
+        pa.array([3, None, 2**40, 4, None, 6, 7, 8, 9]).slice(1, 7),
+        pa.array([True, None, False]),
+    ],
+)
+def test_numbers_of_a_column_are_those_of_pyarrow(column: pa.Array) -> None:
+    expected = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    numbers = column_numbers(column)
+    np.testing.assert_array_equal(numbers, expected)
+    assert numbers.dtype == np.float64 and numbers.flags.writeable

@@ -9,7 +9,7 @@ temporary folder; writes JSON.
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -82,7 +82,8 @@ def benchmark_commands(rounds: int, output: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         commands = commands_of_run(make_small_run(Path(scratch)))
-        modules = {name: count_modules(command) for name, command in commands.items()}
+        of_python = imported_modules(("-c", "pass"))
+        modules = {name: count_modules(command, of_python) for name, command in commands.items()}
         measured = measure_in_turns(rounds, commands)
     if not measured[BARE]:
         raise UserError("benchmark: stopped before the first round was finished")
@@ -140,21 +141,21 @@ def commands_of_run(small: SmallRun) -> dict[str, MeasuredCommand]:
     }
 
 
-def count_modules(command: MeasuredCommand) -> int:
-    """Return how many modules a command imports, each counted once.
+def count_modules(command: MeasuredCommand, of_python: Set[str]) -> int:
+    """Return how many modules a command imports, each counted once, but for those `of_python`.
 
-    Those with which Python itself starts are left out. Raises UserError where the command fails.
+    Raises UserError where the command fails.
     """
     command.prepare()
-    quiet = run_process([sys.executable, "-X", "importtime", "-c", "pass"])
-    process = run_process([sys.executable, "-X", "importtime", *command.arguments])
-    return len(_imported(process.output) - _imported(quiet.output))
+    return len(imported_modules(command.arguments) - of_python)
 
 
-def _imported(output: str) -> set[str]:
-    """Return the modules in what `-X importtime` prints: time, time with others, name."""
-    lines = (line for line in output.splitlines() if line.startswith("import time:"))
-    return {line.rpartition("|")[2].strip() for line in lines}
+def imported_modules(arguments: Sequence[str]) -> set[str]:
+    """Return the modules that a process of Python imports. Raises UserError where it fails."""
+    process = run_process([sys.executable, "-X", "importtime", *arguments])
+    # Lines of `-X importtime` are: time, time with others, name.
+    lines = process.output.splitlines()
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
 
 
 def measure_in_turns(

@@ -1,13 +1,14 @@
 """Which documents pass a rule, from the columns of their annotations. Reads no file."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.curation.rules import RuleComparison, parse_comparison
+from pipeline.corpus.parquet_tables import column_numbers
 
 COMPARE: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,
@@ -53,9 +54,8 @@ def compared_values(comparison: RuleComparison, column: pa.Array) -> np.ndarray:
     nan where it is undefined: a null, or the mean of no line.
     """
     if comparison.summary is None:
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    counts = pc.call_function("list_value_length", [column])
-    lengths = counts.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+        return column_numbers(column)
+    lengths = column_numbers(pc.call_function("list_value_length", [column]))
     if comparison.summary == "count":
         return lengths
     sums = _sums_of_scores(column)
@@ -68,7 +68,7 @@ def compared_values(comparison: RuleComparison, column: pa.Array) -> np.ndarray:
 
 def _sums_of_scores(column: pa.Array) -> np.ndarray:
     """Return the sum of the scores in each list, in their order, `(rows,) float64`."""
-    parents: Sequence[int] = pc.call_function("list_parent_indices", [column]).to_numpy()
+    parents = column_numbers(pc.call_function("list_parent_indices", [column])).astype(np.int64)
     scores = pc.call_function("list_flatten", [column]).field(SCORE)
-    values = scores.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values = column_numbers(scores)
     return np.bincount(parents, values, minlength=len(column)).astype(np.float64)

@@ -1,6 +1,8 @@
 """`pipeline explain`: a verdict with all that is behind it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,18 @@ def test_values_stand_against_the_rules(selected: Path) -> None:
         ("english", "en", True),
     ]
     assert document["lost_to"] == []
+
+
+@pytest.mark.ranks
+def test_a_document_is_explained_without_pandas(selected: Path) -> None:
+    """Importing it would take as long as all else."""
+    code = (
+        "import sys; from pathlib import Path; "
+        "from pipeline.cli.curation.explain_view import show_explanation; "
+        f"show_explanation(Path({str(selected)!r}), [], 'u', 80, as_json=False); "
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_copy_that_stays_is_shown_beside(
