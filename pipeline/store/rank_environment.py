@@ -29,15 +29,20 @@ Source: the GNU C library's manual, "Memory Allocation Tunables"."""
 
 
 def host_memory_variables() -> dict[str, str]:
-    """Return the variables that let ranks on CPUs keep their memory from step to step.
+    """Return the variables that let ranks on CPUs keep their memory from step to step."""
+    return allocator_variables(KEPT_MEMORY)
+
+
+def allocator_variables(settings: Mapping[str, int]) -> dict[str, str]:
+    """Return the variables that give a program settings of malloc, by their names in the C library.
 
     The C library reads them when a program starts; other C libraries ignore them. What the user has
-    set for malloc stays as it is.
+    set for malloc stays as it is: then there are none.
     """
     if allocator_is_set():
         return {}
     tunables = os.environ.get(ALLOCATOR_VARIABLE, "")
-    ours = [f"{ALLOCATOR}{name}={value}" for name, value in KEPT_MEMORY.items()]
+    ours = [f"{ALLOCATOR}{name}={value}" for name, value in settings.items()]
     return {ALLOCATOR_VARIABLE: ":".join([*filter(None, [tunables]), *ours])}
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.logs import note, warn
 from pipeline.store.layout import scheduler_file, worker_logs
 from pipeline.store.processes import process_start_time
+from pipeline.work.kept_memory import worker_memory_variables
 
 if TYPE_CHECKING:  # so that a command without workers need not import Dask
     from dask_jobqueue.slurm import SLURMRunner
@@ -34,12 +35,13 @@ WORKER_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.daemon": True,
-    # By default Dask makes malloc return memory at once, and the next row group faults it in again.
-    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1},
     "distributed.scheduler.allowed-failures": 5,
     "distributed.admin.tick.limit": "10m",
 }
 """Dask's settings for workers and their scheduler."""
+PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
+"""Dask's setting for the environment in which a worker starts. By default Dask makes malloc return
+memory at once, and the next row group faults it in again."""
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
@@ -60,6 +62,11 @@ LEAST_STEP_TASKS = FIRST_WORKER + 1
 
 _step_runner: "SLURMRunner | None" = None
 """The `SLURMRunner` of this process while it is the client of an srun step."""
+
+
+def _worker_settings() -> Mapping[str, object]:
+    """Return Dask's settings, with the environment in which a worker starts."""
+    return WORKER_SETTINGS | {PRE_SPAWN: {"OMP_NUM_THREADS": 1} | worker_memory_variables()}
 
 
 def in_srun_step() -> bool:
@@ -115,7 +122,7 @@ def srun_step_roles(executor: Executor, folder: Path) -> Generator[None]:
     import dask.config
     from dask_jobqueue.slurm import SLURMRunner
 
-    with dask.config.set(WORKER_SETTINGS):
+    with dask.config.set(_worker_settings()):
         # This does not return in the scheduler and the workers.
         _step_runner = _join_step(SLURMRunner, meeting_point)
         signal.signal(signal.SIGINT, interrupt)
@@ -207,7 +214,7 @@ def dask_client(executor: Executor, workers: int, folder: Path) -> Generator["Cl
     _silence_dask_logs()
     with (
         tempfile.TemporaryDirectory(prefix="pipeline-dask-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set(WORKER_SETTINGS | {"temporary-directory": scratch}),
+        dask.config.set({**_worker_settings(), "temporary-directory": scratch}),
     ):
         if not executor.uses_slurm:
             cluster = _local_cluster(workers)
@@ -290,6 +297,7 @@ def _submitted_jobs(executor: Executor, folder: Path) -> Generator["Client"]:
     assert executor.workers != "auto", "`srun_step_roles` has refused it"
     logs = worker_logs(folder)
     logs.mkdir(parents=True, exist_ok=True)
+    variables = WORKER_ENVIRONMENT | worker_memory_variables()
     cluster = SLURMCluster(
         queue=executor.partition,
         account=executor.account,
@@ -298,9 +306,7 @@ def _submitted_jobs(executor: Executor, folder: Path) -> Generator["Client"]:
         processes=executor.workers_per_job,
         memory=f"{executor.memory_per_worker * executor.workers_per_job} B",
         job_extra_directives=list(executor.job_options),
-        job_script_prologue=[
-            f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()
-        ],
+        job_script_prologue=[f"export {name}={value}" for name, value in variables.items()],
         worker_extra_args=["--no-dashboard", "--memory-limit", "0"],
         scheduler_options={"dashboard": False},
         log_directory=str(logs),

@@ -6,7 +6,7 @@ Changes the C library's allocator; reads and writes no file.
 import ctypes
 from functools import cache
 
-from pipeline.store.rank_environment import allocator_is_set
+from pipeline.store.rank_environment import allocator_is_set, allocator_variables
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -31,3 +31,13 @@ def keep_freed_memory() -> bool:
         return False
     # One of the two alone would stop the library from raising the other.
     return bool(mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES) and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def worker_memory_variables() -> dict[str, str]:
+    """Return the variables with which a worker process of one core does the same from its start.
+
+    A worker computes in a thread, which would have a heap of its own: one of 64 MB at most, given
+    back whenever it is empty. With one heap for all threads the settings hold for that thread, too.
+    """
+    settings = {"mmap_threshold": MAPPED_BYTES, "trim_threshold": KEPT_BYTES, "arena_max": 1}
+    return allocator_variables(settings)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from pipeline.store.rank_environment import ALLOCATOR_VARIABLE
+from pipeline.work.kept_memory import worker_memory_variables
 
 FAULTS = """
 import resource
@@ -44,3 +45,14 @@ def test_memory_of_one_item_serves_the_next() -> None:
         assert int(before) > 10 * int(after)
     # What the user has set stays as it is.
     assert run({"MALLOC_TRIM_THRESHOLD_": "65536"})[0] == "False"
+
+
+def test_worker_processes_start_with_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if "MALLOC_" in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv(ALLOCATOR_VARIABLE, raising=False)
+    settings = ("mmap_threshold=33554432", "trim_threshold=134217728", "arena_max=1")
+    expected = ":".join(f"glibc.malloc.{setting}" for setting in settings)
+    assert worker_memory_variables() == {ALLOCATOR_VARIABLE: expected}
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert worker_memory_variables() == {}

@@ -11,8 +11,10 @@ import pytest
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import WorkerLost
+from pipeline.store.rank_environment import ALLOCATOR_VARIABLE
 from pipeline.work.dask_workers import WORKER_SETTINGS
 from pipeline.work.executor import run_tasks
+from pipeline.work.kept_memory import worker_memory_variables
 from pipeline.work.task import Task
 from pipeline.work.workers import SMALL_WORK_BYTES, Workers, kept_workers, workers
 
@@ -74,6 +76,13 @@ def test_processes_are_kept_grow_are_replaced_and_end_with_the_context(
         two = processes(crew, tmp_path, "two", 2)
         assert len(two) == 2 and os.getpid() not in two
         assert processes(crew, tmp_path, "again", 2) <= two
+
+        # They start with the settings that keep freed memory.
+        started: dict[str, str] = distributed.default_client().run(
+            os.environ.get, ALLOCATOR_VARIABLE, ""
+        )
+        kept = worker_memory_variables().get(ALLOCATOR_VARIABLE, "")
+        assert set(started.values()) == {kept or os.environ.get(ALLOCATOR_VARIABLE, "")}
 
         # The third process starts while the two work; a busy machine takes its time.
         three = set(two)
