@@ -5,7 +5,6 @@ manifest. Reads nothing; moves files, and deletes the older manifest before the 
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.store.layout import manifest_path
@@ -24,6 +23,9 @@ def replace_output(beside: Path, folder: Path, names: Sequence[str]) -> None:
 
     The manifest goes first: until the stage writes the next one, its output is not complete.
     """
+    # Every command imports this module, also `--help`, for which logging and queues would be a wait.
+    from concurrent.futures import ThreadPoolExecutor
+
     manifest_path(folder).unlink(missing_ok=True)
     for parent in {(folder / name).parent for name in names}:
         parent.mkdir(parents=True, exist_ok=True)
