@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from pipeline.corpus.selecting.removals import by_frequency
 from pipeline.corpus.selecting.token_estimates import bytes_per_token, estimated_tokens
 from pipeline.logs import human_bytes
 from pipeline.reporting.page import Cell, html_table, note_below, section
 from pipeline.reporting.run_data import RunData
 from pipeline.store.counts import TokenCounts
-from pipeline.store.curation.verdict_counts import SelectCounts, SplitVerdicts
+from pipeline.store.curation.verdict_counts import SelectCounts, SplitVerdicts, by_frequency
 
 
 def removed_section(run: RunData) -> str:

@@ -9,7 +9,7 @@ from pipeline.corpus.selecting.token_estimates import estimated_tokens
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes
 from pipeline.store.curation.selection_folder import SelectionFolder
-from pipeline.store.curation.verdict_counts import ReasonCounts, SelectCounts, SplitVerdicts
+from pipeline.store.curation.verdict_counts import SelectCounts, SplitVerdicts, by_frequency
 
 
 def added_counts(
@@ -112,11 +112,6 @@ def removed_in_words(counts: SplitVerdicts) -> str:
     return ", ".join(
         f"{removed['documents']:,} {reason}" for reason, removed in by_frequency(counts)
     )
-
-
-def by_frequency(counts: SplitVerdicts) -> list[tuple[str, ReasonCounts]]:
-    """Return the reasons with what they remove, the most frequent first."""
-    return sorted(counts["removed"].items(), key=lambda item: (-item[1]["documents"], item[0]))
 
 
 def headline(counts: SelectCounts) -> str:

@@ -1,4 +1,4 @@
-"""Types of the counts that `select` writes into its manifest. Reads and writes nothing."""
+"""Types of the counts that `select` writes into its manifest, and their order. Reads and writes nothing."""
 
 from typing import TypedDict
 
@@ -36,3 +36,8 @@ class SelectCounts(Counts):
     """Source -> split -> verdicts."""
     clamped_spans: int
     """Parts to replace that lay partly or wholly behind the end of their text."""
+
+
+def by_frequency(counts: SplitVerdicts) -> list[tuple[str, ReasonCounts]]:
+    """Return the reasons with what they remove, the most frequent first."""
+    return sorted(counts["removed"].items(), key=lambda item: (-item[1]["documents"], item[0]))
