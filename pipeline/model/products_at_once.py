@@ -6,6 +6,7 @@ are the same bit by bit: `chunks_together` compares them on the machine, with th
 before it allows more than one.
 """
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import torch
 
 LEAST_GAIN = 0.9
 """A larger number of chunks has to take at most this fraction of the time of a row."""
+TURNS = 3
+"""Measurements of each number of chunks."""
 MOST_ROWS = 64
 """Largest number of rows at once: more gain little, and their logits take memory."""
 USUAL_CACHE_BYTES = 1 << 20
@@ -26,8 +29,8 @@ def chunks_together(
 ) -> int:
     """Return how many chunks of `hidden` to multiply at once; 1 but for fp32 on a CPU.
 
-    Shapes: hidden `(rows, hidden)`, weight `(vocabulary, hidden)`, bias `(vocabulary,)`. Doubles the
-    number as long as a row takes less time; the fastest whose products keep their bits is returned.
+    Shapes: hidden `(rows, hidden)`, weight `(vocabulary, hidden)`, bias `(vocabulary,)`. Tries
+    doubled numbers; of those that take less time a row, the fastest that keeps its bits is returned.
     Logits at once take no more memory than a gradient of the head: rows x vocabulary + a chunk's
     copy = vocabulary x hidden.
     """
@@ -45,16 +48,23 @@ def chunks_together(
 def _faster_numbers(
     hidden: torch.Tensor, head: "_HeadWeights", chunk: int, most: int
 ) -> Sequence[int]:
-    """Return the numbers of chunks that take less and less time a row, the fastest first."""
+    """Return the numbers of chunks that take less and less time a row, the fastest first.
+
+    All take turns, and the least time of each counts: what else runs on the machine can only add.
+    """
     total = torch.zeros_like(head.weight)
-    least = _seconds_per_row(total, hidden[:chunk], head, chunk)
+    numbers = [1, *_doubled(most)]
+    seconds = dict.fromkeys(numbers, math.inf)
+    for _ in range(TURNS):
+        for number in numbers:
+            rows = hidden[: number * chunk]
+            seconds[number] = min(seconds[number], _seconds_per_row(total, rows, head, chunk))
+    fastest = 1
     faster: list[int] = []
-    for number in _doubled(most):
-        seconds = _seconds_per_row(total, hidden[: number * chunk], head, chunk)
-        if seconds > LEAST_GAIN * least:
-            break
-        least = seconds
-        faster.insert(0, number)
+    for number in numbers[1:]:
+        if seconds[number] <= LEAST_GAIN * seconds[fastest]:
+            fastest = number
+            faster.insert(0, number)
     return faster
 
 

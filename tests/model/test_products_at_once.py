@@ -82,6 +82,17 @@ def test_a_number_that_changes_bits_gives_way_to_a_smaller_one(
     assert chunks_together(hidden, weight, None, CHUNK) == 2
 
 
+def test_a_busy_moment_decides_nothing(
+    head: tuple[torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each turn another number is measured while something else runs."""
+    per_row = iter([9.0, 1.0, 1.0, 4.0, 9.0, 2.0, 4.0, 3.0, 9.0])  # of 1, 2, 3 chunks in turn
+    monkeypatch.setattr(products_at_once, "_seconds_per_row", lambda *_: next(per_row))
+    hidden, weight, _ = head
+    head_weights = products_at_once._HeadWeights(weight, None)
+    assert products_at_once._faster_numbers(hidden, head_weights, CHUNK, 3) == [2]
+
+
 def test_a_second_backward_pass_is_refused(
     head: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:
