@@ -20,8 +20,9 @@ Measured on the same text, for every source and for all together:
 End-of-document tokens are not counted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias, TypedDict
@@ -30,6 +31,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pipeline.config.run_config import RunConfig
+from pipeline.corpus.documents import shard_footer
 from pipeline.corpus.selecting.kept_documents import KeptDocuments, kept_documents
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
@@ -91,16 +93,8 @@ def tokenizer_report(config: RunConfig) -> TokenizerReport:
     Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot
     be read.
     """
-    return {**_measured(config, report_bar), "model": vocabulary_effect(config)}
-
-
-def keep_measurements(config: RunConfig, bar: Bar) -> None:
-    """Measure the tokenizer for `report`, unless the measurements are kept already.
-
-    Where that fails, as for a missing tokenizer to compare with, nothing is raised: `report` will.
-    """
-    with suppress(DataError):
-        _measured(config, bar)
+    measurement = begin_measurement(config)
+    return {**measurement.finish(report_bar), "model": vocabulary_effect(config)}
 
 
 def compared_inventory(config: RunConfig) -> dict[str, str]:
@@ -152,8 +146,37 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
     return {str(file): file for file in files}
 
 
-def _measured(config: RunConfig, bar: Bar) -> Measured:
-    """Return the measurements: those of statistics.json where they fit, else new ones."""
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement whose texts are read, or whose result is kept already."""
+
+    config: RunConfig
+    key: str
+    """Hash of the texts and the tokenizers."""
+    kept: Measured | None
+    """The result, where statistics.json has it."""
+    texts: dict[str, dict[str, list[str]]]
+    """Source -> split -> texts."""
+
+    def finish(self, bar: Bar) -> Measured:
+        """Return the measurements; keep new ones where data_dir, which is shared, is not read-only.
+
+        Raises DataError where a tokenizer to compare with cannot be read.
+        """
+        if self.kept is not None:
+            return self.kept
+        measured = _measure(self.config, self.texts, bar)
+        content: KeptMeasurements = {"key": self.key, "measured": measured}
+        with suppress(OSError):
+            write_json(data_folder(self.config).tokenizer_statistics, content)
+        return measured
+
+
+def begin_measurement(config: RunConfig) -> Measurement:
+    """Read the texts to measure on, unless the measurements are kept.
+
+    Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with is.
+    """
     # The measurements depend on the texts and the tokenizers.
     data = data_folder(config)
     outputs: dict[str, str] = {}
@@ -172,24 +195,18 @@ def _measured(config: RunConfig, bar: Bar) -> Measured:
     # One more: the measurements have changed once while the page stayed the same.
     version = versions.REPORT + 1
     key = fingerprint([version, outputs, compared_inventory(config), sources])
-
-    # Keep new measurements where data_dir, which is shared, is not read-only.
-    path = data.tokenizer_statistics
-    kept: KeptMeasurements | None = read_json(path)
-    if kept is None or kept["key"] != key:
-        kept = {"key": key, "measured": _measure(config, bar)}
-        with suppress(OSError):
-            write_json(path, kept)
-    return kept["measured"]
-
-
-def _measure(config: RunConfig, bar: Bar) -> Measured:
-    """Encode the sample of each source with each tokenizer, and describe what comes out."""
-    # Read the tokenizers, and the texts to measure them on.
-    files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
-    pieces = {name: load_pieces(file) for name, file in files.items()}
+    kept: KeptMeasurements | None = read_json(data.tokenizer_statistics)
+    if kept is not None and kept["key"] == key:
+        return Measurement(config, key, kept["measured"], {})
     documents = kept_documents(config)
     texts = {name: measured_texts(documents, name) for name in config.sources_with_text}
+    return Measurement(config, key, None, texts)
+
+
+def _measure(config: RunConfig, texts: dict[str, dict[str, list[str]]], bar: Bar) -> Measured:
+    """Encode the sample of each source with each tokenizer, and describe what comes out."""
+    files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
+    pieces = {name: load_pieces(file) for name, file in files.items()}
     all_texts = {name: [*chain.from_iterable(splits.values())] for name, splits in texts.items()}
     sizes = {name: text_size(of_source) for name, of_source in all_texts.items()}
 
@@ -243,8 +260,7 @@ def measured_texts(
             share = left // (count - place)
             if share == 0:
                 continue
-            for _, text in documents.iterate_shard(paths[place * len(paths) // count]):
-                part = text[:DOCUMENT_CHARACTERS]
+            for part in _beginnings(documents, paths[place * len(paths) // count]):
                 encoded = part.encode()
                 if len(encoded) > share:
                     # "ignore" drops the first bytes of a character that the cut has divided.
@@ -256,6 +272,15 @@ def measured_texts(
                 if share <= 0:
                     break
     return texts
+
+
+def _beginnings(documents: KeptDocuments, shard: Path) -> Iterator[str]:
+    """Yield at most DOCUMENT_CHARACTERS of every document of a shard; the rest is not decoded."""
+    for group in range(shard_footer(shard).num_row_groups):
+        for text in documents.texts_of_group(shard, group).texts:
+            # A character has at most 4 bytes; "ignore" drops the first bytes of one that is cut.
+            beginning = str(text[: 4 * DOCUMENT_CHARACTERS], "utf-8", "ignore")
+            yield beginning[:DOCUMENT_CHARACTERS]
 
 
 def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
