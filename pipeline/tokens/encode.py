@@ -13,8 +13,7 @@ Reads data_dir/tokenizer.
 
 import importlib.metadata
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +36,6 @@ from pipeline.tokens.tokenizer_json import (
     read_description,
     special_token,
 )
-from pipeline.work.threads import task_threads
 
 if TYPE_CHECKING:
     import gigatoken
@@ -89,8 +87,6 @@ class Encoder:
         self.vocab_size = max(vocabulary.values()) + 1
         self._for_gigatoken = _with_separator(description, self.vocab_size, parse_special_tokens)
         self._idle: list[_Fast] = []
-        self._in_use = 0
-        self._changed = threading.Condition()
         if kind == "auto":
             first = self._load_gigatoken()
             if first is not None:
@@ -161,11 +157,12 @@ class Encoder:
 
         # One text, so that the ids come as one array.
         joined = SEPARATOR.encode().join([*documents, b""])
-        with self._borrowed_fast() as fast:
-            matrix, _ = fast.tokenizer.encode_batch_padded(
-                gigatoken.BytesSource([joined]), 0, parallel=False
-            )
-            fast.encoded_bytes += len(joined)
+        fast = self._take_fast()
+        matrix, _ = fast.tokenizer.encode_batch_padded(
+            gigatoken.BytesSource([joined]), 0, parallel=False
+        )
+        fast.encoded_bytes += len(joined)
+        self._keep_fast(fast)
         del joined
         ids = np.zeros(0, np.uint32)
         if len(matrix):
@@ -192,32 +189,20 @@ class Encoder:
         pairs = zip(fast, reference, strict=True)
         return sum(not np.array_equal(ids, expected) for ids, expected in pairs)
 
-    @contextmanager
-    def _borrowed_fast(self) -> Generator[_Fast]:
-        """Yield a tokenizer for one thread; keep it for the next texts where this succeeds.
-
-        There are as many as threads that run tasks: loading another would take longer, with
-        Python's lock held, than waiting for one.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._idle or self._in_use < task_threads())
-            fast = None
-            if self._idle:
-                fast = self._idle.pop()
-            self._in_use += 1
-        kept: list[_Fast] = []
+    def _take_fast(self) -> _Fast:
         try:
-            if fast is None:
-                fast = self._load_gigatoken()
-                assert fast is not None, "encode_fast without has_fast"
-            yield fast
-            if not _remembers_too_much(fast):
-                kept.append(fast)
-        finally:
-            with self._changed:
-                self._in_use -= 1
-                self._idle += kept
-                self._changed.notify()
+            return self._idle.pop()
+        except IndexError:
+            fast = self._load_gigatoken()
+            assert fast is not None, "encode_fast without has_fast"
+            return fast
+
+    def _keep_fast(self, fast: _Fast) -> None:
+        """Keep a tokenizer for the next texts, unless remembered words fill too much memory."""
+        may_be_large = fast.encoded_bytes > FORGET_EVERY_BYTES
+        if may_be_large and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES:
+            return
+        self._idle.append(fast)
 
     def _load_gigatoken(self) -> _Fast | None:
         import gigatoken
@@ -226,12 +211,6 @@ class Encoder:
             return _Fast(gigatoken.Tokenizer.from_json(self._for_gigatoken))
         except Exception:  # gigatoken does not know this kind: the reference encodes
             return None
-
-
-def _remembers_too_much(fast: _Fast) -> bool:
-    """Tell whether the words that a tokenizer has seen may be what fills too much memory."""
-    may_be_large = fast.encoded_bytes > FORGET_EVERY_BYTES
-    return may_be_large and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES
 
 
 _lock = threading.Lock()

@@ -2,7 +2,7 @@
 
 Each Parquet shard becomes one Megatron indexed dataset. Ids that exist already are linked instead
 (`existing.py`). The tokenizer is also measured on the corpus, for the report
-(`tokenizer_report.py`), meanwhile.
+(`tokenizer_report.py`).
 
 gigatoken encodes if it gave the ids of the reference when the tokenizer was made. A piece of every
 row group is compared again: a shard with one difference is encoded by the reference, and counted
@@ -40,8 +40,8 @@ from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, EncoderKind, load_encoder, why_reference
 from pipeline.tokens.existing import LinkedPair
 from pipeline.tokens.existing_pairs import find_pairs
-from pipeline.tokens.measured_meanwhile import measured_meanwhile
 from pipeline.tokens.shards.shard_table import make_shard_table, write_shard_table
+from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import run_tasks
 from pipeline.work.placed_outputs import placed_files, settle_outputs
 from pipeline.work.task import Task, report_progress
@@ -81,7 +81,7 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     # From here on the older tokens are no longer complete.
     data.tokens_manifest.unlink(missing_ok=True)
     settle_outputs(data.tokens, tasks, indexed_dataset.SUFFIXES)
-    with measured_meanwhile(config), workers(config.executor) as crew:
+    with workers(config.executor) as crew:
         results: dict[str, EncodedShard | LinkedPair] = run_tasks(
             tasks, data.tokens, crew, "tokenize"
         )
@@ -92,6 +92,7 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     linked = {name: result for name, result in results.items() if "dtype" in result}
     dtypes = dict.fromkeys(config.sources, own_dtype)
     dtypes |= existing.types_of_sources(pairs, linked, learned["counts"])
+    keep_measurements(config)
     files = placed_files(tasks, {name: result["files"] for name, result in results.items()})
     result = _collect(results, files, dtypes, vocab_size)
 

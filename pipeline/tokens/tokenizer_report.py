@@ -20,12 +20,11 @@ Measured on the same text, for every source and for all together:
 End-of-document tokens are not counted.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -56,10 +55,6 @@ from pipeline.tokens.tokenizer_figures import (
 )
 from pipeline.tokens.vocabulary_effect import vocabulary_effect
 
-Update: TypeAlias = Callable[[float, str], None]
-"""Takes the bytes of text that are measured, and the source that was measured last."""
-Bar: TypeAlias = Callable[[float], AbstractContextManager[Update]]
-"""Begins to show the measurement of so many bytes."""
 SAMPLE_BYTES = 2_000_000
 """Maximum size of the text per source: held-out documents first, then training documents."""
 DOCUMENT_CHARACTERS = 100_000
@@ -82,19 +77,22 @@ class KeptMeasurements(TypedDict):
     measured: Measured
 
 
-def report_bar(work: float) -> AbstractContextManager[Update]:
-    """Show how far the measurement is; `work` is the bytes of text, once for each tokenizer."""
-    return progress("tokenizer report", work, "bytes")
-
-
 def tokenizer_report(config: RunConfig) -> TokenizerReport:
     """Return the whole report, measured only where nothing that fits is kept.
 
     Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot
     be read.
     """
-    measurement = begin_measurement(config)
-    return {**measurement.finish(report_bar), "model": vocabulary_effect(config)}
+    return {**_measured(config), "model": vocabulary_effect(config)}
+
+
+def keep_measurements(config: RunConfig) -> None:
+    """Measure the tokenizer for `report`, unless the measurements are kept already.
+
+    Where that fails, as for a missing tokenizer to compare with, nothing is raised: `report` will.
+    """
+    with suppress(DataError):
+        _measured(config)
 
 
 def compared_inventory(config: RunConfig) -> dict[str, str]:
@@ -146,37 +144,8 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
     return {str(file): file for file in files}
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A measurement whose texts are read, or whose result is kept already."""
-
-    config: RunConfig
-    key: str
-    """Hash of the texts and the tokenizers."""
-    kept: Measured | None
-    """The result, where statistics.json has it."""
-    texts: dict[str, dict[str, list[str]]]
-    """Source -> split -> texts."""
-
-    def finish(self, bar: Bar) -> Measured:
-        """Return the measurements; keep new ones where data_dir, which is shared, is not read-only.
-
-        Raises DataError where a tokenizer to compare with cannot be read.
-        """
-        if self.kept is not None:
-            return self.kept
-        measured = _measure(self.config, self.texts, bar)
-        content: KeptMeasurements = {"key": self.key, "measured": measured}
-        with suppress(OSError):
-            write_json(data_folder(self.config).tokenizer_statistics, content)
-        return measured
-
-
-def begin_measurement(config: RunConfig) -> Measurement:
-    """Read the texts to measure on, unless the measurements are kept.
-
-    Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with is.
-    """
+def _measured(config: RunConfig) -> Measured:
+    """Return the measurements: those of statistics.json where they fit, else new ones."""
     # The measurements depend on the texts and the tokenizers.
     data = data_folder(config)
     outputs: dict[str, str] = {}
@@ -195,18 +164,24 @@ def begin_measurement(config: RunConfig) -> Measurement:
     # One more: the measurements have changed once while the page stayed the same.
     version = versions.REPORT + 1
     key = fingerprint([version, outputs, compared_inventory(config), sources])
-    kept: KeptMeasurements | None = read_json(data.tokenizer_statistics)
-    if kept is not None and kept["key"] == key:
-        return Measurement(config, key, kept["measured"], {})
-    documents = kept_documents(config)
-    texts = {name: measured_texts(documents, name) for name in config.sources_with_text}
-    return Measurement(config, key, None, texts)
+
+    # Keep new measurements where data_dir, which is shared, is not read-only.
+    path = data.tokenizer_statistics
+    kept: KeptMeasurements | None = read_json(path)
+    if kept is None or kept["key"] != key:
+        kept = {"key": key, "measured": _measure(config)}
+        with suppress(OSError):
+            write_json(path, kept)
+    return kept["measured"]
 
 
-def _measure(config: RunConfig, texts: dict[str, dict[str, list[str]]], bar: Bar) -> Measured:
+def _measure(config: RunConfig) -> Measured:
     """Encode the sample of each source with each tokenizer, and describe what comes out."""
+    # Read the tokenizers, and the texts to measure them on.
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
+    documents = kept_documents(config)
+    texts = {name: measured_texts(documents, name) for name in config.sources_with_text}
     all_texts = {name: [*chain.from_iterable(splits.values())] for name, splits in texts.items()}
     sizes = {name: text_size(of_source) for name, of_source in all_texts.items()}
 
@@ -215,7 +190,7 @@ def _measure(config: RunConfig, texts: dict[str, dict[str, list[str]]], bar: Bar
     is_proven = config.tokens.encoder == "auto" and why_reference(own_folder, False) is None
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports: list[NamedFigures] = []
-    with bar(work) as update:
+    with progress("tokenizer report", work, "bytes") as update:
         done = 0
         for name, file in files.items():
             counts: dict[str, np.ndarray] = {}

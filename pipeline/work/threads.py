@@ -14,22 +14,14 @@ Made = TypeVar("Made")
 ITEMS_AHEAD = 2
 """Items of one task that `map_ahead` computes ahead of the caller."""
 
-_threads = 1
-"""Threads of this process that run tasks."""
 _helpers: ThreadPoolExecutor | None = None
 """Threads for `map_ahead`, while threads of this process do the work."""
-
-
-def task_threads() -> int:
-    """Return the number of threads of this process that run tasks; each has the work of a core."""
-    return _threads
 
 
 @contextmanager
 def thread_pool(threads: int) -> Generator[ThreadPoolExecutor]:
     """Yield threads for tasks, with as many for `map_ahead`; at the end, stop the tasks that run."""
-    global _helpers, _threads
-    _threads = threads
+    global _helpers
     pool = ThreadPoolExecutor(threads)
     _helpers = ThreadPoolExecutor(threads)
     try:
@@ -40,7 +32,6 @@ def thread_pool(threads: int) -> Generator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
         _helpers.shutdown(cancel_futures=True)
         _helpers = None
-        _threads = 1
         stopping.clear()
 
 

@@ -267,27 +267,3 @@ def test_a_difference_is_counted(folder: Path) -> None:
         folder, "reference", parse_special_tokens=True
     ).reference  # finds the special token
     assert encoder.count_differences(["plain", f"a{END}b", "more"]) == 1
-
-
-def test_threads_share_as_many_tokenizers_as_run_tasks(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loads: list[int] = []
-    load = Encoder._load_gigatoken
-    monkeypatch.setattr(
-        Encoder, "_load_gigatoken", lambda encoder: loads.append(1) or load(encoder)
-    )
-    texts = [text.encode() for text in real_texts()[:4]]
-    for threads in (1, 2):
-        loads.clear()
-        monkeypatch.setattr("pipeline.work.threads._threads", threads)
-        encoder = Encoder(folder, "auto", False)
-        with ThreadPoolExecutor(6) as pool:
-            results = [*pool.map(encoder.encode_fast, [texts] * 24)]
-        assert all(np.array_equal(ids, results[0][0]) for ids, _ in results)
-        assert 1 <= len(loads) <= threads
-        # One that has failed is not kept, and its place is free again.
-        for _ in range(3):
-            with pytest.raises(ValueError, match="cannot"), encoder._borrowed_fast():
-                raise ValueError("cannot encode")
-        assert len(encoder.encode_fast(texts)[1]) == 4

@@ -126,6 +126,16 @@ def test_held_out_documents_come_first_and_the_limit_holds(tmp_path: Path) -> No
     assert measured_texts(folder, "web", 3)["validation"] == ["é"]
 
 
+def test_only_the_beginning_of_a_document_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.tokens.tokenizer_report.DOCUMENT_CHARACTERS", 3)
+    texts = ["abcdefghijklmn", "é\U0001f642\U0001f642é", "\U0001f642" * 9, TEXT]
+    write_documents(tmp_path, "web", "train", texts)
+    found = measured_texts(all_documents(tmp_path), "web")["train"]
+    assert found == [text[:3] for text in texts]
+
+
 def test_other_tokenizers_on_the_same_text(run_file: Path, tmp_path: Path) -> None:
     write_sentencepiece_tokenizer(tmp_path / "other")
     write_byte_level_tokenizer(tmp_path / "deep" / "other")
