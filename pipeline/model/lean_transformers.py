@@ -1,8 +1,8 @@
 """Imports transformers' models without libraries that training has no use for.
 
-To be imported first: `transformers` keeps what it found. Its loss for finding objects in images imports
-scipy, and accelerate's questions on SageMaker import boto3, wherever they are installed: 560 modules and
-44 MB of every rank. Both can still be imported later.
+Transformers' loss for finding objects in images imports scipy, and accelerate's questions on SageMaker
+import boto3, wherever they are installed: 560 modules and 44 MB of every rank. Both can still be
+imported later. To be imported before anything of transformers.
 """
 
 import sys
@@ -30,5 +30,12 @@ def hidden(names: Sequence[str]) -> Generator[None]:
             sys.modules.pop(name, None)
 
 
-with hidden(UNUSED):
+def to_hide() -> Sequence[str]:
+    """Return the libraries to hide: none where transformers has seen already what is installed."""
+    if "transformers" in sys.modules:
+        return ()
+    return UNUSED
+
+
+with hidden(to_hide()):
     import_module("transformers.modeling_utils")

@@ -4,11 +4,12 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import forks
 import pytest
 
-from pipeline.model.lean_transformers import UNUSED, hidden
+from pipeline.model.lean_transformers import UNUSED, hidden, to_hide
 
 LIBRARY = "a_library"
 
@@ -30,6 +31,15 @@ def test_a_library_that_is_imported_already_stays() -> None:
     with hidden(["json"]):
         assert sys.modules["json"] is json
     assert sys.modules["json"] is json
+
+
+def test_nothing_is_hidden_from_transformers_that_has_looked_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    assert to_hide() == ()
+    monkeypatch.delitem(sys.modules, "transformers")
+    assert to_hide() == UNUSED
 
 
 def write_what_is_imported(found: Path) -> None:
