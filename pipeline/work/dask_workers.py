@@ -5,6 +5,7 @@ Writes, in a stage's folder, the scheduler's address for the tasks of a step, an
 
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,13 +36,12 @@ WORKER_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.daemon": True,
+    # Dask would set variables in this process, for whatever it starts later: `_environment` does.
+    "distributed.nanny.pre-spawn-environ": {},
     "distributed.scheduler.allowed-failures": 5,
     "distributed.admin.tick.limit": "10m",
 }
 """Dask's settings for workers and their scheduler."""
-PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
-"""Dask's setting for the environment in which a worker starts. By default Dask makes malloc return
-memory at once, and the next row group faults it in again."""
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
@@ -64,9 +64,28 @@ _step_runner: "SLURMRunner | None" = None
 """The `SLURMRunner` of this process while it is the client of an srun step."""
 
 
-def _worker_settings() -> Mapping[str, object]:
-    """Return Dask's settings, with the environment in which a worker starts."""
-    return WORKER_SETTINGS | {PRE_SPAWN: {"OMP_NUM_THREADS": 1} | worker_memory_variables()}
+def _starting_variables() -> dict[str, str]:
+    """Return what a worker on this machine needs before its first import.
+
+    Dask sets WORKER_ENVIRONMENT later, in the worker.
+    """
+    return {"OMP_NUM_THREADS": "1"} | worker_memory_variables()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Generator[None]:
+    """Set variables of this process for the programs that it starts in this context.
+
+    At its end all variables are as before, also those that Dask has set, such as PYTHONHASHSEED.
+    """
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def in_srun_step() -> bool:
@@ -122,7 +141,7 @@ def srun_step_roles(executor: Executor, folder: Path) -> Generator[None]:
     import dask.config
     from dask_jobqueue.slurm import SLURMRunner
 
-    with dask.config.set(_worker_settings()):
+    with dask.config.set(WORKER_SETTINGS):
         # This does not return in the scheduler and the workers.
         _step_runner = _join_step(SLURMRunner, meeting_point)
         signal.signal(signal.SIGINT, interrupt)
@@ -214,13 +233,14 @@ def dask_client(executor: Executor, workers: int, folder: Path) -> Generator["Cl
     _silence_dask_logs()
     with (
         tempfile.TemporaryDirectory(prefix="pipeline-dask-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({**_worker_settings(), "temporary-directory": scratch}),
+        dask.config.set({**WORKER_SETTINGS, "temporary-directory": scratch}),
     ):
         if not executor.uses_slurm:
-            cluster = _local_cluster(workers)
-            with cluster, Client(cluster) as client:
-                client.register_plugin(_end_with_process(os.getpid()))
-                yield client
+            with _environment(_starting_variables()):
+                cluster = _local_cluster(workers)
+                with cluster, Client(cluster) as client:
+                    client.register_plugin(_end_with_process(os.getpid()))
+                    yield client
         elif _step_runner is not None:
             with Client(_step_runner) as client:
                 yield client
@@ -306,7 +326,9 @@ def _submitted_jobs(executor: Executor, folder: Path) -> Generator["Client"]:
         processes=executor.workers_per_job,
         memory=f"{executor.memory_per_worker * executor.workers_per_job} B",
         job_extra_directives=list(executor.job_options),
-        job_script_prologue=[f"export {name}={value}" for name, value in variables.items()],
+        job_script_prologue=[
+            f"export {name}={shlex.quote(value)}" for name, value in variables.items()
+        ],
         worker_extra_args=["--no-dashboard", "--memory-limit", "0"],
         scheduler_options={"dashboard": False},
         log_directory=str(logs),
