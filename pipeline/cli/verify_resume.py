@@ -29,7 +29,7 @@ from pipeline.cluster.ranks import end_leftovers
 from pipeline.cluster.warm.training_starter import StartedTraining, TrainingStarter, process_number
 from pipeline.config.batch_division import dividing_ranks
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import dump
+from pipeline.config.run_file import dump, load
 from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.logs import note
@@ -53,6 +53,7 @@ POLL_SECONDS = 0.02
 """Time between two looks for the checkpoint after which a run is killed."""
 ORPHANS_SECONDS = 60.0
 """Time that killed processes may take to end."""
+RUN_FILE = "run.yaml"
 PASSED = "passed"
 FAILED = "FAILED"
 
@@ -114,8 +115,6 @@ def compare_resumed_runs(
         raise _command_line_error(
             f"--folder {folder}: exists already; choose a new folder, or remove this one"
         )
-    # Ranks are found by the whole path of their run file, which they show as their argument.
-    folder = folder.absolute()
     ranks = launch_kind(config).rank_count(config)
     _refuse_other_ranks(config, ranks, other_ranks)
     other = other_ranks
@@ -339,7 +338,7 @@ def _write_run_file(config: RunConfig, steps: int, ranks: int, home: Path) -> Pa
     if launch_kind(config).ranks_are_set_by is None:
         document["launch"]["ranks"] = ranks
 
-    run_file = home / "run.yaml"
+    run_file = home / RUN_FILE
     home.mkdir(parents=True, exist_ok=True)
     write_atomic(run_file, to_yaml(document, is_ascii=False))
     return run_file
@@ -376,8 +375,9 @@ def _train_and_kill(trainings: Trainings, home: Path) -> None:
 
     Raises UserError where the run had ended before.
     """
-    run_dir = home / "run"
     process = _start(trainings, trainings.ranks, home)
+    # The path that the ranks show, by which those are found that are no children of the supervisor.
+    run_dir = load(home / RUN_FILE).paths.run_dir
     while not read_events(run_dir, "save"):
         time.sleep(POLL_SECONDS)
         if process.poll() is not None:

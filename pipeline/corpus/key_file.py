@@ -48,29 +48,23 @@ def original_keys(meta: bytes) -> list[str]:
     # Most rows of RedPajama's books and code have no such key: they are not parsed.
     if b'"url"' not in meta and b'id"' not in meta:
         return []
-    fields = _fields_of(meta)
+    try:
+        fields: dict[str, Json] = orjson.loads(meta)
+    except orjson.JSONDecodeError:
+        fields = loads_exactly(meta)
 
     # A dictionary without values: a set that keeps its order.
     keys: dict[str, None] = {}
     for name, value in fields.items():
         if name == "url" or name == "id" or name.endswith("_id"):
+            # An integer beyond 64 bits has become a float.
+            if type(value) is float:
+                value = loads_exactly(meta)[name]
             if type(value) is int:
                 value = str(value)
             if type(value) is str and value:
                 keys[value] = None
     return list(keys)
-
-
-def _fields_of(meta: bytes) -> dict[str, Json]:
-    """Return the values of a meta; integers at its top level have all their digits."""
-    try:
-        fields = orjson.loads(meta)
-    except orjson.JSONDecodeError:
-        return loads_exactly(meta)
-    # Integers beyond 64 bits have become floats.
-    if float in map(type, fields.values()):
-        return loads_exactly(meta)
-    return fields
 
 
 def hash_key(key: str) -> int:

@@ -63,6 +63,7 @@ def test_the_barest_loop_counts_its_imports_apart(tmp_path: Path) -> None:
     packed.write_bytes(zstandard.compress(plain.read_bytes()) * 2)
     measured = measure_conversion([plain, packed])
     assert 0 < measured["loop_seconds"] < measured["seconds"]
+    assert measured["documents"] == 6  # two, and twice two
 
 
 def test_it_needs_documents_and_a_tokenizer(run_file: Path, tmp_path: Path) -> None:

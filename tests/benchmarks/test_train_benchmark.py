@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from transformers import LlamaConfig
 
 from pipeline.benchmarks.training import side_rounds
 from pipeline.benchmarks.training.gpu_results import MatrixProduct, gpu_speed, show_gpu_speeds
 from pipeline.benchmarks.training.nanogpt import VARIABLE
+from pipeline.benchmarks.training.peers import PeerInputs, check_stage
 from pipeline.benchmarks.training.side_names import ACCELERATE, DEEPSPEED, OURS, PLAIN, TRAINER
 from pipeline.benchmarks.training.side_results import (
     CpuFigures,
@@ -364,6 +366,13 @@ def test_a_gpus_speed_is_compared_with_its_peak_and_its_product(
     assert plain_line.split() == [
         *("plain", "50,000", "unknown", "peak", "25.0%", "1.000", "30.0", "12")
     ]
+
+
+def test_a_peer_that_trains_without_deepspeed_is_refused() -> None:
+    zero1 = {"zero_optimization": {"stage": 1}}
+    inputs = PeerInputs(None, torch.zeros(1, 8), 1, 1, 1e-4, zero1)
+    with pytest.raises(UserError, match="at ZeRO stage 1, but its model is a Linear"):
+        check_stage(torch.nn.Linear(1, 1), inputs)
 
 
 def test_parts_of_a_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

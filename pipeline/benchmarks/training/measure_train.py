@@ -181,7 +181,9 @@ def measure_ranks(
 def _start_rank(rank: int, port: int) -> subprocess.Popen[bytes]:
     """Start this program again as another rank, with the same arguments."""
     arguments = json.loads(sys.argv[2]) | {"rank": rank, "port": port}
-    command = [sys.executable, "-m", __spec__.name, measure_ranks.__name__, json.dumps(arguments)]
+    program = sys.modules["__main__"].__spec__
+    assert program is not None, "it was started with -m"
+    command = [sys.executable, "-m", program.name, measure_ranks.__name__, json.dumps(arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 

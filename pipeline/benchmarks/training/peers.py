@@ -92,7 +92,7 @@ def peer_inputs(config: RunConfig, learning_rate: float) -> PeerInputs:
     )
 
 
-def _check_stage(engine: object, inputs: PeerInputs) -> None:
+def check_stage(engine: object, inputs: PeerInputs) -> None:
     """Raise UserError unless it is DeepSpeed's engine, and at the template's ZeRO stage.
 
     Accelerate and the Trainer use something else where their settings rule DeepSpeed out, and do not say so.
@@ -113,7 +113,7 @@ def train_deepspeed(inputs: PeerInputs, steps: int, mark: Mark) -> float:
         model=inputs.model, optimizer=inputs.optimizer(), config=dict(inputs.deepspeed)
     )
     engine = initialised[0]
-    _check_stage(engine, inputs)
+    check_stage(engine, inputs)
     loss = 0.0
     for _ in range(steps):
         total = torch.zeros(())
@@ -145,7 +145,7 @@ def train_accelerate(inputs: PeerInputs, steps: int, mark: Mark) -> float:
     batches: Any = DataLoader(inputs.rows, batch_size=inputs.micro_batch)  # pyright: ignore[reportArgumentType]
     prepared: Any = accelerator.prepare(inputs.model, inputs.optimizer(), batches)
     model, optimizer, batches = prepared
-    _check_stage(model, inputs)
+    check_stage(model, inputs)
 
     # Train.
     loss = 0.0
@@ -210,7 +210,7 @@ def train_trainer(inputs: PeerInputs, steps: int, mark: Mark) -> float:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        _check_stage(trainer.model_wrapped, inputs)
+        check_stage(trainer.model_wrapped, inputs)
     logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return logged[-1]
 
