@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # so that a command without workers need not import Dask
     from distributed import Client, LocalCluster, Nanny, Worker, WorkerPlugin
     from distributed.core import Status
 
-WORKER_SETTINGS = {
+WORKER_SETTINGS: dict[str, object] = {
     # A large document is no memory leak.
     "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
