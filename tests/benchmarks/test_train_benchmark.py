@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from pipeline.benchmarks.training import side_rounds
 from pipeline.benchmarks.training.gpu_results import MatrixProduct, gpu_speed, show_gpu_speeds
 from pipeline.benchmarks.training.nanogpt import VARIABLE
-from pipeline.benchmarks.training.peers import PeerInputs, check_stage
+from pipeline.benchmarks.training.peers import PeerInputs, check_stage, functions_of_engines
 from pipeline.benchmarks.training.side_names import ACCELERATE, DEEPSPEED, OURS, PLAIN, TRAINER
 from pipeline.benchmarks.training.side_results import (
     CpuFigures,
@@ -35,6 +35,7 @@ from pipeline.benchmarks.training.step_parts import (
     THREADS,
     PartTimer,
     TimedFunction,
+    functions_of_our_loop,
     timed,
 )
 from pipeline.benchmarks.training.step_settings import (
@@ -324,12 +325,12 @@ def test_our_side_is_compared_with_a_peer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, losses = measured_at_small_size(
-        tmp_path, monkeypatch, sides=[OURS, TRAINER], scaling=None
+        tmp_path, monkeypatch, sides=[OURS, TRAINER], with_parts=False, scaling=None
     )
     assert set(losses) == {OURS, TRAINER}
     check_losses(losses)
     assert set(found["limits"]["small"]["zero1"]) == {TRAINER}
-    assert "small, zero1: parts of a step, CPU ms" in capsys.readouterr().out
+    assert "small, zero1: a step, medians" in capsys.readouterr().out
 
 
 @pytest.mark.full
@@ -373,6 +374,11 @@ def test_a_peer_that_trains_without_deepspeed_is_refused() -> None:
     inputs = PeerInputs(None, torch.zeros(1, 8), 1, 1, 1e-4, zero1)
     with pytest.raises(UserError, match="at ZeRO stage 1, but its model is a Linear"):
         check_stage(torch.nn.Linear(1, 1), inputs)
+
+
+def test_what_is_timed_is_there() -> None:
+    for function in [*functions_of_engines(), *functions_of_our_loop()]:
+        assert callable(getattr(function.owner, function.name)), function
 
 
 def test_parts_of_a_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
