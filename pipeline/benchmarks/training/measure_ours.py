@@ -1,4 +1,4 @@
-"""As `measure_train`, in a process that imports transformers as the ranks of a run do."""
+"""Run `measure_train` in a process that imports transformers as the ranks of a run do."""
 
 from importlib import import_module
 

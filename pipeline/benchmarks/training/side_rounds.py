@@ -44,9 +44,13 @@ class Training:
         return f"{self.size}, {self.template}"
 
     def arguments(self, side: str) -> dict[str, object]:
-        """Return what the measuring module is told of one side's training."""
-        warm_up, steps = self.measured.warm_up, self.measured.steps
-        return {"config": str(self.config), "side": side, "warm_up": warm_up, "steps": steps}
+        """Return the arguments with which the measuring module measures one side."""
+        return {
+            "config": str(self.config),
+            "side": side,
+            "warm_up": self.measured.warm_up,
+            "steps": self.measured.steps,
+        }
 
 
 def measure_on_cpu(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:
@@ -107,9 +111,8 @@ def _measure_sides(
     training: Training, sides: Sequence[str], rounds: range, figures: CpuFigures
 ) -> None:
     """Measure some rounds of all sides, each in a process of its own."""
-    size, template = training.size, training.template
-    measured = figures["sides"].setdefault(size, {}).setdefault(template, {})
-    losses = figures["losses"].setdefault(size, {}).setdefault(template, {})
+    measured = figures["sides"].setdefault(training.size, {}).setdefault(training.template, {})
+    losses = figures["losses"].setdefault(training.size, {}).setdefault(training.template, {})
     with ExitStack() as stack:
         processes: dict[str, MeasuredProcess] = {}
         for side in sides:
@@ -130,8 +133,7 @@ def _measure_sides(
 
 def _measure_parts(training: Training, sides: Sequence[str], figures: CpuFigures) -> None:
     """Measure the parts of a step of each side but nanoGPT's, once, one side after another."""
-    size, template = training.size, training.template
-    found = figures["parts"].setdefault(size, {}).setdefault(template, {})
+    measured = figures["parts"].setdefault(training.size, {}).setdefault(training.template, {})
     for side in sides:
         if side == NANOGPT:
             continue
@@ -139,7 +141,7 @@ def _measure_parts(training: Training, sides: Sequence[str], figures: CpuFigures
         module, variables = _module_and_environment(side)
         arguments = json.dumps(training.arguments(side))
         process = run_python(module, "measure_parts_of_step", arguments, variables=variables)
-        found[side] = process.measured
+        measured[side] = process.measured
 
 
 def _measure_scaling(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:

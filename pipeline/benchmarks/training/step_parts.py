@@ -48,7 +48,8 @@ class PartTimer:
         self._steps_to_come -= 1
         if self._steps_to_come:
             return
-        thread, process = time.thread_time(), time.process_time()
+        thread = time.thread_time()
+        process = time.process_time()
         if self._process:
             self._end(thread - self._thread, process - self._process)
             return
