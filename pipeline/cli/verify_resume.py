@@ -184,8 +184,8 @@ def check_resumed_halfway(run: Path, steps: int) -> None:
     resumes = [event.get("step") for event in read_events(run, "resume")]
     if resumes != [steps // 2]:
         raise UserError(
-            f"{run}: was to resume once, after step {steps // 2}, but resumed after {resumes}, so that "
-            "nothing is proved; look for processes of the killed run, and try again with more --steps"
+            f"{run}: was to resume once, after step {steps // 2}, but resumed after {resumes}: this "
+            "proves nothing; look for processes of the killed run, try again with more --steps"
         )
 
 

@@ -95,7 +95,7 @@ def text_column(texts: Sequence[bytes]) -> pa.Array:
 
 
 def string_column(values: Sequence[bytes]) -> pa.Array:
-    """Return UTF-8 values of less than 2 GiB in all as `string`; like `row_numbers`, without pandas."""
+    """Return UTF-8 values of less than 2 GiB in all as `string`, without pandas."""
     offsets = _offsets(values)
     assert offsets[-1] < 2**31, "offsets of this type have 32 bits"
     buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(values))]
@@ -110,7 +110,7 @@ def _offsets(values: Sequence[bytes]) -> np.ndarray:
 
 
 def column_numbers(column: pa.Array) -> np.ndarray:
-    """Return the numbers of a column, `(rows,) float64`, nan for null; like `row_numbers`, no pandas."""
+    """Return the numbers of a column, `(rows,) float64`, nan for null, without pandas."""
     numbers = column.cast(pa.float64())
     if not len(numbers):
         return np.zeros(0)

@@ -1,8 +1,8 @@
 """Imports transformers' models without libraries that training has no use for.
 
-Transformers' loss for finding objects in images imports scipy, and accelerate's questions on SageMaker
-import boto3, wherever they are installed: 560 modules and 44 MB of every rank. Both can still be
-imported later. To be imported before anything of transformers.
+Transformers' loss for finding objects in images imports scipy, and accelerate's questions on
+SageMaker import boto3, wherever they are installed: 560 modules and 44 MB of every rank. Both can
+still be imported later. To be imported before anything of transformers.
 """
 
 import sys
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 UNUSED = ("scipy", "boto3")
-"""Libraries that transformers and accelerate import if they are there, for what a rank never does."""
+"""Libraries that transformers and accelerate import where they are installed, and no rank needs."""
 
 
 @contextmanager

@@ -30,7 +30,8 @@ def chunks_together(
     """Return how many chunks of `hidden` to multiply at once; 1 but for fp32 on a CPU.
 
     Shapes: hidden `(rows, hidden)`, weight `(vocabulary, hidden)`, bias `(vocabulary,)`. Tries
-    doubled numbers; of those that take less time a row, the fastest that keeps its bits is returned.
+    doubled numbers; of those that take less time a row, the fastest that keeps its bits is
+    returned.
     Logits at once take no more memory than a gradient of the head: rows x vocabulary + a chunk's
     copy = vocabulary x hidden.
     """

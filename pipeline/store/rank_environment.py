@@ -22,10 +22,10 @@ KEPT_MEMORY = {
     "trim_threshold": 1 << 40,
     "hugetlb": 1,
 }
-"""Settings of malloc: freed memory is kept for the next step, up to tensors of 32 MiB, and asked for in
-huge pages. By default large tensors are given back to the kernel when they are freed, which clears
-every page of the next step's again: up to 30,000 pages a step with 10 million parameters. Larger ones
-still are: between smaller ones they would leave gaps of their size, 90 MB at ZeRO 2.
+"""Settings of malloc: freed memory is kept for the next step, up to tensors of 32 MiB, and asked for
+in huge pages. By default large tensors are given back to the kernel when they are freed, which
+clears every page of the next step's again: up to 30,000 pages a step with 10 million parameters.
+Larger ones still are: between smaller ones they would leave gaps of their size, 90 MB at ZeRO 2.
 Source: the GNU C library's manual, "Memory Allocation Tunables"."""
 
 

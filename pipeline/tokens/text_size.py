@@ -25,7 +25,7 @@ def text_size(texts: Sequence[str]) -> TextSize:
 
 
 def count_words(text: str) -> int:
-    """Return the number of maximal runs of characters that are not white space, `len(text.split())`.
+    """Return the number of maximal runs without white space, `len(text.split())`.
 
     Makes no list of words, so it takes half as long.
     """

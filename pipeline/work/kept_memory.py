@@ -12,8 +12,8 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 """Names of the two settings for `mallopt`. Source: malloc.h of the GNU C library."""
 MAPPED_BYTES = 32 << 20
-"""Smallest allocation that is mapped alone and given back when it is freed. The GNU C library raises
-it to this size by itself, as large allocations are freed."""
+"""Smallest allocation that is mapped alone and given back when it is freed. The GNU C library
+raises it to this size by itself, as large allocations are freed."""
 KEPT_BYTES = 128 << 20
 """Freed memory at the end of the heap that is kept. By itself the GNU C library keeps twice its
 largest freed allocation, less than what encoding a row group of 8 MB takes at once: with

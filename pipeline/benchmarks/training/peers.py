@@ -95,13 +95,14 @@ def peer_inputs(config: RunConfig, learning_rate: float) -> PeerInputs:
 def check_stage(engine: object, inputs: PeerInputs) -> None:
     """Raise UserError unless it is DeepSpeed's engine, and at the template's ZeRO stage.
 
-    Accelerate and the Trainer use something else where their settings rule DeepSpeed out, and do not say so.
+    Where their settings rule DeepSpeed out, accelerate and the Trainer use something else, and do
+    not say so.
     """
     wanted = zero_stage(inputs.deepspeed)
     if not isinstance(engine, DeepSpeedEngine) or engine.zero_optimization_stage() != wanted:
         raise UserError(
-            f"benchmark: a peer was to train with DeepSpeed at ZeRO stage {wanted}, but its model is "
-            f"a {type(engine).__name__}; report this with the versions of its library"
+            f"benchmark: a peer was to train with DeepSpeed at ZeRO stage {wanted}, but its model "
+            f"is a {type(engine).__name__}; report this with the versions of its library"
         )
 
 

@@ -93,7 +93,7 @@ def _our_environment() -> dict[str, str]:
 
 
 def _module_and_environment(side: str) -> tuple[str, dict[str, str]]:
-    """Return what measures a side; ours imports, and has the environment, as the ranks of a run do."""
+    """Return what measures a side; ours has the imports and the environment of a run's ranks."""
     if side == OURS:
         return OUR_MODULE, _our_environment()
     return MEASURING_MODULE, ONE_THREAD

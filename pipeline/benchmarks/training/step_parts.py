@@ -1,6 +1,7 @@
 """Which part of a step takes which CPU time: functions that are timed where they stand.
 
-A part's time is that of its functions without the parts that they call, so that parts add up to a step.
+A part's time is that of its functions without the parts that they call, so that parts add up to a
+step.
 """
 
 import time

@@ -175,7 +175,7 @@ class PlainLoop:
 
     def step(self, timer: PartTimer | None = None) -> float:
         """Do one optimizer step; return its loss. `timer` adds up the time of each part."""
-        timer = timer or PartTimer(0, 1)
+        timer = timer or PartTimer(1, 1)
         total = torch.zeros((), device=self._batch.device)
         inputs = self._batch[:, :-1]
         targets = self._batch[:, 1:].flatten()

@@ -33,8 +33,8 @@ PRELOADED = (
     "pipeline.training.preflight",
     "pipeline.training.job",
 )
-"""Modules that are imported once, in this order. What `python -m` runs is not among them: it is run as
-`__main__`."""
+"""Modules that are imported once, in this order. What `python -m` runs is not among them: it is
+run as `__main__`."""
 FOR_SCORING = (
     "pipeline.evaluation.export",
     "pipeline.evaluation.evaluate",
