@@ -136,6 +136,8 @@ def hardware_of_device(device_name: str) -> str | None:
 
 def _shipped_parts(device_name: str) -> dict[str, str]:
     """Return the parts of a device's name that shipped hardware has, with the hardware's name."""
+    if device_name == CPU:
+        return {}  # known without reading every file, as each run on CPUs would
     return {
         part: name
         for name, path in shipped_files(HARDWARE).items()

@@ -73,16 +73,24 @@ class Meeting:
     """Longest time to wait for the others, and for one operation."""
 
 
+def leave_out_shared_memory_operator() -> None:
+    """Keep DeepSpeed in this process from compiling an operator for ranks on CPUs.
+
+    It is a collective operation in shared memory, which only DeepSpeed's inference uses. It takes
+    minutes at the first run, leaves a lock when its build is killed, and 69 MB in /dev/shm for
+    every rank.
+    """
+    # The table is replaced as a whole: reading it first would make DeepSpeed try a compiler on
+    # each of its operators, a second for every rank.
+    deepspeed.ops.__dict__["__compatible_ops__"] = {"deepspeed_shm_comm": False}
+
+
 def join_process_groups(groups: RankGroups) -> None:
     """Join the process group of all ranks: NCCL on GPUs, gloo on CPUs.
 
     Where all ranks are on this machine, the group listens on the loopback interface only.
     """
-    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses. That
-    # takes minutes at the first run, leaves a lock when the build is killed, and leaves 69 MB in
-    # /dev/shm for every rank. The table is replaced as a whole: reading it first would make
-    # DeepSpeed try a compiler on each of its operators, a second for every rank.
-    deepspeed.ops.__dict__["__compatible_ops__"] = {"deepspeed_shm_comm": False}
+    leave_out_shared_memory_operator()
 
     # A group that exists is used by DeepSpeed; otherwise it makes one from the environment.
     if os.environ.get("MASTER_ADDR") == LOOPBACK:

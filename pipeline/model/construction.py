@@ -114,7 +114,7 @@ def _from_config(architecture: PretrainedConfig, attention: str | None) -> PreTr
 def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> None:
     """Draw every parameter again, module by module, and scale it by the factor of `scalings`.
 
-    Leaves torch's random state changed.
+    Leaves torch's random state changed, that of GPUs too.
     """
     # The factor of each parameter.
     parameters = dict(model.named_parameters())
@@ -125,6 +125,7 @@ def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> N
     # Children first, as transformers does: the rule of some modules draws their children's weights
     # again.
     drawn = set[int]()
+    seed = 0
     for name, module in reversed(list(model.named_modules())):
         own = list(module.parameters(recurse=False))
         is_second_name = bool(own) and all(id(parameter) in drawn for parameter in own)
@@ -137,14 +138,17 @@ def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> N
             access = _whole_on_host([*own, *below])
         with access:
             # Draw from the module's own seed, and see what was written: torch counts the writes.
+            # torch.manual_seed would note a stack of calls for each kind of device each time.
             digest = hashlib.blake2b(f"{config.train.seed}/{name}".encode(), digest_size=8).digest()
-            torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+            seed = int.from_bytes(digest, "little") >> 1
+            torch.default_generator.manual_seed(seed)
             versions = [parameter._version for parameter in below]
             model._init_weights(module)
             again = [p for p, version in zip(below, versions, strict=True) if p._version != version]
             for parameter in [*own, *again]:
                 if factors[id(parameter)] != 1:
                     parameter.mul_(factors[id(parameter)])
+    torch.cuda.manual_seed_all(seed)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from pipeline.benchmarks.training.turn_clock import TurnClock
 from pipeline.cluster.ports import free_port, remove_shared_memory
 from pipeline.config.hardware import device_peak_flops
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.groups import wait_for_world_ranks
+from pipeline.engine.groups import leave_out_shared_memory_operator, wait_for_world_ranks
 from pipeline.model.architecture import model_config
 from pipeline.model.sizes import count_parameters, model_size
 from pipeline.store.rank_environment import environment_of_rank
@@ -78,6 +78,7 @@ def _train_side(
     if side == NANOGPT:
         return train_nanogpt(config, LEARNING_RATE, steps, mark)
     if side != PLAIN:
+        leave_out_shared_memory_operator()  # as ours does: training never calls it
         return PEERS[side](peer_inputs(config, LEARNING_RATE), steps, mark)
     plain = PlainLoop(config, torch.device("cpu"))
     loss = 0.0
