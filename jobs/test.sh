@@ -52,10 +52,12 @@ fi
 
 # The first import of a library compiles its source: once beside the type checker, and not in each process that runs tests.
 pytest --collect-only --quiet >/dev/null 2>&1 &
-compiled=$!
+compiling=$!
+trap 'kill "$compiling" 2>/dev/null || true' EXIT
 check format ruff format --check --quiet .
 check lint ruff check --quiet .
 check types basedpyright --level error pipeline
-wait "$compiled" || true    # what it cannot collect the tests report
+wait "$compiling" || true    # the tests report what it cannot collect
+trap - EXIT
 # Three at a time keep two cores busy: those that start ranks wait for them half of the time.
 exec pytest --numprocesses 3 --durations=20 --durations-min=1 --dearest-files=20 "$@"
