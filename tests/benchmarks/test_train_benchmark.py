@@ -24,7 +24,7 @@ from pipeline.benchmarks.training.side_results import (
     all_limits,
     estimate,
     rate_ratio,
-    scaling_efficiency,
+    scaling_efficiencies,
     show_cpu_figures,
     verdict_of,
 )
@@ -149,7 +149,11 @@ def test_results_name_what_is_reached_of_each_side(capsys: pytest.CaptureFixture
         },
         "losses": {},
         "parts": {},
-        "scaling": {"1 rank": [100.0, 100.0], "2 ranks": [190.0, 192.0]},
+        "scaling": {
+            "1 rank": [100.0, 100.0],
+            "2 runs at once": [196.0, 194.0],
+            "2 ranks": [190.0, 192.0],
+        },
     }
     limits = all_limits(measured)["1m-2k"]["zero1"]
     assert {side: (limit["cpu"].median, limit["verdict"]) for side, limit in limits.items()} == {
@@ -158,9 +162,10 @@ def test_results_name_what_is_reached_of_each_side(capsys: pytest.CaptureFixture
         TRAINER: (1.2, "met"),
     }
     assert limits[TRAINER]["wall"].median == 2
-    efficiency = scaling_efficiency(measured["scaling"])
-    assert efficiency is not None
-    assert efficiency.median == pytest.approx(0.955)
+    efficiencies = scaling_efficiencies(measured["scaling"])
+    assert {name: each.median for name, each in efficiencies.items()} == pytest.approx(
+        {"2 runs at once": 0.975, "2 ranks": 0.955}
+    )
     show_cpu_figures(measured)
     printed = capsys.readouterr().out
     assert "1m-2k, zero1" in printed
@@ -341,7 +346,7 @@ def test_every_side_trains_and_is_compared(tmp_path: Path, monkeypatch: pytest.M
     check_losses(losses)
     assert set(found["limits"]["small"]["zero1"]) == {DEEPSPEED, ACCELERATE, TRAINER}
     assert all(seconds > 0 for seconds in found["parts"]["small"]["zero1"]["ours"].values())
-    assert len(found["scaling_efficiency"]) == 3
+    assert set(found["scaling_efficiencies"]) == {"2 runs at once", "2 ranks"}
 
 
 def test_a_gpus_speed_is_compared_with_its_peak_and_its_product(

@@ -140,12 +140,14 @@ def measure_ranks(
     steps: int,
     turns: int,
     connection: int = 0,
+    first_core: int = 0,
     rank: int = 0,
     port: int = 0,
 ) -> None:
     """Measure `count` ranks in turns, each with one thread on a core of its own.
 
-    The process of rank 0 starts the others, which begin a turn when it does.
+    Rank 0 takes core number `first_core` of those that it may use. Its process starts the others,
+    which begin a turn when it does.
     """
     port = port or free_port()
     others: list[subprocess.Popen[bytes]] = []
@@ -155,7 +157,7 @@ def measure_ranks(
     # A core for each rank.
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[rank % len(cores)]})
+        os.sched_setaffinity(0, {cores[(first_core + rank) % len(cores)]})
     torch.set_num_threads(1)
 
     _become_rank(rank, count, port)

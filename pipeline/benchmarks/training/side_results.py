@@ -21,6 +21,8 @@ from pipeline.logs import human_bytes
 LEAST_RATIOS = {DEEPSPEED: 0.98, ACCELERATE: 1.0, TRAINER: 1.0}
 """Side -> the lowest rate that ours should have, as a multiple of that side's."""
 ONE_RANK = "1 rank"
+TWO_RUNS = "2 runs at once"
+"""Two runs of one rank each, which share the machine's memory and do not wait for each other."""
 TWO_RANKS = "2 ranks"
 LEAST_SCALING = 0.95
 """Lowest rate of two ranks that is wanted, as a fraction of twice the rate of one rank."""
@@ -54,7 +56,7 @@ class CpuFigures(TypedDict):
     parts: dict[str, dict[str, dict[str, Figures]]]
     """Size -> template -> side -> part of a step -> CPU seconds."""
     scaling: dict[str, list[float]]
-    """Number of ranks -> tokens per second in each round."""
+    """ONE_RANK, TWO_RUNS, TWO_RANKS -> tokens per second in each round."""
 
 
 class Estimate(NamedTuple):
@@ -127,13 +129,17 @@ def verdict_of(ratio: Estimate, least: float) -> str:
     return met_or_missed(ratio.low >= least)
 
 
-def scaling_efficiency(scaling: Mapping[str, Sequence[float]]) -> Estimate | None:
-    """Return the rate of two ranks as a fraction of twice one rank's, within each round."""
-    pairs = zip(scaling.get(ONE_RANK, []), scaling.get(TWO_RANKS, []), strict=False)
-    ratios = [two / (2 * one) for one, two in pairs]
-    if not ratios:
-        return None
-    return estimate(ratios)
+def scaling_efficiencies(scaling: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
+    """Return the rates of two runs and of two ranks as fractions of twice one rank's.
+
+    Compared within each round; without what was not measured.
+    """
+    found: dict[str, Estimate] = {}
+    for name in (TWO_RUNS, TWO_RANKS):
+        pairs = zip(scaling.get(ONE_RANK, []), scaling.get(name, []), strict=False)
+        if ratios := [two / (2 * one) for one, two in pairs]:
+            found[name] = estimate(ratios)
+    return found
 
 
 def all_limits(figures: CpuFigures) -> dict[str, dict[str, dict[str, CheckedRatio]]]:
@@ -217,17 +223,15 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _show_scaling(scaling: Mapping[str, Sequence[float]]) -> None:
-    """Print two ranks beside one."""
-    efficiency = scaling_efficiency(scaling)
-    if efficiency is None:
-        return
-    rates = {name: statistics.median(values) for name, values in scaling.items()}
-    verdict = f"{LEAST_SCALING} {verdict_of(efficiency, LEAST_SCALING)}"
-    show_table(
-        "Ranks, each on a core of its own",
-        ("", "tokens/s", "of ideal", ""),
-        [
-            (ONE_RANK, f"{rates[ONE_RANK]:,.0f}", "", ""),
-            (TWO_RANKS, f"{rates[TWO_RANKS]:,.0f}", str(efficiency), verdict),
-        ],
-    )
+    """Print two ranks, and two runs at once, beside one rank."""
+    efficiencies = scaling_efficiencies(scaling)
+    rows: list[Sequence[str]] = []
+    for name, rates in scaling.items():
+        efficiency = efficiencies.get(name)
+        verdict = ""
+        if efficiency is not None and name == TWO_RANKS:
+            verdict = f"{LEAST_SCALING} {verdict_of(efficiency, LEAST_SCALING)}"
+        rows.append([name, f"{statistics.median(rates):,.0f}", str(efficiency or ""), verdict])
+    if efficiencies:
+        title = "Ranks, each on a core of its own"
+        show_table(title, ("", "tokens/s", "of ideal", ""), rows)

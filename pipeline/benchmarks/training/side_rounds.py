@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.benchmarks.common import run_python
 from pipeline.benchmarks.training.nanogpt import VARIABLE, nanogpt_checkout
 from pipeline.benchmarks.training.side_names import NANOGPT, OURS
-from pipeline.benchmarks.training.side_results import ONE_RANK, TWO_RANKS, CpuFigures
+from pipeline.benchmarks.training.side_results import ONE_RANK, TWO_RANKS, TWO_RUNS, CpuFigures
 from pipeline.benchmarks.training.sizes import CpuPlan, MeasuredSize
 from pipeline.benchmarks.training.step_settings import MEASURING_MODULE, ON_CPU, random_corpus
 from pipeline.benchmarks.training.turns import MeasuredProcess
@@ -51,6 +51,15 @@ class Training:
             "warm_up": self.measured.warm_up,
             "steps": self.measured.steps,
         }
+
+
+@dataclass(frozen=True)
+class RankedProcess:
+    """The process of one or more ranks of ours."""
+
+    process: MeasuredProcess
+    tokens: int
+    """Tokens of a step."""
 
 
 def measure_on_cpu(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:
@@ -145,29 +154,45 @@ def _measure_parts(training: Training, sides: Sequence[str], figures: CpuFigures
 
 
 def _measure_scaling(plan: CpuPlan, folder: Path, count: int, figures: CpuFigures) -> None:
-    """Measure one rank and two, whose batch grows with them, in turns."""
-    assert plan.scaling is not None
-    corpus = random_corpus(folder, "scaling", plan.scaling)
+    """Measure one rank, two such runs at once, and two ranks with twice the batch, in turns."""
     for rounds in blocks(count):
         note(f"benchmark: rounds {_in_words(rounds, count)}, one rank and two")
+        one = _ranked_process(plan, folder, 1, 2 * len(rounds))
+        beside = _ranked_process(plan, folder, 1, len(rounds), first_core=1)
+        two = _ranked_process(plan, folder, 2, len(rounds))
+        measured = {ONE_RANK: [one], TWO_RUNS: [one, beside], TWO_RANKS: [two]}
         with ExitStack() as stack:
-            processes: dict[str, MeasuredProcess] = {}
-            tokens: dict[str, int] = {}
-            for name, ranks in ((ONE_RANK, 1), (TWO_RANKS, 2)):
-                tokens[name] = plan.scaling.global_batch_tokens * ranks
-                settings = replace(plan.scaling, global_batch_tokens=tokens[name])
-                arguments = {
-                    "config": str(settings.write(corpus, "zero1", f"ranks-{ranks}")),
-                    "count": ranks,
-                    "steps": plan.scaling_steps,
-                    "turns": len(rounds),
-                }
-                variables = ON_CPU | host_memory_variables()
-                process = MeasuredProcess(OUR_MODULE, "measure_ranks", arguments, variables)
-                processes[name] = stack.enter_context(process)
-            for process in processes.values():
-                process.wait_until_warm()
+            for each in (one, beside, two):
+                stack.enter_context(each.process)
+            for each in (one, beside, two):
+                each.process.wait_until_warm()
             for _ in rounds:
-                for name, process in processes.items():
-                    rate = tokens[name] / process.turn()["wall_seconds"]
+                for name, together in measured.items():
+                    rate = _rate_at_once(together)
                     figures["scaling"].setdefault(name, []).append(rate)
+
+
+def _ranked_process(
+    plan: CpuPlan, folder: Path, ranks: int, turns: int, first_core: int = 0
+) -> RankedProcess:
+    """Return the process of some ranks of ours, each on a core of its own."""
+    assert plan.scaling is not None
+    corpus = random_corpus(folder, "scaling", plan.scaling)
+    tokens = plan.scaling.global_batch_tokens * ranks
+    settings = replace(plan.scaling, global_batch_tokens=tokens)
+    arguments = {
+        "config": str(settings.write(corpus, "zero1", f"ranks-{ranks}-{first_core}")),
+        "count": ranks,
+        "first_core": first_core,
+        "steps": plan.scaling_steps,
+        "turns": turns,
+    }
+    variables = ON_CPU | host_memory_variables()
+    return RankedProcess(MeasuredProcess(OUR_MODULE, "measure_ranks", arguments, variables), tokens)
+
+
+def _rate_at_once(together: Sequence[RankedProcess]) -> float:
+    """Return the tokens per second of processes that do a turn at the same time, all in all."""
+    for each in together:
+        each.process.begin_turn()
+    return sum(each.tokens / each.process.end_turn()["wall_seconds"] for each in together)

@@ -17,7 +17,7 @@ from pipeline.benchmarks.training.side_names import SIDES
 from pipeline.benchmarks.training.side_results import (
     CpuFigures,
     all_limits,
-    scaling_efficiency,
+    scaling_efficiencies,
     show_cpu_figures,
 )
 from pipeline.benchmarks.training.side_rounds import measure_on_cpu
@@ -110,7 +110,7 @@ def measure_and_show(plan: CpuPlan, count: int, output: Path) -> None:
     results = {
         **figures,
         "limits": all_limits(figures),
-        "scaling_efficiency": scaling_efficiency(figures["scaling"]),
+        "scaling_efficiencies": scaling_efficiencies(figures["scaling"]),
     }
     write_results(output, results)
     if is_interrupted:

@@ -82,8 +82,16 @@ class MeasuredProcess:
 
     def turn(self) -> TurnFigures:
         """Have the process do its next turn; return its figures."""
+        self.begin_turn()
+        return self.end_turn()
+
+    def begin_turn(self) -> None:
+        """Have the process do its next turn, while its holder goes on."""
         with suppress(BrokenPipeError):  # it has failed, which reading tells
             self._connection.sendall(NEXT)
+
+    def end_turn(self) -> TurnFigures:
+        """Wait for the end of the turn; return its figures."""
         return self._read()
 
     def result(self) -> Any:
