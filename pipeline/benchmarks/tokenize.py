@@ -305,15 +305,26 @@ def _list_raw_files(measurements: TokenizeMeasurements) -> Path | None:
 
 
 def _measure_large(measurements: TokenizeMeasurements, repeat: int) -> Medians:
-    """Measure a corpus `repeat` times as large on 1 and 2 workers, and one document of 200 MB."""
+    """Measure a corpus `repeat` times as large, beside gigatoken, and one document of 200 MB."""
     repeated = _repeated(measurements, repeat)
     twice = _repeated(measurements, 2)
     with_large = _with_large_document(measurements)
+
+    def gigatoken(threads: int) -> Measurement:
+        return _part(
+            "encode_with_gigatoken",
+            documents=repeated,
+            tokenizer=measurements.tokenizer,
+            threads=threads,
+        )
+
     return measure_in_rounds(
         1,
         {
             f"corpus x {repeat}, 1 worker": lambda: _tokenize(measurements, "1", repeated),
             f"corpus x {repeat}, 2 workers": lambda: _tokenize(measurements, "2", repeated),
+            f"corpus x {repeat}, gigatoken in memory, 1 thread": gigatoken(1),
+            f"corpus x {repeat}, gigatoken in memory, 2 threads": gigatoken(2),
             "corpus x 2, reference, 1 worker": lambda: _tokenize(
                 measurements, "1", twice, "reference"
             ),

@@ -51,8 +51,14 @@ def speed_ratios(measured: Medians, large: Medians, cores: int) -> dict[str, flo
             alone = seconds[f"gigatoken {how}, {threads}"]
             ratios[f"stage / gigatoken {how}, {threads}"] = alone / seconds[stage]
 
-    # Two workers beside one.
+    # The same with a larger corpus, where starting and loading weigh less; two workers beside one.
     for name in large:
+        corpus, separator, threads = name.partition(", gigatoken in memory, ")
+        if separator:
+            workers = {"1 thread": "1 worker", "2 threads": "2 workers"}[threads]
+            ratios[f"{corpus}: stage, {workers} / gigatoken in memory, {threads}"] = (
+                seconds[name] / seconds[f"{corpus}, {workers}"]
+            )
         if not name.endswith("2 workers"):
             continue
         corpus = name.rpartition(",")[0]
@@ -101,7 +107,8 @@ def show_results(results: TokenizeResults, repeat: int) -> None:
         size = text_bytes * _copies(name)
         if name == WITH_LARGE_DOCUMENT:
             size += LARGE_DOCUMENT_BYTES
-        rows.append(_row(name, figures, size, int(figures["tokens"]), ""))
+        of_copies = tokens * _copies(name)
+        rows.append(_row(name, figures, size, int(figures.get("tokens", of_copies)), ""))
     show_table(
         f"Text to tokens: {human_bytes(text_bytes)}, {tokens:,} tokens, medians of "
         f"{results['rounds']} rounds",
