@@ -306,10 +306,12 @@ def _list_raw_files(measurements: TokenizeMeasurements) -> Path | None:
 
 def _measure_large(measurements: TokenizeMeasurements, repeat: int) -> Medians:
     """Measure a corpus `repeat` times as large, beside gigatoken, and one document of 200 MB."""
+    # The corpora.
     repeated = _repeated(measurements, repeat)
     twice = _repeated(measurements, 2)
     with_large = _with_large_document(measurements)
 
+    # The stage, and gigatoken alone.
     def gigatoken(threads: int) -> Measurement:
         return _part(
             "encode_with_gigatoken",
