@@ -11,6 +11,7 @@ from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import DeepSpeedConfig, offloads_optimizer
 from pipeline.engine.deepspeed_engine import Engine, flat_tensors
+from pipeline.engine.gradient_norm import sum_norms_by_pieces
 from pipeline.engine.optimizers.optimizer_kind import optimizer_kind
 from pipeline.engine.optimizers.parameter_groups import parameter_groups
 from pipeline.model.language_model import LanguageModel
@@ -66,6 +67,8 @@ def make_engine(
     for name, buffer in engine.module.named_buffers():
         if name in buffers:
             buffer.data = buffers[name].to(engine.device)
+
+    sum_norms_by_pieces(engine.optimizer)
 
     # Verify what DeepSpeed made before anything is trained with it.
     _verify(config, resolved, engine)
