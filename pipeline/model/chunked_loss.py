@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.model.products_at_once import add_products
+from pipeline.model.tied_gradient import TiedGradient
 from pipeline.sampling.batches import IGNORED
 
 ChunkLosses = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -69,6 +70,7 @@ def head_losses(
     chunk: int,
     kernel: Kernel | None = None,
     together: int = 1,
+    tied: TiedGradient | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the objective's sum and each row's cross-entropy for logits hidden @ weight.T + bias.
 
@@ -76,11 +78,12 @@ def head_losses(
     `(rows,) int64` -> objective `() float32`, cross-entropies `(rows,) float32`, 0 where the target
     is IGNORED. The objective adds `z_loss_weight * log(Z)^2` for each row, Z the sum of
     exponentials. Only the objective has a gradient. `chunk` is the rows whose gradients are summed in
-    one product, `together` the chunks whose logits are held at once, in fp32 on a CPU.
+    one product, `together` the chunks whose logits are held at once, in fp32 on a CPU. `tied` is
+    given the gradient of the weight for the embedding that has the same one.
     Source: Chowdhery et al. 2022 (PaLM), section 5, for the z-loss.
     """
     return _HeadLosses.apply(
-        hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses, together
+        hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses, together, tied
     )  # pyright: ignore[reportReturnType]
 
 
@@ -129,6 +132,7 @@ class _HeadLosses(torch.autograd.Function):
         chunk: int,
         kernel: Kernel,
         together: int,
+        tied: TiedGradient | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # Gradients of head and bias are summed over the chunks in fp32.
         needs_gradient = any(ctx.needs_input_grad)
@@ -168,6 +172,7 @@ class _HeadLosses(torch.autograd.Function):
         ctx.mark_non_differentiable(losses)
         if for_hidden is not None and for_weight is not None:
             ctx.gradients = (for_hidden, for_weight, for_bias)
+            ctx.tied = tied
             ctx.weight_format = weight.dtype
             ctx.bias_format = bias.dtype if bias is not None else None
         return objective, losses
@@ -186,4 +191,6 @@ class _HeadLosses(torch.autograd.Function):
         of_bias = None
         if for_bias is not None:
             of_bias = for_bias.mul_(scale).to(ctx.bias_format)
-        return of_hidden, of_weight, of_bias, None, None, None, None, None
+        if ctx.tied is not None:
+            ctx.tied.of_head = of_weight
+        return of_hidden, of_weight, of_bias, None, None, None, None, None, None

@@ -20,6 +20,7 @@ from pipeline.model.chunked_loss import (
 )
 from pipeline.model.products_at_once import chunks_together
 from pipeline.model.shape import rows_at_once
+from pipeline.model.tied_gradient import TiedGradient, can_tie, embed
 
 PREFIX = "causal_lm."
 """Prefix of the weights' names in checkpoints, before transformers' own names."""
@@ -55,6 +56,21 @@ class LanguageModel(nn.Module):
         if type(head) is nn.Linear:
             self._head = _Head(head, causal_lm.config)  # before ZeRO 3 sets hooks on the modules
         self._head_makes_logits = False
+        # Where the head has the embedding's weights, both share a gradient: that of the forward pass
+        # that is under way.
+        self._tied: TiedGradient | None = None
+        embedding = causal_lm.get_input_embeddings()
+        self._can_tie = head is not None and can_tie(embedding, head)
+        if self._can_tie:
+            embedding.register_forward_hook(self._embed_tied)
+
+    def _embed_tied(
+        self, embedding: nn.Module, inputs: tuple[torch.Tensor, ...], _: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Take the place of the embedding's output while losses are computed from the head."""
+        if self._tied is None or not isinstance(embedding, nn.Embedding):
+            return None
+        return embed(embedding, inputs[0], self._tied)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -90,8 +106,13 @@ class LanguageModel(nn.Module):
             logits = self._run(self.causal_lm, inputs, positions).logits
             objective, losses = logit_losses(logits.flatten(0, 1), flat, self._z_loss_weight)
         else:
+            if self._can_tie and inputs.is_cpu and torch.is_grad_enabled():
+                self._tied = TiedGradient()
             hidden = self._run(self.causal_lm.base_model, inputs, positions).last_hidden_state
-            objective, losses = self._head(hidden.flatten(0, 1), flat, self._z_loss_weight)
+            objective, losses = self._head(
+                hidden.flatten(0, 1), flat, self._z_loss_weight, self._tied
+            )
+            self._tied = None
         return objective, losses.view_as(targets)
 
     def _run(self, module: nn.Module, inputs: torch.Tensor, positions: torch.Tensor | None) -> Any:
@@ -228,7 +249,11 @@ class _Head(nn.Module):
                 _register_with_deepspeed(self, parameter)
 
     def forward(
-        self, hidden: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        z_loss_weight: float,
+        tied: TiedGradient | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = len(hidden)
         chunk = rows_at_once(rows, *self._sizes)
@@ -237,7 +262,15 @@ class _Head(nn.Module):
             self._together[rows] = self._chunks_together(hidden, head, chunk)
         together = self._together.get(rows, 1)
         return head_losses(
-            hidden, head.weight, head.bias, targets, z_loss_weight, chunk, self.kernel, together
+            hidden,
+            head.weight,
+            head.bias,
+            targets,
+            z_loss_weight,
+            chunk,
+            self.kernel,
+            together,
+            tied,
         )
 
     def _chunks_together(self, hidden: torch.Tensor, head: nn.Linear, chunk: int) -> int:

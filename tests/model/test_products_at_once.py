@@ -82,15 +82,29 @@ def test_a_number_that_changes_bits_gives_way_to_a_smaller_one(
     assert chunks_together(hidden, weight, None, CHUNK) == 2
 
 
-def test_a_busy_moment_decides_nothing(
-    head: tuple[torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("seconds", "useful"),
+    [
+        # Of 1, 2 and 3 chunks in turn; in each turn another number is measured while something
+        # else runs.
+        ([9, 1, 1, 4, 9, 1, 4, 1, 9], [3, 2]),
+        # Three chunks are a little slower in all turns, then twice as slow as two.
+        ([4, 1, 1.2, 4, 1, 1.2, 4, 1, 1.2], [3, 2]),
+        ([4, 1, 2, 4, 1, 2, 4, 1, 2], [2]),
+        ([1, 2, 2, 1, 2, 2, 1, 2, 2], []),
+    ],
+)
+def test_only_clearly_slower_numbers_are_left_out(
+    seconds: list[float],
+    useful: list[int],
+    head: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In each turn another number is measured while something else runs."""
-    per_row = iter([9.0, 1.0, 1.0, 4.0, 9.0, 2.0, 4.0, 3.0, 9.0])  # of 1, 2, 3 chunks in turn
+    per_row = iter(seconds)
     monkeypatch.setattr(products_at_once, "_seconds_per_row", lambda *_: next(per_row))
     hidden, weight, _ = head
     head_weights = products_at_once._HeadWeights(weight, None)
-    assert products_at_once._faster_numbers(hidden, head_weights, CHUNK, 3) == [2]
+    assert products_at_once._useful_numbers(hidden, head_weights, CHUNK, 3) == useful
 
 
 def test_a_second_backward_pass_is_refused(
