@@ -24,6 +24,7 @@ from pipeline.benchmarks.common import (
     write_results,
 )
 from pipeline.benchmarks.tokenize_results import (
+    IN_MEMORY,
     LARGE_DOCUMENT_BYTES,
     STAGE_AUTO,
     STAGE_ONE,
@@ -56,6 +57,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 """Program that starts Megatron-LM's scripts, which need Python 3.12 only for `typing.override`."""
 MEGATRON_PREFIX = "megatron"
+MOST_BYTES_IN_MEMORY = 2_000_000_000
+"""Largest text that gigatoken encodes at once: it takes about four times as much memory."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def benchmark_tokenize(
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         measurements = TokenizeMeasurements(config, Path(scratch), megatron)
         measured = measure_in_rounds(count, _all_parts(measurements))
-        large = _measure_large(measurements, repeat)
+        large = _measure_large(measurements, repeat, text_bytes)
 
     results: TokenizeResults = {
         "text_bytes": text_bytes,
@@ -304,38 +307,31 @@ def _list_raw_files(measurements: TokenizeMeasurements) -> Path | None:
     return listed_in
 
 
-def _measure_large(measurements: TokenizeMeasurements, repeat: int) -> Medians:
+def _measure_large(measurements: TokenizeMeasurements, repeat: int, text_bytes: int) -> Medians:
     """Measure a corpus `repeat` times as large, beside gigatoken, and one document of 200 MB."""
     # The corpora.
     repeated = _repeated(measurements, repeat)
     twice = _repeated(measurements, 2)
     with_large = _with_large_document(measurements)
 
-    # The stage, and gigatoken alone.
-    def gigatoken(threads: int) -> Measurement:
-        return _part(
+    # The stage, and gigatoken alone where the text fits in memory with its ids.
+    parts: dict[str, Measurement] = {
+        f"corpus x {repeat}, 1 worker": lambda: _tokenize(measurements, "1", repeated),
+        f"corpus x {repeat}, 2 workers": lambda: _tokenize(measurements, "2", repeated),
+        "corpus x 2, reference, 1 worker": lambda: _tokenize(measurements, "1", twice, "reference"),
+        "corpus x 2, reference, 2 workers": lambda: _tokenize(
+            measurements, "2", twice, "reference"
+        ),
+        WITH_LARGE_DOCUMENT: lambda: _tokenize(measurements, "1", with_large),
+    }
+    if text_bytes * repeat <= MOST_BYTES_IN_MEMORY:
+        parts[f"corpus x {repeat}{IN_MEMORY}"] = _part(
             "encode_with_gigatoken",
             documents=repeated,
             tokenizer=measurements.tokenizer,
-            threads=threads,
+            threads=1,
         )
-
-    return measure_in_rounds(
-        1,
-        {
-            f"corpus x {repeat}, 1 worker": lambda: _tokenize(measurements, "1", repeated),
-            f"corpus x {repeat}, 2 workers": lambda: _tokenize(measurements, "2", repeated),
-            f"corpus x {repeat}, gigatoken in memory, 1 thread": gigatoken(1),
-            f"corpus x {repeat}, gigatoken in memory, 2 threads": gigatoken(2),
-            "corpus x 2, reference, 1 worker": lambda: _tokenize(
-                measurements, "1", twice, "reference"
-            ),
-            "corpus x 2, reference, 2 workers": lambda: _tokenize(
-                measurements, "2", twice, "reference"
-            ),
-            WITH_LARGE_DOCUMENT: lambda: _tokenize(measurements, "1", with_large),
-        },
-    )
+    return measure_in_rounds(1, parts)
 
 
 def _with_large_document(measurements: TokenizeMeasurements) -> Path:

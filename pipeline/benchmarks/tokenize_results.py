@@ -15,6 +15,8 @@ STAGE_PARTS = ("Parquet read", "encode", "write")
 """Parts that the stage consists of."""
 CORPUS_TIMES = "corpus x "
 """Beginning of the name of a corpus that holds each document several times."""
+IN_MEMORY = ", gigatoken in memory, 1 thread"
+"""End of the name of the measurement of gigatoken alone."""
 WITH_LARGE_DOCUMENT = "with a document of 200 MB, 1 worker"
 LARGE_DOCUMENT_BYTES = 200_000_000
 REDPAJAMA_1T_BYTES = 5e12
@@ -32,7 +34,7 @@ class TokenizeResults(TypedDict):
     medians: Medians
     """Part -> seconds and memory, medians over the rounds."""
     large: Medians
-    """Larger corpus and number of workers -> seconds and memory, measured once."""
+    """Larger corpus and number of workers, or gigatoken alone -> seconds and memory, measured once."""
     ratios: dict[str, float]
     """Two measurements -> their rates, divided by each other."""
 
@@ -53,12 +55,10 @@ def speed_ratios(measured: Medians, large: Medians, cores: int) -> dict[str, flo
 
     # The same with a larger corpus, where starting and loading weigh less; two workers beside one.
     for name in large:
-        corpus, separator, threads = name.partition(", gigatoken in memory, ")
-        if separator:
-            workers = {"1 thread": "1 worker", "2 threads": "2 workers"}[threads]
-            ratios[f"{corpus}: stage, {workers} / gigatoken in memory, {threads}"] = (
-                seconds[name] / seconds[f"{corpus}, {workers}"]
-            )
+        if name.endswith(IN_MEMORY):
+            corpus = name.removesuffix(IN_MEMORY)
+            stage = seconds[f"{corpus}, 1 worker"]
+            ratios[f"{corpus}: stage / gigatoken in memory, 1 thread"] = seconds[name] / stage
         if not name.endswith("2 workers"):
             continue
         corpus = name.rpartition(",")[0]

@@ -79,7 +79,7 @@ def head_losses(
     is IGNORED. The objective adds `z_loss_weight * log(Z)^2` for each row, Z the sum of
     exponentials. Only the objective has a gradient. `chunk` is the rows whose gradients are summed in
     one product, `together` the chunks whose logits are held at once, in fp32 on a CPU. `tied` is
-    given the gradient of the weight for the embedding that has the same one.
+    given the weight's gradient where the embedding has the same weight and returns it.
     Source: Chowdhery et al. 2022 (PaLM), section 5, for the z-loss.
     """
     return _HeadLosses.apply(
@@ -191,6 +191,6 @@ class _HeadLosses(torch.autograd.Function):
         of_bias = None
         if for_bias is not None:
             of_bias = for_bias.mul_(scale).to(ctx.bias_format)
-        if ctx.tied is not None:
-            ctx.tied.of_head = of_weight
+        if ctx.tied is not None and ctx.needs_input_grad[0]:
+            of_weight = ctx.tied.give(of_weight)
         return of_hidden, of_weight, of_bias, None, None, None, None, None, None

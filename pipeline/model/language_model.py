@@ -4,6 +4,7 @@ The forward pass ends in losses instead of logits, so that all logits never have
 It also keeps the documents of a row apart.
 """
 
+from contextlib import nullcontext
 from inspect import signature
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.model.chunked_loss import (
 )
 from pipeline.model.products_at_once import chunks_together
 from pipeline.model.shape import rows_at_once
-from pipeline.model.tied_gradient import TiedGradient, can_tie, embed
+from pipeline.model.tied_gradient import TiedGradient, Tying, can_tie
 
 PREFIX = "causal_lm."
 """Prefix of the weights' names in checkpoints, before transformers' own names."""
@@ -56,21 +57,10 @@ class LanguageModel(nn.Module):
         if type(head) is nn.Linear:
             self._head = _Head(head, causal_lm.config)  # before ZeRO 3 sets hooks on the modules
         self._head_makes_logits = False
-        # Where the head has the embedding's weights, both share a gradient: that of the forward pass
-        # that is under way.
-        self._tied: TiedGradient | None = None
+        self._tying: Tying | None = None
         embedding = causal_lm.get_input_embeddings()
-        self._can_tie = head is not None and can_tie(embedding, head)
-        if self._can_tie:
-            embedding.register_forward_hook(self._embed_tied)
-
-    def _embed_tied(
-        self, embedding: nn.Module, inputs: tuple[torch.Tensor, ...], _: torch.Tensor
-    ) -> torch.Tensor | None:
-        """Take the place of the embedding's output while losses are computed from the head."""
-        if self._tied is None or not isinstance(embedding, nn.Embedding):
-            return None
-        return embed(embedding, inputs[0], self._tied)
+        if head is not None and can_tie(embedding, head):
+            self._tying = Tying(embedding)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -106,14 +96,19 @@ class LanguageModel(nn.Module):
             logits = self._run(self.causal_lm, inputs, positions).logits
             objective, losses = logit_losses(logits.flatten(0, 1), flat, self._z_loss_weight)
         else:
-            if self._can_tie and inputs.is_cpu and torch.is_grad_enabled():
-                self._tied = TiedGradient()
-            hidden = self._run(self.causal_lm.base_model, inputs, positions).last_hidden_state
-            objective, losses = self._head(
-                hidden.flatten(0, 1), flat, self._z_loss_weight, self._tied
-            )
-            self._tied = None
+            objective, losses = self._chunked_losses(inputs, flat, positions)
         return objective, losses.view_as(targets)
+
+    def _chunked_losses(
+        self, inputs: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self._head is not None
+        sharing = nullcontext()
+        if self._tying is not None and inputs.is_cpu and torch.is_grad_enabled():
+            sharing = self._tying.sharing()
+        with sharing as tied:
+            hidden = self._run(self.causal_lm.base_model, inputs, positions).last_hidden_state
+            return self._head(hidden.flatten(0, 1), targets, self._z_loss_weight, tied)
 
     def _run(self, module: nn.Module, inputs: torch.Tensor, positions: torch.Tensor | None) -> Any:
         """Call the model or its base so that the documents of a row are kept apart.
@@ -218,6 +213,7 @@ class LanguageModel(nn.Module):
             module.compile()
         if self._head is not None:
             self._head.kernel = torch.compile(chunk_losses)
+        self._tying = None  # a compiled embedding would call none of its code
 
     def _norms_outside(self, layers: list[GradientCheckpointingLayer]) -> list[nn.Module]:
         """Return the base model's own modules of vectors only, such as the last norm."""

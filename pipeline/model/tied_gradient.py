@@ -6,6 +6,8 @@ tensor of a step. Here the embedding adds its few rows to the gradient that the 
 it. The sum has the same bits.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,18 +15,54 @@ from torch import nn
 
 
 class TiedGradient:
-    """The head's gradient of one forward pass, between the head's backward and the embedding's."""
+    """The head's gradient of one forward pass, on its way from the head to the embedding."""
 
     def __init__(self) -> None:
-        self.of_head: torch.Tensor | None = None
-        """`(vocabulary, hidden)`, once it is made. Nothing else may refer to it when autograd stores
-        it: it would be copied."""
+        self.has_embedding = False
+        """Whether the embedding will take the gradient and return the sum of both."""
+        self._of_head: torch.Tensor | None = None
+
+    def give(self, gradient: torch.Tensor) -> torch.Tensor | None:
+        """Return the head's gradient where the head has to return it, `(vocabulary, hidden)`.
+
+        None where the embedding will. Nothing else may refer to a gradient when autograd stores it: it
+        would be copied.
+        """
+        if not self.has_embedding:
+            return gradient
+        self._of_head = gradient
+        return None
 
     def take(self) -> torch.Tensor | None:
-        """Return the gradient, and no longer refer to it."""
-        gradient = self.of_head
-        self.of_head = None
+        """Return the gradient that the head has left here, and no longer refer to it."""
+        gradient = self._of_head
+        self._of_head = None
         return gradient
+
+
+class Tying:
+    """Lets an embedding share the gradient of the head of the forward pass that is under way."""
+
+    def __init__(self, embedding: nn.Module) -> None:
+        """Take the embedding, whose output is replaced within `sharing`."""
+        self._under_way: TiedGradient | None = None
+        embedding.register_forward_hook(self._embed)
+
+    @contextmanager
+    def sharing(self) -> Generator[TiedGradient]:
+        """Share the gradient of the forward pass of the embedding within this context."""
+        self._under_way = TiedGradient()
+        try:
+            yield self._under_way
+        finally:
+            self._under_way = None
+
+    def _embed(
+        self, embedding: nn.Module, inputs: tuple[torch.Tensor, ...], _: torch.Tensor
+    ) -> torch.Tensor | None:
+        if self._under_way is None or not inputs or not isinstance(embedding, nn.Embedding):
+            return None
+        return embed(embedding, inputs[0], self._under_way)
 
 
 def can_tie(embedding: nn.Module, head: nn.Module) -> bool:
@@ -39,7 +77,7 @@ def can_tie(embedding: nn.Module, head: nn.Module) -> bool:
 
 
 def embed(embedding: nn.Embedding, ids: torch.Tensor, tied: TiedGradient) -> torch.Tensor:
-    """Return `embedding(ids)`, whose backward pass adds to the head's gradient in `tied`."""
+    """Return `embedding(ids)`, whose backward pass returns the head's gradient in `tied` as well."""
     return _TiedEmbedding.apply(ids, embedding.weight, embedding.padding_idx, tied)  # pyright: ignore[reportReturnType]
 
 
@@ -58,11 +96,12 @@ class _TiedEmbedding(torch.autograd.Function):
         ctx.rows = len(weight)
         ctx.padding = -1 if padding is None else padding
         ctx.tied = tied
+        tied.has_embedding = ctx.needs_input_grad[1]
         return nn.functional.embedding(ids, weight, padding)
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # Autograd waits for this gradient of the weights, none, before it stores the head's.
+        # The head's gradient was made first: the one of the embedding's output depends on it.
         (ids,) = ctx.saved_tensors
         (gradient,) = outputs
         of_head = ctx.tied.take()
@@ -75,7 +114,7 @@ class _TiedEmbedding(torch.autograd.Function):
         sums = _embedding_gradient(gradient, places, len(found), -1)
         counted = found != ctx.padding
         of_head.index_add_(0, found[counted], sums[counted])
-        return None, None, None, None
+        return None, of_head, None, None
 
 
 def _embedding_gradient(

@@ -1,5 +1,7 @@
 """The shared gradient of embedding and head against autograd's own, bit by bit."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
@@ -45,8 +47,8 @@ def test_the_gradients_are_those_of_autograd(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     separate = language_model(MODELS[name], dtype)
-    assert separate._can_tie
-    separate._can_tie = False
+    assert separate._tying is not None
+    separate._tying = None
     expected = gradients(separate)
 
     of_rows = tied_gradient._embedding_gradient
@@ -84,6 +86,52 @@ def test_the_heads_gradient_is_stored_and_not_copied() -> None:
     weight = model.causal_lm.get_input_embeddings().weight
     assert weight.grad is not None
     assert [weight.grad.data_ptr()] == made
+
+
+def two_batches(model: LanguageModel) -> torch.Tensor:
+    ids, others = torch.arange(16)[None] + 1, torch.arange(16)[None] + 9
+    return model(ids, others)[0] + model(others, ids)[0]
+
+
+def losses_and_logits(model: LanguageModel) -> torch.Tensor:
+    ids = torch.arange(16)[None] + 1
+    return model(ids, ids + 1)[0] + model(ids + 5).logsumexp(-1).sum()
+
+
+def penalty_first(model: LanguageModel) -> torch.Tensor:
+    ids = torch.arange(16)[None] + 1
+    return model.causal_lm.get_input_embeddings().weight.square().sum() + model(ids, ids)[0]
+
+
+def penalty_last(model: LanguageModel) -> torch.Tensor:
+    ids = torch.arange(16)[None] + 1
+    return model(ids, ids)[0] + model.causal_lm.get_input_embeddings().weight.square().sum()
+
+
+@pytest.mark.parametrize(
+    "objective_of", [two_batches, losses_and_logits, penalty_first, penalty_last]
+)
+def test_other_gradients_of_the_weights_are_not_lost(
+    objective_of: Callable[[LanguageModel], torch.Tensor],
+) -> None:
+    found: list[torch.Tensor] = []
+    for is_tied in (True, False):
+        model = language_model(MODELS["llama"], torch.float32)
+        if not is_tied:
+            model._tying = None
+        objective_of(model).backward()
+        gradient = model.causal_lm.get_input_embeddings().weight.grad
+        assert gradient is not None
+        found.append(gradient)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_weights_get_no_gradient_and_keep_none() -> None:
+    model = language_model(MODELS["llama"], torch.float32)
+    weight = model.causal_lm.get_input_embeddings().weight.requires_grad_(False)
+    ids = torch.arange(16)[None] + 1
+    model(ids, ids)[0].backward()
+    assert weight.grad is None
 
 
 def test_without_the_heads_gradient_the_embedding_has_its_own() -> None:

@@ -69,14 +69,14 @@ class StepSettings:
     def write(self, folder: Path, template: str, name: str) -> Path:
         """Write the settings to `name`.json in the corpus's folder, for `measure_train` to read."""
         path = folder / f"{name}.json"
-        path.write_text(self.config(folder, template).model_dump_json())
+        path.write_text(self.config(folder, template, f"run-{name}").model_dump_json())
         return path
 
-    def config(self, folder: Path, template: str) -> RunConfig:
-        """Return the settings of a run on the random corpus in `folder`."""
+    def config(self, folder: Path, template: str, run: str = "run") -> RunConfig:
+        """Return the settings of a run on the random corpus in `folder`; `run` is its folder there."""
         return RunConfig.model_validate(
             {
-                "paths": {"data_dir": folder, "run_dir": folder / "run"},
+                "paths": {"data_dir": folder, "run_dir": folder / run},
                 "sources": {"web": {"kind": "jsonl", "paths": [folder]}},
                 "tokenizer": {"kind": "byte-level-bpe", "vocab_size": self.vocab_size},
                 "model": self.model,
