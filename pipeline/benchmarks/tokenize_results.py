@@ -34,7 +34,7 @@ class TokenizeResults(TypedDict):
     medians: Medians
     """Part -> seconds and memory, medians over the rounds."""
     large: Medians
-    """Larger corpus and number of workers, or gigatoken alone -> seconds and memory, measured once."""
+    """Larger corpus and workers, or gigatoken alone -> seconds and memory, measured once."""
     ratios: dict[str, float]
     """Two measurements -> their rates, divided by each other."""
 

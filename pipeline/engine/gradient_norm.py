@@ -19,9 +19,9 @@ NormOf = Callable[..., torch.Tensor]
 def sum_norms_by_pieces(optimizer: Any) -> None:
     """Have a ZeRO optimizer on CPUs add up the norms of pieces of its gradients.
 
-    The sum differs from that of whole gradients in the rounding of fp64 alone. Other optimizers stay
-    as they are, and gradients on GPUs whole: there each piece would take three kernels. Source:
-    DeepSpeed 0.19.8, runtime/zero/stage_1_and_2.py and stage3.py.
+    The sum differs from that of whole gradients in the rounding of fp64 alone. Other optimizers
+    stay as they are, and gradients on GPUs whole: there each piece would take three kernels.
+    Source: DeepSpeed 0.19.8, runtime/zero/stage_1_and_2.py and stage3.py.
     """
     of_whole: NormOf | None = getattr(optimizer, "get_grad_norm_direct", None)
     if of_whole is None:

@@ -25,8 +25,8 @@ class TiedGradient:
     def give(self, gradient: torch.Tensor) -> torch.Tensor | None:
         """Return the head's gradient where the head has to return it, `(vocabulary, hidden)`.
 
-        None where the embedding will. Nothing else may refer to a gradient when autograd stores it: it
-        would be copied.
+        None where the embedding will. Nothing else may refer to a gradient when autograd stores
+        it: it would be copied.
         """
         if not self.has_embedding:
             return gradient
@@ -77,7 +77,7 @@ def can_tie(embedding: nn.Module, head: nn.Module) -> bool:
 
 
 def embed(embedding: nn.Embedding, ids: torch.Tensor, tied: TiedGradient) -> torch.Tensor:
-    """Return `embedding(ids)`, whose backward pass returns the head's gradient in `tied` as well."""
+    """Return `embedding(ids)`; its backward pass adds the head's gradient, which is in `tied`."""
     return _TiedEmbedding.apply(ids, embedding.weight, embedding.padding_idx, tied)  # pyright: ignore[reportReturnType]
 
 

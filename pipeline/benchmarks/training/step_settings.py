@@ -73,7 +73,7 @@ class StepSettings:
         return path
 
     def config(self, folder: Path, template: str, run: str = "run") -> RunConfig:
-        """Return the settings of a run on the random corpus in `folder`; `run` is its folder there."""
+        """Return the settings of a run on the random corpus in `folder`, in its folder `run`."""
         return RunConfig.model_validate(
             {
                 "paths": {"data_dir": folder, "run_dir": folder / run},
