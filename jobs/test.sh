@@ -50,7 +50,8 @@ if [[ " $* " == *" --cluster "* ]] && needs_cluster; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 
-# The first import of a library compiles its source: once beside the type checker, and not in each process that runs tests.
+# The first import of a library compiles its source: once beside the type checker, and not in each
+# process that runs tests.
 pytest --collect-only --quiet >/dev/null 2>&1 &
 compiling=$!
 trap 'kill "$compiling" 2>/dev/null || true' EXIT

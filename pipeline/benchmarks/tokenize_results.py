@@ -53,12 +53,15 @@ def speed_ratios(measured: Medians, large: Medians, cores: int) -> dict[str, flo
             alone = seconds[f"gigatoken {how}, {threads}"]
             ratios[f"stage / gigatoken {how}, {threads}"] = alone / seconds[stage]
 
-    # The same with a larger corpus, where starting and loading weigh less; two workers beside one.
+    # The same with a larger corpus, where starting and loading weigh less.
     for name in large:
         if name.endswith(IN_MEMORY):
             corpus = name.removesuffix(IN_MEMORY)
             stage = seconds[f"{corpus}, 1 worker"]
             ratios[f"{corpus}: stage / gigatoken in memory, 1 thread"] = seconds[name] / stage
+
+    # Two workers beside one.
+    for name in large:
         if not name.endswith("2 workers"):
             continue
         corpus = name.rpartition(",")[0]

@@ -62,6 +62,7 @@ class Tying:
     ) -> torch.Tensor | None:
         if self._under_way is None or not inputs or not isinstance(embedding, nn.Embedding):
             return None
+        # The rows are looked up once more: next to nothing beside a pass over the weights.
         return embed(embedding, inputs[0], self._under_way)
 
 

@@ -137,7 +137,8 @@ def scaling_efficiencies(scaling: Mapping[str, Sequence[float]]) -> dict[str, Es
     found: dict[str, Estimate] = {}
     for name in (TWO_RUNS, TWO_RANKS):
         pairs = zip(scaling.get(ONE_RANK, []), scaling.get(name, []), strict=False)
-        if ratios := [two / (2 * one) for one, two in pairs]:
+        ratios = [several / (2 * one) for one, several in pairs]
+        if ratios:
             found[name] = estimate(ratios)
     return found
 
@@ -225,13 +226,16 @@ def _milliseconds(seconds: float | None) -> str:
 def _show_scaling(scaling: Mapping[str, Sequence[float]]) -> None:
     """Print two ranks, and two runs at once, beside one rank."""
     efficiencies = scaling_efficiencies(scaling)
+    if not efficiencies:
+        return
     rows: list[Sequence[str]] = []
     for name, rates in scaling.items():
-        efficiency = efficiencies.get(name)
+        efficiency = ""
         verdict = ""
-        if efficiency is not None and name == TWO_RANKS:
-            verdict = f"{LEAST_SCALING} {verdict_of(efficiency, LEAST_SCALING)}"
-        rows.append([name, f"{statistics.median(rates):,.0f}", str(efficiency or ""), verdict])
-    if efficiencies:
-        title = "Ranks, each on a core of its own"
-        show_table(title, ("", "tokens/s", "of ideal", ""), rows)
+        if name in efficiencies:
+            efficiency = str(efficiencies[name])
+        if name == TWO_RANKS:
+            verdict = f"{LEAST_SCALING} {verdict_of(efficiencies[name], LEAST_SCALING)}"
+        rows.append([name, f"{statistics.median(rates):,.0f}", efficiency, verdict])
+    title = "Ranks, each on a core of its own"
+    show_table(title, ("", "tokens/s", "of ideal", ""), rows)
