@@ -3,37 +3,37 @@
 By default DeepSpeed compiles an operator at its first use, in a folder below $HOME, under a lock
 that is a mere file: a process killed meanwhile leaves the file, and all later processes wait for
 ever. Here an operator is compiled in a temporary folder, which is renamed when it is complete,
-under a lock that the system releases when its holder dies. Writes below TORCH_EXTENSIONS_DIR. Free
-of torch.
+under a lock that the system releases when its holder dies.
+
+DeepSpeed also asks ninja at each load whether to compile again: a CPU second a rank, and yes for
+each virtual environment. Here the folder's name says what an operator was compiled for, and the
+operator is loaded as it is. Writes below TORCH_EXTENSIONS_DIR. Free of torch until an operator is
+loaded.
 """
 
+import ctypes
 import fcntl
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 from pipeline.errors import UserError
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
 """Environment variable with the folder in which torch looks for compiled extensions."""
-BATON = "lock"
-"""File name of torch's own lock in an operator's folder.
-
-The process that creates the file builds; the others wait until the file is gone.
-Source: torch 2.13, utils/file_baton.py.
-"""
-SECOND_LOOK_SECONDS = 0.5
-"""Seconds after which a lock that no process has open is looked at again, before it is removed."""
+GPU_DESCRIPTIONS = Path("/proc/driver/nvidia/gpus")
+"""Folder in which NVIDIA's driver describes each GPU."""
 OUTPUT_CHARACTERS = 3000
 """Characters of the compiler's output, from its end, that an error reports."""
 
@@ -52,6 +52,8 @@ class Operator:
     """Time that compiling usually takes on two cores, in words."""
     remedy: str
     """Remedy for the user if the operator cannot be compiled."""
+    needs: tuple[str, ...] = ()
+    """Operators that are compiled with this one, and whose functions it calls."""
 
     @property
     def announcement(self) -> str:
@@ -59,45 +61,66 @@ class Operator:
         return f"building {self.what} once on this machine, about {self.usual}"
 
 
+def program_of(builder: str) -> str:
+    """Return Python code with which a builder of DeepSpeed's, by the name of its class, compiles.
+
+    Symbols for a debugger are left out: they are a quarter of the compiler's time.
+    """
+    return f"""
+from deepspeed.accelerator import get_accelerator
+builder = get_accelerator().create_op_builder({builder!r})
+arguments = builder.cxx_args
+builder.cxx_args = lambda: [argument for argument in arguments() if argument != "-g"]
+builder.load(verbose=True)
+"""
+
+
 def use_operator_folder() -> Path:
     """Set the folder of compiled operators, for torch in this process and its children.
 
-    Call it before operators are loaded. Returns the folder. Raises UserError where others may write
-    into the default folder, since its content is executed.
+    It lies in TORCH_EXTENSIONS_DIR where the user has set that. Call it before operators are
+    loaded. Returns the folder. Raises UserError where others may write into the default folder,
+    since its content is executed.
     """
-    if not os.environ.get(FOLDER_VARIABLE):
-        base = Path(tempfile.gettempdir()) / f"pipeline-extensions-{os.getuid()}"
-        base.mkdir(mode=0o700, exist_ok=True)
-        state = base.lstat()
-        if state.st_uid != os.getuid() or state.st_mode & 0o022 or base.is_symlink():
-            raise UserError(
-                f"{base}: others may write there, and what lies in it would be executed; remove "
-                f"it, or set {FOLDER_VARIABLE} to a folder on this machine's own disk"
-            )
-        os.environ[FOLDER_VARIABLE] = str(base / _folder_name())
+    name = _folder_name()
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or _private_folder())
+    if folder.name != name:
+        folder = folder / name
+        os.environ[FOLDER_VARIABLE] = str(folder)
+    return folder
 
-    # At every load torch asks ninja whether to compile again. Another ninja than the one that built
-    # an operator says yes, so the one installed beside this Python has to come first.
-    beside = str(Path(sys.executable).parent)
-    others = [folder for folder in os.get_exec_path() if folder != beside]
-    os.environ["PATH"] = os.pathsep.join([beside, *others])
-    return Path(os.environ[FOLDER_VARIABLE])
+
+def _private_folder() -> Path:
+    base = Path(tempfile.gettempdir()) / f"pipeline-extensions-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    state = base.lstat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o022 or base.is_symlink():
+        raise UserError(
+            f"{base}: others may write there, and what lies in it would be executed; remove "
+            f"it, or set {FOLDER_VARIABLE} to a folder on this machine's own disk"
+        )
+    return base
 
 
 def _folder_name() -> str:
-    """Return a name for the operators that fit this Python, the libraries and the processor."""
-    versions = (
-        f"py{platform.python_version()}-torch{version('torch')}-deepspeed{version('deepspeed')}"
-    )
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        instructions = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-        # The key holds whatever else is in the compiler's command: with another command torch
-        # would compile the operator again, in the same folder.
-        accelerator = os.environ.get("DS_ACCELERATOR", "")
-        key = f"{sys.prefix} {accelerator} {platform.machine()} {instructions}"
-        return f"{versions}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
-    return versions
+    """Return a name for what operators are compiled for: libraries, processor and GPUs."""
+    gpus = {_line(gpu, "Model") for gpu in GPU_DESCRIPTIONS.glob("*/information")}
+    made_for = [
+        *("-".join(platform.libc_ver()), platform.machine()),
+        *(os.environ.get(name, "") for name in ("DS_ACCELERATOR", "TORCH_CUDA_ARCH_LIST")),
+        _line(Path("/proc/cpuinfo"), "flags", "Features"),
+        *sorted(gpus),
+    ]
+    digest = hashlib.blake2b("\n".join(made_for).encode(), digest_size=4).hexdigest()
+    versions = f"torch{version('torch')}-deepspeed{version('deepspeed')}"
+    return f"py{platform.python_version()}-{versions}-{digest}"
+
+
+def _line(path: Path, *starts: str) -> str:
+    """Return a file's first line that starts with one of some words; empty without one."""
+    with suppress(OSError), path.open() as file:
+        return next((line for line in file if line.startswith(starts)), "")
+    return ""
 
 
 def is_operator_built(operator: Operator) -> bool:
@@ -116,7 +139,42 @@ def provide_operator(operator: Operator) -> None:
     with _locked(folder / f".{operator.name}.lock"):
         if not is_operator_built(operator):
             _build(operator, folder)
-        _drop_dead_baton(folder / operator.name / BATON)
+
+
+def load_operator(operator: Operator) -> None:
+    """Load an operator into this process where DeepSpeed looks for it; compile it where missing.
+
+    Raises UserError where it cannot be compiled or loaded.
+    """
+    from deepspeed.ops.op_builder.builder import OpBuilder
+
+    # DeepSpeed's builders return what stands here instead of asking ninja. Source: deepspeed
+    # 0.19.8, ops/op_builder/builder.py (load).
+    loaded: dict[str, ModuleType] = OpBuilder.__dict__["_loaded_ops"]
+    if operator.name in loaded:
+        return
+    provide_operator(operator)
+    for name in (*operator.needs, operator.name):
+        library = use_operator_folder() / name / f"{name}.so"
+        # Without a library, DeepSpeed was installed with the operator, and finds it itself.
+        if library.exists():
+            loaded[name] = _import_library(library)
+
+
+def _import_library(library: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(library.stem, library)
+    assert spec is not None and spec.loader is not None
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        # The functions of a library are seen by those that are loaded after it.
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    except ImportError as error:
+        raise UserError(
+            f"{library}: does not fit this machine ({error}); remove {library.parent}, and it is "
+            "compiled anew"
+        ) from error
+    return module
 
 
 @contextmanager
@@ -132,11 +190,13 @@ def _build(operator: Operator, folder: Path) -> None:
     for unfinished in folder.glob(f".{operator.name}.building-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
-    # Compile in a process of its own, and name the folder when it is complete.
+    # Compile in a process of its own, and name the folder when it is complete. Torch calls ninja by
+    # its name, which lies beside this Python whether or not the virtual environment is active.
     building = Path(tempfile.mkdtemp(prefix=f".{operator.name}.building-", dir=folder))
+    path = os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
     process = subprocess.Popen(
         [sys.executable, "-c", operator.program],
-        env=os.environ | {FOLDER_VARIABLE: str(building)},
+        env=os.environ | {FOLDER_VARIABLE: str(building), "PATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -144,43 +204,16 @@ def _build(operator: Operator, folder: Path) -> None:
     )
     try:
         output = process.communicate()[0]
-        if process.returncode or not (building / operator.name).is_dir():
+        if process.returncode:
             raise UserError(
                 f"{operator.what} could not be compiled on {platform.node()} (exit code "
                 f"{process.returncode}): {operator.remedy}.\n{output[-OUTPUT_CHARACTERS:]}"
             )
-        (building / operator.name).rename(folder / operator.name)
+        for name in (*operator.needs, operator.name):
+            # Where DeepSpeed was installed with its operators, nothing is compiled.
+            (building / name).mkdir(exist_ok=True)
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (building / name).rename(folder / name)
     finally:
         process.kill()
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _drop_dead_baton(baton: Path) -> None:
-    """Remove torch's lock if a process that was killed has left it; wait while one holds it."""
-    while baton.exists():
-        before = _identity(baton)
-        if _is_open(baton):
-            time.sleep(SECOND_LOOK_SECONDS)
-            continue
-        # The holder closes the file before it removes it, so a closed one may be about to vanish.
-        time.sleep(SECOND_LOOK_SECONDS)
-        if before is not None and _identity(baton) == before and not _is_open(baton):
-            baton.unlink(missing_ok=True)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return a file's inode and time of change, which differ in a later file of the same name."""
-    with suppress(FileNotFoundError):
-        state = path.stat()
-        return state.st_ino, state.st_mtime_ns
-    return None
-
-
-def _is_open(path: Path) -> bool:
-    """Tell whether any process of this user on this machine has a file open."""
-    wanted = str(path.resolve())
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if str(link.readlink()) == wanted:
-                return True
-    return False

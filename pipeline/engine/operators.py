@@ -11,6 +11,7 @@ from pipeline.engine.deepspeed_config import DeepSpeedConfig, offload_device
 from pipeline.engine.extensions import (
     Operator,
     is_operator_built,
+    program_of,
     provide_operator,
     use_operator_folder,
 )
@@ -21,12 +22,13 @@ from pipeline.logs import note
 ASYNC_IO = Operator(
     "async_io",
     "DeepSpeed's reader and writer of NVMe disks",
-    "from deepspeed.ops.op_builder import AsyncIOBuilder; AsyncIOBuilder().load(verbose=True)",
+    program_of("AsyncIOBuilder"),
     usual="1 minute",
     remedy=(
         "install libaio and a C++ compiler (Debian: apt install libaio-dev g++), or offload to "
         "device cpu"
     ),
+    needs=("pin_memory",),
 )
 
 

@@ -132,7 +132,7 @@ def run_job(
 
 
 def provide_operators(config: RunConfig, groups: RankGroups, resolved: DeepSpeedConfig) -> None:
-    """Compile DeepSpeed's missing operators before the ranks meet.
+    """Load DeepSpeed's operators, compiled where missing, before the ranks meet.
 
     Later, ranks that wait for a compiler would look like a hang.
     """
@@ -142,7 +142,7 @@ def provide_operators(config: RunConfig, groups: RankGroups, resolved: DeepSpeed
             write_event(
                 config.paths.run_dir, "build", operator=operator.name, message=operator.announcement
             )
-        extensions.provide_operator(operator)
+        extensions.load_operator(operator)
 
 
 def plan_engine(

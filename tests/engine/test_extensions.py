@@ -3,14 +3,17 @@ locks of the dead."""
 
 import json
 import os
-import shutil
+import platform
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from deepspeed.ops.op_builder.builder import OpBuilder
 
 from pipeline.config.run_config import Optimizer
 from pipeline.engine import extensions
@@ -69,8 +72,10 @@ def test_one_process_builds_and_the_others_wait(folder: Path) -> None:
     processes = [start(operator) for _ in range(3)]
     assert [process.wait(30) for process in processes] == [0, 0, 0]
     assert (folder / "builds").read_text() == "built\n"
-    assert [path.name for path in (folder / "extensions").iterdir() if path.is_dir()] == ["fake"]
-    assert (folder / "extensions" / "fake" / "fake.so").read_text() == "whole"
+    assert [path.name for path in extensions.use_operator_folder().iterdir() if path.is_dir()] == [
+        "fake"
+    ]
+    assert (extensions.use_operator_folder() / "fake" / "fake.so").read_text() == "whole"
 
 
 @pytest.mark.ranks
@@ -79,31 +84,45 @@ def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
     wait_for(folder / "builds")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert list((folder / "extensions").glob(".fake.building-*/fake/lock")), "it was in the middle"
+    assert list(extensions.use_operator_folder().glob(".fake.building-*/fake/lock")), (
+        "it was in the middle"
+    )
     assert not extensions.is_operator_built(fake(folder))
     extensions.provide_operator(fake(folder))
-    assert (folder / "extensions" / "fake" / "fake.so").read_text() == "whole"
-    assert not list((folder / "extensions").glob(".fake.building-*"))
+    assert (extensions.use_operator_folder() / "fake" / "fake.so").read_text() == "whole"
+    assert not list(extensions.use_operator_folder().glob(".fake.building-*"))
 
 
 @pytest.mark.ranks
-def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_for(
-    folder: Path,
-) -> None:
+def test_what_an_operator_needs_is_built_with_it_and_seen_from_it(folder: Path) -> None:
+    program = """
+import os
+from pathlib import Path
+folder = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+for name in ("first", "second"):
+    (folder / name).mkdir()
+"""
+    operator = replace(fake(folder, program=program), name="second", needs=("first",))
+    extensions.provide_operator(operator)
+    assert extensions.is_operator_built(operator)
+    made = [path.name for path in (extensions.use_operator_folder()).iterdir() if path.is_dir()]
+    assert sorted(made) == ["first", "second"]
+
+
+@pytest.mark.ranks
+def test_where_deepspeed_was_installed_with_an_operator_it_loads_it_itself(folder: Path) -> None:
+    operator = fake(folder, program="")
+    extensions.load_operator(operator)
+    assert extensions.is_operator_built(operator)
+    assert "fake" not in OpBuilder._loaded_ops
+
+
+@pytest.mark.ranks
+def test_a_library_that_does_not_fit_is_named(folder: Path) -> None:
     operator = fake(folder)
     extensions.provide_operator(operator)
-    baton = folder / "extensions" / "fake" / "lock"
-    baton.touch()
-    extensions.provide_operator(operator)
-    assert not baton.exists()
-    with baton.open("w"):
-        process = start(operator)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(3)
-        assert baton.exists()
-    assert process.wait(30) == 0
-    assert not baton.exists()
-    assert (folder / "builds").read_text() == "built\n"
+    with pytest.raises(UserError, match=r"fake.so: does not fit this machine .*; remove "):
+        extensions.load_operator(operator)
 
 
 @pytest.mark.ranks
@@ -121,6 +140,7 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = extensions.use_operator_folder()
     assert folder.parent == tmp_path / f"pipeline-extensions-{os.getuid()}"
+    assert folder == extensions.use_operator_folder(), "as a child of this process finds it"
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     assert os.environ[extensions.FOLDER_VARIABLE] == str(folder)
     folder.parent.chmod(0o777)
@@ -129,17 +149,33 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(
         extensions.use_operator_folder()
 
 
-def test_an_operator_is_loaded_with_the_ninja_that_built_it(
+def test_an_operator_is_for_the_libraries_the_processor_and_the_gpus_whatever_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = extensions.use_operator_folder()
+    assert found.parent == folder / "extensions", "a folder of the user holds one for each machine"
+    assert found.name.startswith(f"py{platform.python_version()}-torch{version('torch')}-deepspeed")
+
+    monkeypatch.setattr(sys, "prefix", "/another/environment")
+    assert extensions.use_operator_folder() == found
+
+    gpus = folder / "gpus"
+    (gpus / "0000:01").mkdir(parents=True)
+    (gpus / "0000:01" / "information").write_text("Model: \t GPU of one kind\nIRQ: 12\n")
+    monkeypatch.setattr(extensions, "GPU_DESCRIPTIONS", gpus)
+    assert extensions.use_operator_folder() != found
+
+
+@pytest.mark.ranks
+def test_an_operator_is_built_with_the_ninja_beside_this_python(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether or not the virtual environment is active."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    program = "import shutil; print(shutil.which('ninja')); raise SystemExit(1)"
     beside = Path(sys.executable).parent / "ninja"
-    other = folder / "other" / "ninja"
-    other.parent.mkdir()
-    other.touch(mode=0o755)
-    monkeypatch.setenv("PATH", f"{other.parent}:{beside.parent}")
-    extensions.use_operator_folder()
-    assert shutil.which("ninja") == str(beside)
+    with pytest.raises(UserError, match=f"give up.\n{beside}"):
+        extensions.provide_operator(fake(folder, program=program))
 
 
 def test_what_a_template_needs() -> None:
@@ -166,22 +202,28 @@ def test_what_a_template_needs() -> None:
 def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path) -> None:
     process = start(CPU_ADAM)
     end = time.monotonic() + 60
-    while not list((folder / "extensions").glob(".cpu_adam.building-*/cpu_adam/build.ninja")):
+    while not list(
+        extensions.use_operator_folder().glob(".cpu_adam.building-*/cpu_adam/build.ninja")
+    ):
         assert time.monotonic() < end
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     extensions.provide_operator(CPU_ADAM)
-    (folder / "extensions" / "cpu_adam" / "lock").touch()
-    extensions.provide_operator(CPU_ADAM)
-    probe = (
-        "import json, torch; from deepspeed.ops.adam import DeepSpeedCPUAdam as A; p = "
-        "torch.nn.Parameter(torch.ones(1))"
-    )
-    probe += "; a = A([p], lr=0.5, weight_decay=0); p.grad = torch.ones(1); a.step(); print(json.dumps(p.tolist()))"
+    (extensions.use_operator_folder() / "cpu_adam" / "lock").touch()
+    probe = f"""
+import json, torch
+from pipeline.engine.extensions import *
+load_operator({CPU_ADAM!r})
+from deepspeed.ops.adam import DeepSpeedCPUAdam
+parameter = torch.nn.Parameter(torch.ones(1))
+adam = DeepSpeedCPUAdam([parameter], lr=0.5, weight_decay=0)
+parameter.grad = torch.ones(1)
+adam.step()
+print(json.dumps(parameter.tolist()))
+"""
     found = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=600
     )
-    assert json.loads(found.stdout.splitlines()[-1]) == pytest.approx(
-        [0.5], abs=1e-5
-    )  # Adam's first step is the rate
+    # Adam's first step is the rate.
+    assert json.loads(found.stdout.splitlines()[-1]) == pytest.approx([0.5], abs=1e-5)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, TypedDict
 
 from pipeline.config.sections import Optimizer
-from pipeline.engine.extensions import Operator
+from pipeline.engine.extensions import Operator, load_operator, program_of
 from pipeline.engine.optimizers.optimizer_kind import (
     Execution,
     OptimizerKind,
@@ -19,7 +19,7 @@ ADAMW_STATE = ParameterState(("exp_avg", "exp_avg_sq"), counts_steps=True)
 CPU_ADAM = Operator(
     "cpu_adam",
     "DeepSpeed's CPU optimizer",
-    "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load(verbose=True)",
+    program_of("CPUAdamBuilder"),
     usual="2 minutes",
     remedy=(
         "install a C++ compiler (Debian: apt install g++), or use a template without "
@@ -29,8 +29,7 @@ CPU_ADAM = Operator(
 FUSED_ADAM = Operator(
     "fused_adam",
     "DeepSpeed's fused AdamW",
-    "from deepspeed.accelerator import get_accelerator as a; "
-    "a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
+    program_of("FusedAdamBuilder"),
     usual="2 minutes",
     remedy=(
         "install the compiler that torch was made with (nvcc, on GPUs), or leave "
@@ -84,10 +83,12 @@ class AdamWKind(OptimizerKind):
         """Return an AdamW whose kernel fits the settings and the place of the states."""
         common = adamw_arguments(settings)
         if is_offloaded:
+            load_operator(CPU_ADAM)
             from deepspeed.ops.adam import DeepSpeedCPUAdam
 
             return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
         if settings.adamw_kernel == "deepspeed":
+            load_operator(FUSED_ADAM)
             from deepspeed.ops.adam import FusedAdam
 
             return FusedAdam(groups, adam_w_mode=True, **common)
