@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from pipeline.engine.extensions import use_operator_folder
+from pipeline.engine.extensions import is_operator_built
 from pipeline.errors import UserError, one_line
 from pipeline.work.node_reports import (
     DeviceRate,
@@ -79,9 +79,8 @@ class Measurements:
 
 
 def built_operators(names: list[str]) -> dict[str, bool]:
-    """Tell for each DeepSpeed operator whether it has been compiled on this machine."""
-    folder = use_operator_folder()
-    return {name: (folder / name).is_dir() for name in names}
+    """Tell for each DeepSpeed operator whether it has been compiled for this machine."""
+    return {name: is_operator_built(name) for name in names}
 
 
 def device_rates() -> list[DeviceRate]:

@@ -10,10 +10,10 @@ from pipeline.config.sections import Optimizer
 from pipeline.engine.deepspeed_config import DeepSpeedConfig, offload_device
 from pipeline.engine.extensions import (
     Operator,
+    compile_program,
     is_operator_built,
-    program_of,
+    operator_folder,
     provide_operator,
-    use_operator_folder,
 )
 from pipeline.engine.optimizers.adamw import CPU_ADAM
 from pipeline.engine.optimizers.optimizer_kind import optimizer_kind
@@ -22,13 +22,13 @@ from pipeline.logs import note
 ASYNC_IO = Operator(
     "async_io",
     "DeepSpeed's reader and writer of NVMe disks",
-    program_of("AsyncIOBuilder"),
+    compile_program("AsyncIOBuilder"),
     usual="1 minute",
     remedy=(
         "install libaio and a C++ compiler (Debian: apt install libaio-dev g++), or offload to "
         "device cpu"
     ),
-    needs=("pin_memory",),
+    dependencies=("pin_memory",),
 )
 
 
@@ -45,12 +45,12 @@ def needed_operators(resolved: DeepSpeedConfig, optimizer: Optimizer) -> list[Op
 def main() -> None:
     """Compile DeepSpeed's CPU optimizer for this machine, unless that has been done before."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    if is_operator_built(CPU_ADAM):
+    if is_operator_built(CPU_ADAM.name):
         return
     note(CPU_ADAM.announcement)
     started = time.monotonic()
     provide_operator(CPU_ADAM)
-    note(f"built in {time.monotonic() - started:.0f} s in {use_operator_folder()}")
+    note(f"built in {time.monotonic() - started:.0f} s in {operator_folder()}")
 
 
 if __name__ == "__main__":

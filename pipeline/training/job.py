@@ -137,7 +137,7 @@ def provide_operators(config: RunConfig, groups: RankGroups, resolved: DeepSpeed
     Later, ranks that wait for a compiler would look like a hang.
     """
     for operator in needed_operators(resolved, config.optimizer):
-        missing = not extensions.is_operator_built(operator)
+        missing = not extensions.is_operator_built(operator.name)
         if missing and groups.is_rank_0:
             write_event(
                 config.paths.run_dir, "build", operator=operator.name, message=operator.announcement

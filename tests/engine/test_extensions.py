@@ -1,6 +1,7 @@
 """Operators compiled once on a machine: by one of several processes, never half, and not stopped by
 locks of the dead."""
 
+import errno
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deepspeed.ops.op_builder.builder import OpBuilder
@@ -72,10 +74,10 @@ def test_one_process_builds_and_the_others_wait(folder: Path) -> None:
     processes = [start(operator) for _ in range(3)]
     assert [process.wait(30) for process in processes] == [0, 0, 0]
     assert (folder / "builds").read_text() == "built\n"
-    assert [path.name for path in extensions.use_operator_folder().iterdir() if path.is_dir()] == [
+    assert [path.name for path in extensions.operator_folder().iterdir() if path.is_dir()] == [
         "fake"
     ]
-    assert (extensions.use_operator_folder() / "fake" / "fake.so").read_text() == "whole"
+    assert (extensions.operator_folder() / "fake" / "fake.so").read_text() == "whole"
 
 
 @pytest.mark.ranks
@@ -84,45 +86,103 @@ def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
     wait_for(folder / "builds")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert list(extensions.use_operator_folder().glob(".fake.building-*/fake/lock")), (
+    assert list(extensions.operator_folder().glob(".fake.building-*/fake/lock")), (
         "it was in the middle"
     )
-    assert not extensions.is_operator_built(fake(folder))
+    assert not extensions.is_operator_built("fake")
     extensions.provide_operator(fake(folder))
-    assert (extensions.use_operator_folder() / "fake" / "fake.so").read_text() == "whole"
-    assert not list(extensions.use_operator_folder().glob(".fake.building-*"))
+    assert (extensions.operator_folder() / "fake" / "fake.so").read_text() == "whole"
+    assert not list(extensions.operator_folder().glob(".fake.building-*"))
 
 
-@pytest.mark.ranks
-def test_what_an_operator_needs_is_built_with_it_and_seen_from_it(folder: Path) -> None:
-    program = """
-import os
+COMPILED = """
+import os, subprocess, sysconfig
 from pathlib import Path
-folder = Path(os.environ["TORCH_EXTENSIONS_DIR"])
-for name in ("first", "second"):
-    (folder / name).mkdir()
+for name, uses in (("pipeline_first", ""), ("pipeline_second", "int value(void);")):
+    folder = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / name
+    folder.mkdir()
+    source = folder / "source.c"
+    returned = "PyLong_FromLong(value())" if uses else "PyLong_FromLong(1)"
+    source.write_text(f'''
+#include <Python.h>
+{uses or "int value(void) { return 42; }"}
+static PyObject *call(PyObject *module, PyObject *nothing) {{ return {returned}; }}
+static PyMethodDef methods[] = {{{{"call", call, METH_NOARGS, ""}}, {{NULL}}}};
+static struct PyModuleDef module = {{PyModuleDef_HEAD_INIT, "{name}", "", -1, methods}};
+PyMODINIT_FUNC PyInit_{name}(void) {{ return PyModule_Create(&module); }}
+''')
+    include = sysconfig.get_paths()["include"]
+    command = ["cc", "-shared", "-fPIC", f"-I{include}", str(source), "-o"]
+    subprocess.run([*command, str(folder / f"{name}.so")], check=True)
 """
-    operator = replace(fake(folder, program=program), name="second", needs=("first",))
-    extensions.provide_operator(operator)
-    assert extensions.is_operator_built(operator)
-    made = [path.name for path in (extensions.use_operator_folder()).iterdir() if path.is_dir()]
-    assert sorted(made) == ["first", "second"]
+"""Compiles two libraries, the second of which calls a function of the first."""
 
 
 @pytest.mark.ranks
-def test_where_deepspeed_was_installed_with_an_operator_it_loads_it_itself(folder: Path) -> None:
-    operator = fake(folder, program="")
+def test_deepspeed_finds_an_operator_and_the_operator_what_it_depends_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = replace(
+        fake(folder), name="pipeline_second", program=COMPILED, dependencies=("pipeline_first",)
+    )
+    loaded: dict[str, Any] = {}
+    monkeypatch.setattr(OpBuilder, "_loaded_ops", loaded)
     extensions.load_operator(operator)
-    assert extensions.is_operator_built(operator)
-    assert "fake" not in OpBuilder._loaded_ops
+    assert loaded["pipeline_second"].call() == 42
+    assert sorted(loaded) == ["pipeline_first", "pipeline_second"]
+
+    class Builder(OpBuilder):
+        def absolute_name(self) -> None:
+            raise AssertionError("DeepSpeed would compile")
+
+        def sources(self) -> None:
+            raise AssertionError("DeepSpeed would compile")
+
+    assert Builder("pipeline_second").load() is loaded["pipeline_second"]
+
+
+def test_where_deepspeed_was_installed_with_an_operator_it_loads_it_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = folder / "installed" / "deepspeed"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "git_version_info_installed.py").write_text("installed_ops={'fake': True}")
+    monkeypatch.delitem(sys.modules, "deepspeed")
+    monkeypatch.syspath_prepend(package.parent)
+    assert extensions.is_operator_built("fake")
+    assert not extensions.is_operator_built("cpu_adam")
+    extensions.provide_operator(fake(folder))
+    assert not (folder / "builds").exists()
 
 
 @pytest.mark.ranks
-def test_a_library_that_does_not_fit_is_named(folder: Path) -> None:
+def test_a_library_that_cannot_be_loaded_is_named(folder: Path) -> None:
     operator = fake(folder)
     extensions.provide_operator(operator)
-    with pytest.raises(UserError, match=r"fake.so: does not fit this machine .*; remove "):
+    with pytest.raises(UserError, match=r"fake.so: cannot be loaded .*; remove "):
         extensions.load_operator(operator)
+
+
+@pytest.mark.ranks
+def test_a_folder_in_which_one_may_not_write_serves_what_is_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = fake(folder)
+    extensions.provide_operator(operator)
+
+    # Root may write anywhere, so that the folder's mode would not do.
+    opened = Path.open
+
+    def refused(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.suffix == ".lock":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    extensions.provide_operator(operator)
+    with pytest.raises(UserError, match="Permission denied; set TORCH_EXTENSIONS_DIR to a folder"):
+        extensions.provide_operator(replace(operator, name="another"))
 
 
 @pytest.mark.ranks
@@ -130,7 +190,7 @@ def test_a_failing_compiler_is_shown_with_the_remedy(folder: Path) -> None:
     operator = fake(folder, program='print("no such header"); raise SystemExit(3)')
     with pytest.raises(UserError, match=r"exit code 3\): give up.\nno such header"):
         extensions.provide_operator(operator)
-    assert not extensions.is_operator_built(operator)
+    assert not extensions.is_operator_built("fake")
 
 
 def test_the_default_is_a_private_folder_on_this_machines_disk(
@@ -138,32 +198,46 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(
 ) -> None:
     monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = extensions.use_operator_folder()
+    extensions.use_operator_folder()
+    folder = extensions.operator_folder()
     assert folder.parent == tmp_path / f"pipeline-extensions-{os.getuid()}"
-    assert folder == extensions.use_operator_folder(), "as a child of this process finds it"
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     assert os.environ[extensions.FOLDER_VARIABLE] == str(folder)
     folder.parent.chmod(0o777)
     monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
     with pytest.raises(UserError, match="others may write there"):
-        extensions.use_operator_folder()
+        extensions.operator_folder()
+    monkeypatch.setenv(extensions.FOLDER_VARIABLE, str(folder))
+    with pytest.raises(UserError, match="others may write there"):
+        extensions.operator_folder()
 
 
 def test_an_operator_is_for_the_libraries_the_processor_and_the_gpus_whatever_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = extensions.use_operator_folder()
+    found = extensions.operator_folder()
     assert found.parent == folder / "extensions", "a folder of the user holds one for each machine"
     assert found.name.startswith(f"py{platform.python_version()}-torch{version('torch')}-deepspeed")
 
     monkeypatch.setattr(sys, "prefix", "/another/environment")
-    assert extensions.use_operator_folder() == found
+    assert extensions.operator_folder() == found
+    monkeypatch.setenv(extensions.FOLDER_VARIABLE, str(found))
+    assert extensions.operator_folder() == found, "a parent has set the variable"
 
-    gpus = folder / "gpus"
-    (gpus / "0000:01").mkdir(parents=True)
-    (gpus / "0000:01" / "information").write_text("Model: \t GPU of one kind\nIRQ: 12\n")
-    monkeypatch.setattr(extensions, "GPU_DESCRIPTIONS", gpus)
-    assert extensions.use_operator_folder() != found
+    # One kind of GPU, whichever is visible; several kinds, of which the visible ones decide.
+    nvidia = folder / "gpus"
+    monkeypatch.setitem(extensions.GPU_FOLDERS, "nvidia", nvidia)
+    seen = {found}
+    for number, kind in enumerate(["one", "one", "another"]):
+        (nvidia / f"0000:0{number}").mkdir(parents=True)
+        (nvidia / f"0000:0{number}" / "information").write_text(
+            f"Model: \t {kind}\nIRQ: {number}\n"
+        )
+        for visible in "01":
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+            seen.add(extensions.operator_folder())
+    assert len(seen) == 1 + 1 + 2
+    assert {path.parent for path in seen} == {folder / "extensions"}
 
 
 @pytest.mark.ranks
@@ -202,15 +276,13 @@ def test_what_a_template_needs() -> None:
 def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path) -> None:
     process = start(CPU_ADAM)
     end = time.monotonic() + 60
-    while not list(
-        extensions.use_operator_folder().glob(".cpu_adam.building-*/cpu_adam/build.ninja")
-    ):
+    while not list(extensions.operator_folder().glob(".cpu_adam.building-*/cpu_adam/build.ninja")):
         assert time.monotonic() < end
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     extensions.provide_operator(CPU_ADAM)
-    (extensions.use_operator_folder() / "cpu_adam" / "lock").touch()
+    (extensions.operator_folder() / "cpu_adam" / "lock").touch()
     probe = f"""
 import json, torch
 from pipeline.engine.extensions import *

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.ports import free_port
-from pipeline.engine.extensions import use_operator_folder
+from pipeline.engine.extensions import operator_folder
 from pipeline.engine.node_rates import built_operators, bus_bandwidth
 from pipeline.work.node_reports import RateQuestion, RateReport
 
@@ -23,7 +23,7 @@ def test_operators_are_looked_for_in_their_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    (use_operator_folder() / "cpu_adam").mkdir(parents=True)
+    (operator_folder() / "cpu_adam").mkdir(parents=True)
     assert built_operators(["cpu_adam", "async_io"]) == {"cpu_adam": True, "async_io": False}
 
 

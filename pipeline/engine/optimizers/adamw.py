@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, TypedDict
 
 from pipeline.config.sections import Optimizer
-from pipeline.engine.extensions import Operator, load_operator, program_of
+from pipeline.engine.extensions import Operator, compile_program, load_operator
 from pipeline.engine.optimizers.optimizer_kind import (
     Execution,
     OptimizerKind,
@@ -19,7 +19,7 @@ ADAMW_STATE = ParameterState(("exp_avg", "exp_avg_sq"), counts_steps=True)
 CPU_ADAM = Operator(
     "cpu_adam",
     "DeepSpeed's CPU optimizer",
-    program_of("CPUAdamBuilder"),
+    compile_program("CPUAdamBuilder"),
     usual="2 minutes",
     remedy=(
         "install a C++ compiler (Debian: apt install g++), or use a template without "
@@ -29,7 +29,7 @@ CPU_ADAM = Operator(
 FUSED_ADAM = Operator(
     "fused_adam",
     "DeepSpeed's fused AdamW",
-    program_of("FusedAdamBuilder"),
+    compile_program("FusedAdamBuilder"),
     usual="2 minutes",
     remedy=(
         "install the compiler that torch was made with (nvcc, on GPUs), or leave "
