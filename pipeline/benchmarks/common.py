@@ -10,12 +10,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.logs import console, note, print_wide
 from pipeline.store.environment import environment
 from pipeline.store.files import write_json
@@ -109,6 +110,21 @@ def measure_in_rounds(count: int, parts: Mapping[str, Measurement]) -> Medians:
         name: {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
         for name, rounds in measured.items()
     }
+
+
+@contextmanager
+def shown_in_any_case(show: Callable[[], None]) -> Generator[None]:
+    """Call `show` at the end of the block, also where it is interrupted or a measurement fails.
+
+    Raises Interrupted in place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = "benchmark: stopped; only what was measured until then is shown"
+        raise Interrupted(message) from None
+    finally:
+        show()
 
 
 def met_or_missed(is_met: bool) -> str:

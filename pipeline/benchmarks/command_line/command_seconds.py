@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from pipeline.benchmarks.common import met_or_missed, run_process, show_table, write_results
+from pipeline.benchmarks.common import (
+    met_or_missed,
+    run_process,
+    show_table,
+    shown_in_any_case,
+    write_results,
+)
 from pipeline.benchmarks.small_run import SmallRun, make_small_run
 from pipeline.config.run_file import load
-from pipeline.errors import UserError
 from pipeline.logs import note
 from pipeline.sampling.trace import trace_step
 from pipeline.sampling.traced_run import open_run, read_run
@@ -78,23 +83,32 @@ class CommandResults(TypedDict):
 def benchmark_commands(rounds: int, output: Path) -> None:
     """Measure all commands in turn, print tables and write JSON, also after Ctrl-C.
 
-    Raises UserError where a command fails.
+    Raises UserError where a command fails, Interrupted after a signal.
     """
-    with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
+    modules: dict[str, int] = {}
+    measured: dict[str, list[float]] = {}
+
+    def show() -> None:
+        finished = len(measured.get(BARE, []))
+        if finished == 0:
+            note("benchmark: stopped before the first round was finished")
+            return
+        seconds = summarised(measured, modules)
+        results: CommandResults = {
+            "rounds": finished,
+            "cpu_seconds": seconds,
+            "limits": checked_maxima(seconds),
+        }
+        show_command_seconds(results)
+        write_results(output, results)
+
+    folder = tempfile.TemporaryDirectory(prefix="pipeline-benchmark-")
+    with shown_in_any_case(show), folder as scratch:
         commands = commands_of_run(make_small_run(Path(scratch)))
         of_python = imported_modules(("-c", "pass"))
-        modules = {name: count_modules(command, of_python) for name, command in commands.items()}
-        measured = measure_in_turns(rounds, commands)
-    if not measured[BARE]:
-        raise UserError("benchmark: stopped before the first round was finished")
-    seconds = summarised(measured, modules)
-    results: CommandResults = {
-        "rounds": len(measured[BARE]),
-        "cpu_seconds": seconds,
-        "limits": checked_maxima(seconds),
-    }
-    show_command_seconds(results)
-    write_results(output, results)
+        for name, command in commands.items():
+            modules[name] = count_modules(command, of_python)
+        measure_in_turns(rounds, commands, measured)
 
 
 def commands_of_run(small: SmallRun) -> dict[str, MeasuredCommand]:
@@ -159,24 +173,19 @@ def imported_modules(arguments: Sequence[str]) -> set[str]:
 
 
 def measure_in_turns(
-    rounds: int, commands: Mapping[str, MeasuredCommand]
-) -> dict[str, list[float]]:
-    """Return the CPU seconds of each command in each round; Ctrl-C leaves out the last round."""
-    measured: dict[str, list[float]] = {name: [] for name in commands}
-    try:
-        # A first start, which is not counted, compiles modules and fills the caches.
-        for number in range(rounds + 1):
-            note(f"benchmark: round {number} of {rounds}")
-            this_round: dict[str, float] = {}
-            for name, command in commands.items():
-                command.prepare()
-                this_round[name] = run_process([sys.executable, *command.arguments]).cpu_seconds
-            if number:
-                for name, seconds in this_round.items():
-                    measured[name].append(seconds)
-    except KeyboardInterrupt:
-        note("benchmark: interrupted; these are the rounds that were finished")
-    return measured
+    rounds: int, commands: Mapping[str, MeasuredCommand], measured: dict[str, list[float]]
+) -> None:
+    """Add the CPU seconds of each command to `measured`, after each round that is finished."""
+    # A first start, which is not counted, compiles modules and fills the caches.
+    for number in range(rounds + 1):
+        note(f"benchmark: round {number} of {rounds}")
+        this_round: dict[str, float] = {}
+        for name, command in commands.items():
+            command.prepare()
+            this_round[name] = run_process([sys.executable, *command.arguments]).cpu_seconds
+        if number:
+            for name, seconds in this_round.items():
+                measured.setdefault(name, []).append(seconds)
 
 
 def summarised(

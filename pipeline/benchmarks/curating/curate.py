@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.benchmarks.common import Figures, run_python, write_results
+from pipeline.benchmarks.common import Figures, run_python, shown_in_any_case, write_results
 from pipeline.benchmarks.curating.curate_memory import measure_memory
 from pipeline.benchmarks.curating.curate_results import (
     ALONE,
@@ -32,7 +32,7 @@ from pipeline.benchmarks.curating.curate_results import (
 from pipeline.benchmarks.curating.measured_corpus import MeasuredCorpus, make_corpus
 from pipeline.benchmarks.curating.redpajama_code import VARIABLE
 from pipeline.corpus.annotating.language import find_model
-from pipeline.errors import ConfigError, Interrupted
+from pipeline.errors import ConfigError
 from pipeline.logs import note, warn
 from pipeline.store.environment import user_variable
 
@@ -62,22 +62,19 @@ def benchmark_curate(
         parts = _parts(measured_on)
         rounds: dict[str, list[float]] = {name: [] for name in parts}
         memory: dict[str, Figures] = {}
-        is_interrupted = False
-        try:
+
+        def show() -> None:
+            results = _results(measured_on, rounds, memory)
+            show_curate_results(results)
+            write_results(output, results)
+
+        with shown_in_any_case(show):
             for number in range(1, count + 1):
                 for name, measure in parts.items():
                     note(f"benchmark: round {number} of {count}, {name}")
                     rounds[name].append(measure())
             if repeat:
                 measure_memory(measured_on, repeat, Path(scratch), memory)
-        except KeyboardInterrupt:
-            is_interrupted = True
-
-    results = _results(measured_on, rounds, memory)
-    show_curate_results(results)
-    write_results(output, results)
-    if is_interrupted:
-        raise Interrupted("benchmark: stopped; only what was measured until then is shown")
 
 
 def _parts(corpus: MeasuredCorpus) -> dict[str, Seconds]:

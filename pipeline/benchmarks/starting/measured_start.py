@@ -23,6 +23,7 @@ from pipeline.benchmarks.starting.process_times import (
     read_process_times,
     total,
 )
+from pipeline.cluster.warm.forkable_ranks import LAUNCHER_VARIABLE
 from pipeline.errors import UserError
 from pipeline.store.events import FIRST_STEP, FirstStepEvent, read_events
 from pipeline.training.stop import POLL_SECONDS
@@ -109,11 +110,12 @@ def _training(
 ) -> Generator[tuple[psutil.Process, Path]]:
     """Run `pipeline train` in a session of its own; end it, and all that it has started, at last."""
     log = run_dir.with_suffix(".log")
+    inherited = {name: text for name, text in os.environ.items() if name != LAUNCHER_VARIABLE}
     overrides = [*SETTINGS, f"paths.run_dir={run_dir}"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "train", str(run_file), *overrides],
-            env={**os.environ, **variables},
+            env=inherited | dict(variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

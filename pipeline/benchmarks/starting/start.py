@@ -3,14 +3,14 @@
 Trains a tiny model on two CPU ranks in a scratch folder, which it removes. Ranks are forked, and in
 turn started by DeepSpeed's launcher; each round is a command of its own in a new run folder, after one
 that fills the caches. In each round a rank is then killed, and the next start measured as well.
-Writes JSON. What was measured is also printed and written when the benchmark is interrupted.
+Writes JSON. What was measured is also printed and written when a signal or a fault stops it.
 """
 
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.benchmarks.common import write_results
+from pipeline.benchmarks.common import shown_in_any_case, write_results
 from pipeline.benchmarks.small_run import make_small_data
 from pipeline.benchmarks.starting.measured_start import MeasuredStart, measure_start
 from pipeline.benchmarks.starting.start_results import (
@@ -21,7 +21,7 @@ from pipeline.benchmarks.starting.start_results import (
 )
 from pipeline.cluster.gpus import gpu_count
 from pipeline.cluster.warm.forkable_ranks import DEEPSPEED, LAUNCHER_VARIABLE
-from pipeline.errors import ConfigError, Interrupted
+from pipeline.errors import ConfigError
 from pipeline.logs import note
 
 SIDES: Mapping[str, Mapping[str, str]] = {
@@ -49,24 +49,20 @@ def benchmark_start(count: int, output: Path) -> None:
 
     # Measure; the folder of a round is named after its number and its side.
     rounds: dict[str, list[MeasuredStart]] = {side: [] for side in SIDES}
-    is_interrupted = False
-    with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
-        try:
-            note("benchmark: preparing the data")
-            run_file = make_small_data(Path(scratch))
-            note("benchmark: one start that fills the caches")
-            measure_start(run_file, Path(scratch, "first"), {})
-            for number in range(1, count + 1):
-                for side, variables in SIDES.items():
-                    note(f"benchmark: round {number} of {count}, {side}")
-                    run_dir = Path(scratch, f"round{number}-{len(variables)}")
-                    rounds[side].append(measure_start(run_file, run_dir, variables))
-        except KeyboardInterrupt:
-            is_interrupted = True
 
-    # Show and keep what there is.
-    results = summarise_starts(rounds)
-    show_start_results(results)
-    write_results(output, results)
-    if is_interrupted:
-        raise Interrupted("benchmark: stopped; only what was measured until then is shown")
+    def show() -> None:
+        results = summarise_starts(rounds)
+        show_start_results(results)
+        write_results(output, results)
+
+    folder = tempfile.TemporaryDirectory(prefix="pipeline-benchmark-")
+    with shown_in_any_case(show), folder as scratch:
+        note("benchmark: preparing the data")
+        run_file = make_small_data(Path(scratch))
+        note("benchmark: one start that fills the caches")
+        measure_start(run_file, Path(scratch, "first"), {})
+        for number in range(1, count + 1):
+            for side, variables in SIDES.items():
+                note(f"benchmark: round {number} of {count}, {side}")
+                run_dir = Path(scratch, f"round{number}-{len(variables)}")
+                rounds[side].append(measure_start(run_file, run_dir, variables))

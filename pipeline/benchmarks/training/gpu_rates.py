@@ -26,6 +26,7 @@ from pipeline.benchmarks.training.step_settings import (
     settings_of_run_file,
 )
 from pipeline.config.run_config import RunConfig
+from pipeline.errors import ConfigError
 
 GPU_STEPS = 3
 """Timed steps of each measurement on a GPU."""
@@ -53,18 +54,28 @@ def measure_on_gpu(
 ) -> None:
     """Measure every template and plain PyTorch, and the same GPU's matrix product.
 
-    Writes the results after each model.
+    Writes the results after each model. Raises ConfigError where a model fits none of the templates.
     """
+    # ZeRO 0 is for fp32 only.
+    chosen = {
+        name: [each for each in templates if each != "zero0" or settings.dtype == "fp32"]
+        for name, settings in models.items()
+    }
+    problems = [
+        f"--template zero0: is for fp32, and {name} is trained in {models[name].dtype}"
+        for name, fitting in chosen.items()
+        if not fitting
+    ]
+    if problems:
+        raise ConfigError(problems)
     product: MatrixProduct = run_python(MEASURING_MODULE, "measure_matrix_product", "{}").measured
     results: GpuResults = {"rounds": count, "matmul": product, "rates": {}}
     limits: Limits = {}
     for name, settings in models.items():
         corpus = random_corpus(folder, name, settings)
-        # ZeRO 0 is for fp32 only.
-        chosen = [each for each in templates if each != "zero0" or settings.dtype == "fp32"]
-        files = {template: settings.write(corpus, template, template) for template in chosen}
+        files = {template: settings.write(corpus, template, template) for template in chosen[name]}
         parts = {template: _gpu_rate(path, is_plain=False) for template, path in files.items()}
-        parts[PLAIN] = _gpu_rate(files[chosen[0]], is_plain=True)
+        parts[PLAIN] = _gpu_rate(files[chosen[name][0]], is_plain=True)
         speeds = {
             loop: gpu_speed(figures, product)
             for loop, figures in measure_in_rounds(count, parts).items()

@@ -26,6 +26,11 @@ TWO_RUNS = "2 runs at once"
 TWO_RANKS = "2 ranks"
 LEAST_SCALING = 0.95
 """Lowest rate of two ranks that is wanted, as a fraction of twice the rate of one rank."""
+ROUNDS_OF_A_PROCESS = 5
+"""Rounds after which the sides get new processes.
+
+What differs from process to process, such as where memory lies, belongs to the intervals.
+"""
 RESAMPLES = 2000
 """Samples of the bootstrap."""
 Clock = Literal["wall_seconds", "cpu_seconds"]
@@ -80,14 +85,23 @@ class CheckedRatio(TypedDict):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the median of at least one value, with its interval by the bootstrap.
+    """Return the median of the values of at least one round, with its interval by the bootstrap.
 
-    Source: Efron 1979, the percentile interval. The same values give the same interval.
+    Resamples processes, and rounds within them: rounds of one process are not independent. Source:
+    Davison and Hinkley 1997, section 3.8; the percentile interval. The same values give the same
+    interval.
     """
     generator = random.Random(0)
-    medians = sorted(
-        statistics.median(generator.choices(values, k=len(values))) for _ in range(RESAMPLES)
-    )
+    processes = [
+        values[first : first + ROUNDS_OF_A_PROCESS]
+        for first in range(0, len(values), ROUNDS_OF_A_PROCESS)
+    ]
+
+    def resampled() -> list[float]:
+        chosen = generator.choices(processes, k=len(processes))
+        return [value for rounds in chosen for value in generator.choices(rounds, k=len(rounds))]
+
+    medians = sorted(statistics.median(resampled()) for _ in range(RESAMPLES))
     low = medians[round(0.025 * (RESAMPLES - 1))]
     high = medians[round(0.975 * (RESAMPLES - 1))]
     return Estimate(statistics.median(values), low, high)

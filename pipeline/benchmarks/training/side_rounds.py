@@ -12,7 +12,13 @@ from pathlib import Path
 from pipeline.benchmarks.common import run_python
 from pipeline.benchmarks.training.nanogpt import VARIABLE, nanogpt_checkout
 from pipeline.benchmarks.training.side_names import NANOGPT, OURS
-from pipeline.benchmarks.training.side_results import ONE_RANK, TWO_RANKS, TWO_RUNS, CpuFigures
+from pipeline.benchmarks.training.side_results import (
+    ONE_RANK,
+    ROUNDS_OF_A_PROCESS,
+    TWO_RANKS,
+    TWO_RUNS,
+    CpuFigures,
+)
 from pipeline.benchmarks.training.sizes import CpuPlan, MeasuredSize
 from pipeline.benchmarks.training.step_settings import MEASURING_MODULE, ON_CPU, random_corpus
 from pipeline.benchmarks.training.turns import MeasuredProcess
@@ -23,9 +29,6 @@ ONE_THREAD = {**ON_CPU, "OMP_NUM_THREADS": "1"}
 """Environment of one rank that computes with one thread."""
 OUR_MODULE = "pipeline.benchmarks.training.measure_ours"
 """MEASURING_MODULE in a process that imports what the ranks of a run import."""
-ROUNDS_OF_A_PROCESS = 5
-"""Rounds after which the sides get new processes: what differs from process to process, such as where
-memory lies, is part of the intervals."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +169,9 @@ def _measure_scaling(plan: CpuPlan, folder: Path, count: int, figures: CpuFigure
                 stack.enter_context(each.process)
             for each in (one, beside, two):
                 each.process.wait_until_warm()
-            for _ in rounds:
-                for name, together in measured.items():
-                    rate = _rate_at_once(together)
+            for number in rounds:
+                for name in measured if number % 2 else reversed(measured):
+                    rate = _rate_at_once(measured[name])
                     figures["scaling"].setdefault(name, []).append(rate)
 
 

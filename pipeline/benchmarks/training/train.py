@@ -3,7 +3,7 @@
 Needs no corpus: writes random tokens to a scratch folder and removes them. Each side is measured in
 a process of its own (`measure_train`), in turns with the others. On GPUs it measures model FLOPs
 utilisation instead, and compares it with the GPU's rate in one large matrix product. Writes JSON.
-What was measured on CPUs is also printed and written when the benchmark is interrupted.
+What was measured on CPUs is also printed and written when a signal or a fault stops the benchmark.
 """
 
 import tempfile
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.benchmarks.common import write_results
+from pipeline.benchmarks.common import shown_in_any_case, write_results
 from pipeline.benchmarks.training.gpu_rates import gpu_models, measure_on_gpu
 from pipeline.benchmarks.training.side_names import SIDES
 from pipeline.benchmarks.training.side_results import (
@@ -24,7 +24,8 @@ from pipeline.benchmarks.training.side_rounds import measure_on_cpu
 from pipeline.benchmarks.training.sizes import SIZES, STAGES, CpuPlan, MeasuredSize
 from pipeline.benchmarks.training.step_settings import settings_of_run_file
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError, Interrupted
+from pipeline.errors import ConfigError
+from pipeline.logs import note
 
 GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")
 
@@ -77,10 +78,16 @@ def refuse_unknown(choice: Choice) -> None:
 
 
 def cpu_plan(config: RunConfig | None, choice: Choice) -> CpuPlan:
-    """Return what to measure on CPUs."""
+    """Return what to measure on CPUs.
+
+    All sides train in fp32 and as they are, whatever the run file says: the peers know nothing else.
+    """
     sizes = {name: SIZES[name] for name in _in_order(choice.sizes, SIZES)}
     if config is not None:
-        sizes = {"the run file": MeasuredSize(settings_of_run_file(config))}
+        settings = replace(settings_of_run_file(config), dtype="fp32", compile=False)
+        if settings != settings_of_run_file(config):
+            note("benchmark: measured in fp32, and not compiled")
+        sizes = {"the run file": MeasuredSize(settings)}
     plan = CpuPlan(
         sizes,
         _in_order(choice.templates, STAGES),
@@ -98,20 +105,18 @@ def _in_order(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
 
 
 def measure_and_show(plan: CpuPlan, count: int, output: Path) -> None:
-    """Measure a plan on CPUs, print tables and write JSON, also when it is interrupted."""
+    """Measure a plan on CPUs, print tables and write JSON, also when a signal or a fault stops it."""
     figures: CpuFigures = {"sides": {}, "losses": {}, "parts": {}, "scaling": {}}
-    is_interrupted = False
-    with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
-        try:
-            measure_on_cpu(plan, Path(scratch), count, figures)
-        except KeyboardInterrupt:
-            is_interrupted = True
-    show_cpu_figures(figures)
-    results = {
-        **figures,
-        "limits": all_limits(figures),
-        "scaling_efficiencies": scaling_efficiencies(figures["scaling"]),
-    }
-    write_results(output, results)
-    if is_interrupted:
-        raise Interrupted("benchmark: stopped; only what was measured until then is shown")
+
+    def show() -> None:
+        show_cpu_figures(figures)
+        results = {
+            **figures,
+            "limits": all_limits(figures),
+            "scaling_efficiencies": scaling_efficiencies(figures["scaling"]),
+        }
+        write_results(output, results)
+
+    folder = tempfile.TemporaryDirectory(prefix="pipeline-benchmark-")
+    with shown_in_any_case(show), folder as scratch:
+        measure_on_cpu(plan, Path(scratch), count, figures)
