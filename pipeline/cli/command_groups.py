@@ -72,7 +72,8 @@ def benchmark_tokenize(
     from pipeline.benchmarks import tokenize
     from pipeline.config.run_file import load
 
-    tokenize.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
+    config = load(run_file, overrides or [], needs=("tokenizer",), reader="`benchmark tokenize`")
+    tokenize.benchmark_tokenize(config, rounds, repeat, megatron, output)
 
 
 @benchmarks.command("search")
@@ -86,7 +87,7 @@ def benchmark_search(
     from pipeline.benchmarks import search
     from pipeline.config.run_file import load
 
-    search.benchmark_search(load(run_file, overrides or []), rounds, output)
+    search.benchmark_search(load(run_file, overrides or [], needs=()), rounds, output)
 
 
 @benchmarks.command("curate")

@@ -11,7 +11,14 @@ from rich.text import Text
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import RequirementError
-from pipeline.logs import console, human_bytes, human_seconds, number_or_blank, styled
+from pipeline.logs import (
+    console,
+    human_bytes,
+    human_seconds,
+    number_or_blank,
+    print_wide,
+    styled,
+)
 from pipeline.reporting.run_data import (
     RunData,
     chance_in_words,
@@ -57,7 +64,7 @@ def print_summary(config: RunConfig) -> None:
         _continuation(run),
         styled(f"\nreport {run_folder(config).report}"),
     ]
-    console.print(Group(*parts), width=max(console.width, LEAST_WIDTH))
+    print_wide(Group(*parts), LEAST_WIDTH)
 
     # The requirements decide the exit code.
     checked = requirements(config, run)

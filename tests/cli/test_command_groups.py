@@ -1,11 +1,13 @@
-"""Options that name what a command is to write are checked before the command works."""
+"""Options and run files of grouped commands are checked before the command works."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 
 COMMANDS = {
@@ -57,3 +59,21 @@ def test_hours_are_finite_and_at_most_a_year(command: str, hours: str) -> None:
         f"{words[-1]} = {float(hours):g}: must be above 0 and at most 8,760 hours, a year; give "
         "another number of hours"
     )
+
+
+@pytest.mark.parametrize("name", ["tokenize", "search"])
+def test_what_is_measured_on_documents_needs_no_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_file = tmp_path / "corpus.yaml"
+    run_file.write_text(
+        "paths: {data_dir: data, run_dir: run}\n"
+        "sources: {notes: {kind: text, paths: [notes]}}\n"
+        "tokenizer: {kind: byte-level-bpe, vocab_size: 384}\n"
+    )
+    measured: list[RunConfig] = []
+    module = import_module(f"pipeline.benchmarks.{name}")
+    monkeypatch.setattr(module, f"benchmark_{name}", lambda config, *_: measured.append(config))
+    ended = CliRunner().invoke(app, ["benchmark", name, str(run_file)])
+    assert ended.exception is None
+    assert [config.paths.data_dir for config in measured] == [tmp_path / "data"]
