@@ -161,7 +161,7 @@ def is_operator_built(name: str) -> bool:
 
 
 def _is_installed(name: str) -> bool:
-    """Tell whether DeepSpeed was installed with an operator (DS_BUILD_OPS=1), which it loads itself.
+    """Tell whether DeepSpeed was installed with an operator (DS_BUILD_OPS=1): it loads it itself.
 
     Reads the list that DeepSpeed's setup has written, without importing DeepSpeed.
     """
@@ -208,15 +208,16 @@ def load_operator(operator: Operator) -> None:
     if operator.name in loaded or _is_installed(operator.name):
         return
     provide_operator(operator)
+    folder = operator_folder()
     for name in operator.dependencies:
-        loaded[name] = _import_library(name)
+        loaded[name] = _import_library(folder, name)
         # Its functions are to be found by the operator's library.
         ctypes.CDLL(loaded[name].__file__, mode=ctypes.RTLD_GLOBAL)
-    loaded[operator.name] = _import_library(operator.name)
+    loaded[operator.name] = _import_library(folder, operator.name)
 
 
-def _import_library(name: str) -> ModuleType:
-    library = operator_folder() / name / f"{name}.so"
+def _import_library(folder: Path, name: str) -> ModuleType:
+    library = folder / name / f"{name}.so"
     spec = importlib.util.spec_from_file_location(name, library)
     assert spec is not None and spec.loader is not None
     try:

@@ -54,7 +54,7 @@ def measure_on_gpu(
 ) -> None:
     """Measure every template and plain PyTorch, and the same GPU's matrix product.
 
-    Writes the results after each model. Raises ConfigError where a model fits none of the templates.
+    Writes the results after each model. Raises ConfigError where no template fits a model.
     """
     # ZeRO 0 is for fp32 only.
     chosen = {

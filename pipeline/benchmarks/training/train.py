@@ -80,12 +80,13 @@ def refuse_unknown(choice: Choice) -> None:
 def cpu_plan(config: RunConfig | None, choice: Choice) -> CpuPlan:
     """Return what to measure on CPUs.
 
-    All sides train in fp32 and as they are, whatever the run file says: the peers know nothing else.
+    All sides train in fp32, not compiled, whatever the run file says: the peers know nothing else.
     """
     sizes = {name: SIZES[name] for name in _in_order(choice.sizes, SIZES)}
     if config is not None:
-        settings = replace(settings_of_run_file(config), dtype="fp32", compile=False)
-        if settings != settings_of_run_file(config):
+        of_file = settings_of_run_file(config)
+        settings = replace(of_file, dtype="fp32", compile=False)
+        if settings != of_file:
             note("benchmark: measured in fp32, and not compiled")
         sizes = {"the run file": MeasuredSize(settings)}
     plan = CpuPlan(
@@ -105,7 +106,7 @@ def _in_order(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
 
 
 def measure_and_show(plan: CpuPlan, count: int, output: Path) -> None:
-    """Measure a plan on CPUs, print tables and write JSON, also when a signal or a fault stops it."""
+    """Measure a plan on CPUs, print tables, write JSON, also where a signal or fault ends it."""
     figures: CpuFigures = {"sides": {}, "losses": {}, "parts": {}, "scaling": {}}
 
     def show() -> None:
